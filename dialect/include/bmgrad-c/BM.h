@@ -1,0 +1,47 @@
+/*===- BM.h - C interface of the bm dialect and its passes --------*- C -*-===*\
+|*                                                                            *|
+|* What the Python bindings need beyond MLIR's own C interface.               *|
+|*                                                                            *|
+\*===----------------------------------------------------------------------===*/
+
+#ifndef BMGRAD_C_BM_H
+#define BMGRAD_C_BM_H
+
+#include "mlir-c/IR.h"
+#include "mlir-c/Support.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/// Adds bm, func and the inlining of func to the registry.
+MLIR_CAPI_EXPORTED void bmRegisterDialects(MlirDialectRegistry registry);
+
+/// Registers every pass and pipeline that textual pipelines may name.
+MLIR_CAPI_EXPORTED void bmRegisterPasses(void);
+
+/// The facts of one op's ODS record. Strings live as long as the process; the
+/// array of primitives only during the callback.
+typedef struct BMOpRecord {
+  MlirStringRef name;
+  MlirStringRef family;
+  MlirStringRef stablehlo;
+  intptr_t numPrimitives;
+  const MlirStringRef *primitives;
+} BMOpRecord;
+
+typedef void (*BMOpRecordCallback)(const BMOpRecord *record, void *userData);
+
+/// Calls back once for each op of the dialect, family by family.
+MLIR_CAPI_EXPORTED void bmForEachOp(BMOpRecordCallback callback,
+                                    void *userData);
+
+/// Calls back with the name of each pipeline that bmRegisterPasses registers.
+MLIR_CAPI_EXPORTED void bmForEachPipeline(MlirStringCallback callback,
+                                          void *userData);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* BMGRAD_C_BM_H */

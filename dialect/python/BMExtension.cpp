@@ -1,0 +1,55 @@
+//===- BMExtension.cpp - The module bmgrad.mlir._mlir_libs._bm --*- C++ -*-===//
+//
+// Thin: every function here is one call of bmgrad-c/BM.h.
+//
+//===----------------------------------------------------------------------===//
+
+#include "bmgrad-c/BM.h"
+
+#include "mlir/Bindings/Python/Nanobind.h"
+#include "mlir/Bindings/Python/NanobindAdaptors.h"
+
+namespace nb = nanobind;
+
+static nb::str toPython(MlirStringRef string) {
+  return nb::str(string.data, string.length);
+}
+
+static nb::list opTable() {
+  nb::list table;
+  bmForEachOp(
+      [](const BMOpRecord *record, void *table) {
+        nb::list primitives;
+        for (intptr_t i = 0; i < record->numPrimitives; ++i)
+          primitives.append(toPython(record->primitives[i]));
+        nb::dict entry;
+        entry["name"] = toPython(record->name);
+        entry["family"] = toPython(record->family);
+        entry["stablehlo"] = toPython(record->stablehlo);
+        entry["primitives"] = primitives;
+        static_cast<nb::list *>(table)->append(entry);
+      },
+      &table);
+  return table;
+}
+
+static nb::list pipelineNames() {
+  nb::list names;
+  bmForEachPipeline(
+      [](MlirStringRef name, void *names) {
+        static_cast<nb::list *>(names)->append(toPython(name));
+      },
+      &names);
+  return names;
+}
+
+NB_MODULE(_bm, m) {
+  m.doc() = "The bm dialect and its passes.";
+  bmRegisterPasses();
+  m.def("register_dialects", &bmRegisterDialects, nb::arg("registry"),
+        "Adds bm and func to a dialect registry.");
+  m.def("op_table", &opTable,
+        "One dict per bm op: name, family, stablehlo, primitives.");
+  m.def("pipeline_names", &pipelineNames,
+        "The pass pipelines that PassManager.parse knows.");
+}

@@ -1,0 +1,3 @@
+//===- BMOps.td - Entry point of the bm op builders ---------*- tablegen -*-===//
+
+include "bmgrad/Dialect/BM/BMOps.td"
