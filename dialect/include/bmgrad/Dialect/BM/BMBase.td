@@ -1,0 +1,150 @@
+//===- BMBase.td - The bm dialect, its types and op classes -*- tablegen -*-===//
+//
+// In: nothing. Out: the dialect, type constraints and the base classes of the
+// op families. Next: one family a file (Elementwise.td, Shape.td, ...).
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef BMGRAD_DIALECT_BM_BMBASE_TD
+#define BMGRAD_DIALECT_BM_BMBASE_TD
+
+include "mlir/IR/OpBase.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/OpAsmInterface.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+include "bmgrad/Dialect/BM/BMInterfaces.td"
+
+def BM_Dialect : Dialect {
+  let name = "bm";
+  let cppNamespace = "::bmgrad::bm";
+  let summary = "Differentiable array programs";
+  let description = [{
+    Array programs as they are differentiated: ops on statically shaped
+    tensors with the meaning of `jax.lax`, loops and branches with regions,
+    and transforms (`bm.jvp`, `bm.vjp`, `bm.batch`) of functions. Each op
+    carries one derivative rule, one batching rule and one lowering to
+    StableHLO.
+  }];
+  let hasConstantMaterializer = 1;
+  // One a family, defined beside the family's rules: op classes are heavy to
+  // compile, so no file holds them all.
+  let extraClassDeclaration = [{
+    void addElementwiseOps();
+    void addShapeOps();
+    void addIndexingOps();
+    void addReductionOps();
+    void addContractionOps();
+    void addControlOps();
+    void addTransformsOps();
+    void addCustomOps();
+    void addKernelOps();
+  }];
+  let useDefaultAttributePrinterParser = 1;
+}
+
+//===----------------------------------------------------------------------===//
+// Types
+//===----------------------------------------------------------------------===//
+
+def BM_Float : AnyTypeOf<[F16, BF16, F32, F64], "float">;
+def BM_Complex : AnyTypeOf<[Complex<F32>, Complex<F64>], "complex">;
+def BM_SignedInt : SignlessIntOfWidths<[2, 4, 8, 16, 32, 64]>;
+def BM_UnsignedInt : UnsignedIntOfWidths<[2, 4, 8, 16, 32, 64]>;
+def BM_Int : AnyTypeOf<[BM_SignedInt, BM_UnsignedInt], "integer">;
+def BM_Bool : TypeAlias<I1, "bool">;
+def BM_Element : AnyTypeOf<[BM_Float, BM_Complex, BM_Int, BM_Bool],
+                           "float, complex, integer or bool">;
+
+def BM_Tensor : StaticShapeTensorOf<[BM_Element]>;
+def BM_FloatTensor : StaticShapeTensorOf<[BM_Float]>;
+def BM_InexactTensor : StaticShapeTensorOf<[BM_Float, BM_Complex]>;
+def BM_ComplexTensor : StaticShapeTensorOf<[BM_Complex]>;
+def BM_IntTensor : StaticShapeTensorOf<[BM_Int]>;
+def BM_IntOrBoolTensor : StaticShapeTensorOf<[BM_Int, BM_Bool]>;
+def BM_NumberTensor : StaticShapeTensorOf<[BM_Float, BM_Complex, BM_Int]>;
+def BM_RealTensor : StaticShapeTensorOf<[BM_Float, BM_Int]>;
+def BM_OrderedTensor : StaticShapeTensorOf<[BM_Float, BM_Int, BM_Bool]>;
+def BM_BoolTensor : StaticShapeTensorOf<[BM_Bool]>;
+
+//===----------------------------------------------------------------------===//
+// Enumerations
+//===----------------------------------------------------------------------===//
+
+def BM_CompareDirection : I32EnumAttr<"CompareDirection", "Which comparison", [
+  I32EnumAttrCase<"EQ", 0, "eq">, I32EnumAttrCase<"NE", 1, "ne">,
+  I32EnumAttrCase<"LT", 2, "lt">, I32EnumAttrCase<"LE", 3, "le">,
+  I32EnumAttrCase<"GT", 4, "gt">, I32EnumAttrCase<"GE", 5, "ge">]> {
+  let cppNamespace = "::bmgrad::bm";
+  let genSpecializedAttr = 0;
+}
+def BM_CompareDirectionAttr : EnumAttr<BM_Dialect, BM_CompareDirection, "compare">;
+
+//===----------------------------------------------------------------------===//
+// Op classes
+//===----------------------------------------------------------------------===//
+
+/// Every op. `primitives` names the jaxpr primitives that the op is imported
+/// from; `stablehlo` the StableHLO or CHLO op it becomes where that is one to
+/// one. Families add C++ through `declaration` and `definition`.
+class BM_Op<string mnemonic, list<Trait> traits = []>
+    : Op<BM_Dialect, mnemonic, !listconcat([Pure, BM_RecordInterface], traits)> {
+  list<string> primitives = [mnemonic];
+  string stablehlo = "";
+  code declaration = "";
+  code definition = "";
+
+  let extraClassDeclaration = [{
+    static ::llvm::ArrayRef<::llvm::StringLiteral> getPrimitives();
+    static ::llvm::StringLiteral getStablehloName();
+  }] # declaration;
+  let extraClassDefinition = [{
+    ::llvm::ArrayRef<::llvm::StringLiteral> $cppClass::getPrimitives() {
+      static constexpr ::std::array<::llvm::StringLiteral, }] #
+      !size(primitives) # [{> names = {}] #
+      !interleave(!foreach(p, primitives, "::llvm::StringLiteral(\"" # p # "\")"), ", ") #
+      [{};
+      return names;
+    }
+    ::llvm::StringLiteral $cppClass::getStablehloName() { return "}] # stablehlo # [{"; }
+  }] # definition;
+}
+
+/// The four rules, as lists of the interface methods an op class defines.
+defvar BM_HasJvp = [DeclareOpInterfaceMethods<BM_DifferentiableOpInterface, ["emitJvp"]>];
+defvar BM_HasTranspose = [DeclareOpInterfaceMethods<BM_LinearOpInterface, ["emitTranspose"]>];
+defvar BM_HasBatching = [DeclareOpInterfaceMethods<BM_BatchableOpInterface, ["emitBatch"]>];
+defvar BM_HasLowering = [DeclareOpInterfaceMethods<BM_LowerableOpInterface, ["emitLowering"]>];
+defvar BM_HasSplit = [DeclareOpInterfaceMethods<BM_SplittableOpInterface, ["emitSplit"]>];
+
+/// Rules that many ops share, each a few lines of C++ for `definition`. Join them with
+/// !strconcat: after `#` the name of a global defvar would be pasted verbatim.
+defvar BM_ZeroJvp = [{
+  ::mlir::LogicalResult $cppClass::emitJvp(::bmgrad::bm::JvpFrame &frame) {
+    return ::bmgrad::bm::detail::jvpZero(*this, frame);
+  }
+}];
+/// Linear in every operand of float or complex type, taken together.
+defvar BM_LinearJvp = [{
+  ::mlir::LogicalResult $cppClass::emitJvp(::bmgrad::bm::JvpFrame &frame) {
+    return ::bmgrad::bm::detail::jvpLinear(*this, frame);
+  }
+}];
+/// Linear in each operand of float or complex type, the others held.
+defvar BM_MultilinearJvp = [{
+  ::mlir::LogicalResult $cppClass::emitJvp(::bmgrad::bm::JvpFrame &frame) {
+    return ::bmgrad::bm::detail::jvpMultilinear(*this, frame);
+  }
+}];
+defvar BM_OneToOneLowering = [{
+  ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
+    return ::bmgrad::bm::detail::lowerOneToOne(*this, getStablehloName(), frame);
+  }
+}];
+defvar BM_ElementwiseBatching = [{
+  ::mlir::LogicalResult $cppClass::emitBatch(::bmgrad::bm::BatchFrame &frame) {
+    return ::bmgrad::bm::detail::batchElementwise(*this, frame);
+  }
+}];
+
+#endif // BMGRAD_DIALECT_BM_BMBASE_TD

@@ -1,0 +1,16 @@
+//===- BMOps.td - The one list of the ops of the bm dialect -*- tablegen -*-===//
+
+#ifndef BMGRAD_DIALECT_BM_BMOPS_TD
+#define BMGRAD_DIALECT_BM_BMOPS_TD
+
+include "bmgrad/Dialect/BM/Elementwise.td"
+include "bmgrad/Dialect/BM/Shape.td"
+include "bmgrad/Dialect/BM/Indexing.td"
+include "bmgrad/Dialect/BM/Reduction.td"
+include "bmgrad/Dialect/BM/Contraction.td"
+include "bmgrad/Dialect/BM/Control.td"
+include "bmgrad/Dialect/BM/Transforms.td"
+include "bmgrad/Dialect/BM/Custom.td"
+include "bmgrad/Dialect/BM/Kernel.td"
+
+#endif // BMGRAD_DIALECT_BM_BMOPS_TD

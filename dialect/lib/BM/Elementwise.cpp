@@ -1,0 +1,510 @@
+//===- Elementwise.cpp - The rules of the ops of Elementwise.td -----------===//
+//
+// Most rules are the records' own (`partials`, one-to-one lowering). Here is
+// the rest: transposes of the linear ops, ops whose rule depends on the element
+// type, lowerings that take more than one op, verifiers.
+//
+//===----------------------------------------------------------------------===//
+
+#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Expr.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/TypeUtilities.h"
+
+using namespace mlir;
+using namespace bmgrad;
+using namespace bmgrad::bm;
+
+//===----------------------------------------------------------------------===//
+// Assembly
+//===----------------------------------------------------------------------===//
+
+static ParseResult parseDirection(OpAsmParser &parser,
+                                  CompareDirectionAttr &attribute) {
+  SMLoc location = parser.getCurrentLocation();
+  StringRef keyword;
+  if (parser.parseKeyword(&keyword))
+    return failure();
+  auto direction = symbolizeCompareDirection(keyword);
+  if (!direction)
+    return parser.emitError(location,
+                            "expected one of eq, ne, lt, le, gt, ge, got '")
+           << keyword << "'";
+  attribute = CompareDirectionAttr::get(parser.getContext(), *direction);
+  return success();
+}
+
+static void printDirection(OpAsmPrinter &printer, Operation *,
+                           CompareDirectionAttr attribute) {
+  printer << stringifyCompareDirection(attribute.getValue());
+}
+
+#define GET_OP_CLASSES
+#include "bmgrad/Dialect/BM/Elementwise.cpp.inc"
+
+void BMDialect::addElementwiseOps() {
+  addOperations<
+#define GET_OP_LIST
+#include "bmgrad/Dialect/BM/Elementwise.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Verifiers
+//===----------------------------------------------------------------------===//
+
+LogicalResult SelectOp::verify() {
+  auto predicate = cast<RankedTensorType>(getPredicate().getType());
+  auto result = cast<RankedTensorType>(getR().getType());
+  if (predicate.getRank() == 0 || predicate.getShape() == result.getShape())
+    return success();
+  return emitOpError(
+             "predicate must have rank 0 or the shape of the cases, but it is ")
+         << predicate << " and they are " << result;
+}
+
+//===----------------------------------------------------------------------===//
+// Derivatives that depend on the element type
+//===----------------------------------------------------------------------===//
+
+LogicalResult AbsOp::emitJvp(JvpFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Value x = frame.primals[0], tangent = frame.tangents[0];
+  Value result = AbsOp::create(b, getType(), x);
+  frame.results.push_back(result);
+  if (!isa<ComplexType>(tensorType(x).getElementType())) {
+    Value sign = SignOp::create(b, x.getType(), x);
+    frame.resultTangents.push_back(
+        MulOp::create(b, x.getType(), tangent, sign));
+    return success();
+  }
+  // Re(conj(x) dx) / |x|, with 1 for |x| at zero: the numerator is zero there.
+  Expr r(b, result);
+  Expr modulus = expr::select(expr::eq(r, expr::constantLike(r, 0.0)),
+                              expr::constantLike(r, 1.0), r);
+  Value scale =
+      ComplexOp::create(b, x.getType(), modulus.get(), makeZero(b, getType()));
+  Value direction =
+      DivOp::create(b, x.getType(), ConjOp::create(b, x.getType(), x), scale);
+  Value product = MulOp::create(b, x.getType(), tangent, direction);
+  frame.resultTangents.push_back(RealOp::create(b, getType(), product));
+  return success();
+}
+
+LogicalResult ConvertOp::emitJvp(JvpFrame &frame) {
+  frame.results.push_back(
+      ConvertOp::create(frame.b, getType(), frame.primals[0]));
+  Value tangent = frame.tangents[0];
+  frame.resultTangents.push_back(
+      isDifferentiable(getType())
+          ? Value(ConvertOp::create(frame.b, getType(), tangent))
+          : Value());
+  return success();
+}
+
+LogicalResult DivOp::emitJvp(JvpFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Value y = frame.primals[1];
+  Value result = DivOp::create(b, getType(), frame.primals[0], y);
+  frame.results.push_back(result);
+  Value tangent;
+  if (Value dx = frame.tangents[0])
+    tangent = DivOp::create(b, getType(), dx, y);
+  if (Value dy = frame.tangents[1]) {
+    Value slope =
+        NegOp::create(b, getType(), DivOp::create(b, getType(), result, y));
+    tangent = accumulate(b, tangent, MulOp::create(b, getType(), dy, slope));
+  }
+  frame.resultTangents.push_back(tangent);
+  return success();
+}
+
+LogicalResult SelectOp::emitJvp(JvpFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  frame.results.push_back(SelectOp::create(b, getType(), frame.primals[0],
+                                           frame.primals[1], frame.primals[2]));
+  frame.resultTangents.push_back(
+      SelectOp::create(b, getType(), frame.primals[0],
+                       materialize(b, frame.tangents[1], getType()),
+                       materialize(b, frame.tangents[2], getType())));
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Transposes
+//===----------------------------------------------------------------------===//
+
+LogicalResult NegOp::emitTranspose(TransposeFrame &frame) {
+  frame.operandCotangents[0] =
+      scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
+        return frame.b.createOrFold<NegOp>(getType(), ct);
+      });
+  return success();
+}
+
+LogicalResult ConjOp::emitTranspose(TransposeFrame &frame) {
+  frame.operandCotangents[0] =
+      ConjOp::create(frame.b, getType(), frame.cotangents[0]);
+  return success();
+}
+
+LogicalResult ReducePrecisionOp::emitTranspose(TransposeFrame &frame) {
+  frame.operandCotangents[0] =
+      ReducePrecisionOp::create(frame.b, getType(), frame.cotangents[0],
+                                getExponentBits(), getMantissaBits());
+  return success();
+}
+
+// With the plain (not conjugating) pairing <x, y> = Re(x y), as in JAX.
+LogicalResult RealOp::emitTranspose(TransposeFrame &frame) {
+  frame.operandCotangents[0] =
+      ComplexOp::create(frame.b, getX().getType(), frame.cotangents[0],
+                        makeZero(frame.b, getType()));
+  return success();
+}
+
+LogicalResult ImagOp::emitTranspose(TransposeFrame &frame) {
+  Value negated = NegOp::create(frame.b, getType(), frame.cotangents[0]);
+  frame.operandCotangents[0] = ComplexOp::create(
+      frame.b, getX().getType(), makeZero(frame.b, getType()), negated);
+  return success();
+}
+
+LogicalResult ComplexOp::emitTranspose(TransposeFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Value cotangent = frame.cotangents[0];
+  if (frame.isLinear(0))
+    frame.operandCotangents[0] = RealOp::create(b, getX().getType(), cotangent);
+  if (frame.isLinear(1))
+    frame.operandCotangents[1] = NegOp::create(
+        b, getY().getType(), ImagOp::create(b, getY().getType(), cotangent));
+  return success();
+}
+
+LogicalResult ConvertOp::emitTranspose(TransposeFrame &frame) {
+  Type type = getX().getType();
+  ImplicitLocOpBuilder &b = frame.b;
+  bool toComplex =
+      isa<ComplexType>(tensorType(frame.cotangents[0]).getElementType()) &&
+      !isa<ComplexType>(getElementTypeOrSelf(type));
+  frame.operandCotangents[0] =
+      scaleMasked(b, frame.cotangents[0], [&](Value ct) -> Value {
+        if (toComplex) {
+          auto complexType = cast<ComplexType>(tensorType(ct).getElementType());
+          ct = RealOp::create(
+              b, tensorType(ct).clone(complexType.getElementType()), ct);
+        }
+        return ct.getType() == type ? ct : b.createOrFold<ConvertOp>(type, ct);
+      });
+  return success();
+}
+
+LogicalResult AddOp::emitTranspose(TransposeFrame &frame) {
+  for (unsigned index : {0, 1})
+    if (frame.isLinear(index))
+      frame.operandCotangents[index] = frame.cotangents[0];
+  return success();
+}
+
+LogicalResult SubOp::emitTranspose(TransposeFrame &frame) {
+  if (frame.isLinear(0))
+    frame.operandCotangents[0] = frame.cotangents[0];
+  if (frame.isLinear(1))
+    frame.operandCotangents[1] =
+        scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
+          return frame.b.createOrFold<NegOp>(getType(), ct);
+        });
+  return success();
+}
+
+LogicalResult MulOp::emitTranspose(TransposeFrame &frame) {
+  unsigned index = frame.isLinear(0) ? 0 : 1;
+  Value factor = frame.operands[1 - index];
+  frame.operandCotangents[index] =
+      scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
+        return frame.b.createOrFold<MulOp>(getType(), ct, factor);
+      });
+  return success();
+}
+
+LogicalResult DivOp::emitTranspose(TransposeFrame &frame) {
+  frame.operandCotangents[0] =
+      scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
+        return frame.b.createOrFold<DivOp>(getType(), ct, frame.operands[1]);
+      });
+  return success();
+}
+
+LogicalResult SelectOp::emitTranspose(TransposeFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Value predicate = frame.operands[0], cotangent = frame.cotangents[0];
+  Value zero = makeZero(b, getType());
+  if (frame.isLinear(1))
+    frame.operandCotangents[1] =
+        b.createOrFold<SelectOp>(getType(), predicate, cotangent, zero);
+  if (frame.isLinear(2))
+    frame.operandCotangents[2] =
+        b.createOrFold<SelectOp>(getType(), predicate, zero, cotangent);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Batching
+//===----------------------------------------------------------------------===//
+
+LogicalResult SelectOp::emitBatch(BatchFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Type type = batchedType(getType(), frame.size);
+  Value predicate = frame.operands[0];
+  auto predicateType = tensorType(predicate);
+  bool scalar = tensorType(getPredicate()).getRank() == 0;
+  if (scalar && frame.batched[0] && tensorType(getR()).getRank() > 0) {
+    // One choice for each element of the batch: spread it over the rest.
+    auto spread =
+        cast<RankedTensorType>(type).clone(predicateType.getElementType());
+    predicate = BroadcastInDimOp::create(b, spread, predicate,
+                                         b.getDenseI64ArrayAttr({0}));
+  } else if (!scalar) {
+    predicate = frame.getBatched(0);
+  }
+  frame.results.push_back(SelectOp::create(
+      b, type, predicate, frame.getBatched(1), frame.getBatched(2)));
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Lowerings of more than one op
+//===----------------------------------------------------------------------===//
+
+LogicalResult ConstantOp::emitLowering(LoweringFrame &frame) {
+  frame.results.push_back(
+      bm::detail::createForeign(frame.b, "stablehlo.constant", getType(), {},
+                                {frame.b.getNamedAttr("value", getValue())})
+          ->getResult(0));
+  return success();
+}
+
+LogicalResult StopGradientOp::emitLowering(LoweringFrame &frame) {
+  frame.results.push_back(getX());
+  return success();
+}
+
+LogicalResult Exp2Op::emitLowering(LoweringFrame &frame) {
+  Expr x(frame.b, getX());
+  frame.results.push_back(expr::exp(x * 0.693147180559945309417).get());
+  return success();
+}
+
+LogicalResult SquareOp::emitLowering(LoweringFrame &frame) {
+  frame.results.push_back(MulOp::create(frame.b, getType(), getX(), getX()));
+  return success();
+}
+
+LogicalResult IntegerPowOp::emitLowering(LoweringFrame &frame) {
+  Expr base(frame.b, getX());
+  uint64_t exponent = std::abs(static_cast<int64_t>(getExponent()));
+  if (exponent == 0) {
+    frame.results.push_back(makeConstant(frame.b, getType(), 1.0));
+    return success();
+  }
+  // By repeated squaring: as many products as the exponent has bits.
+  Expr product;
+  while (true) {
+    if (exponent & 1)
+      product = product.get() ? product * base : base;
+    exponent >>= 1;
+    if (!exponent)
+      break;
+    base = base * base;
+  }
+  if (static_cast<int64_t>(getExponent()) < 0)
+    product = 1.0 / product;
+  frame.results.push_back(product.get());
+  return success();
+}
+
+LogicalResult PowOp::emitLowering(LoweringFrame &frame) {
+  Value exponent = getY();
+  if (exponent.getType() != getType())
+    exponent = ConvertOp::create(frame.b, getType(), exponent);
+  frame.results.push_back(bm::detail::createForeign(frame.b, getStablehloName(),
+                                                    getType(),
+                                                    {getX(), exponent})
+                              ->getResult(0));
+  return success();
+}
+
+LogicalResult CompareOp::emitLowering(LoweringFrame &frame) {
+  Type element = tensorType(getX()).getElementType();
+  StringRef kind = "SIGNED";
+  if (isa<FloatType, ComplexType>(element))
+    kind = getTotalOrder() ? "TOTALORDER" : "FLOAT";
+  else if (element.isUnsignedInteger() || element.isInteger(1))
+    kind = "UNSIGNED";
+  std::string direction = stringifyCompareDirection(getDirection()).upper();
+  OpBuilder &b = frame.b;
+  SmallVector<NamedAttribute> attributes{
+      b.getNamedAttr(
+          "comparison_direction",
+          bm::detail::foreignAttr(b, "stablehlo",
+                                  "comparison_direction<" + direction + ">")),
+      b.getNamedAttr(
+          "compare_type",
+          bm::detail::foreignAttr(b, "stablehlo",
+                                  ("comparison_type<" + kind + ">").str()))};
+  frame.results.push_back(
+      bm::detail::createForeign(frame.b, "stablehlo.compare", getType(),
+                                {getX(), getY()}, attributes)
+          ->getResult(0));
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Folders
+//===----------------------------------------------------------------------===//
+
+/// The number that a splat of floats or integers holds.
+static std::optional<double> splatNumber(Attribute attribute) {
+  auto elements = dyn_cast_or_null<DenseElementsAttr>(attribute);
+  if (!elements || !elements.isSplat())
+    return std::nullopt;
+  if (isa<FloatType>(elements.getElementType()))
+    return elements.getSplatValue<APFloat>().convertToDouble();
+  if (auto type = dyn_cast<IntegerType>(elements.getElementType())) {
+    APInt value = elements.getSplatValue<APInt>();
+    return type.isUnsigned() || type.getWidth() == 1
+               ? value.roundToDouble(false)
+               : value.signedRoundToDouble();
+  }
+  return std::nullopt;
+}
+
+static bool isSplat(Attribute attribute, double number) {
+  return splatNumber(attribute) == number;
+}
+
+/// -0.0 + 0.0 is 0.0: only -0.0 leaves every float as it is, but a sum with the
+/// zero of a symbolic tangent is meant as no sum at all.
+static bool isZero(Attribute attribute) { return isSplat(attribute, 0.0); }
+
+/// Folds a binary op of two equal-typed float splats.
+template <typename Compute>
+static Attribute foldSplats(ArrayRef<Attribute> operands, Compute compute) {
+  auto x = dyn_cast_or_null<SplatElementsAttr>(operands[0]);
+  auto y = dyn_cast_or_null<SplatElementsAttr>(operands[1]);
+  if (!x || !y || x.getType() != y.getType() ||
+      !isa<FloatType>(x.getElementType()))
+    return {};
+  APFloat value = x.getSplatValue<APFloat>();
+  compute(value, y.getSplatValue<APFloat>());
+  return DenseElementsAttr::get(x.getType(), value);
+}
+
+OpFoldResult ConstantOp::fold(FoldAdaptor) { return getValue(); }
+
+OpFoldResult NegOp::fold(FoldAdaptor adaptor) {
+  if (auto inner = getX().getDefiningOp<NegOp>())
+    return inner.getX();
+  if (auto splat = dyn_cast_or_null<SplatElementsAttr>(adaptor.getX()))
+    if (isa<FloatType>(splat.getElementType()))
+      return DenseElementsAttr::get(splat.getType(),
+                                    -splat.getSplatValue<APFloat>());
+  return {};
+}
+
+OpFoldResult ConvertOp::fold(FoldAdaptor adaptor) {
+  if (getX().getType() == getType())
+    return getX();
+  auto splat = dyn_cast_or_null<SplatElementsAttr>(adaptor.getX());
+  auto to =
+      dyn_cast<FloatType>(cast<RankedTensorType>(getType()).getElementType());
+  if (!splat || !to || !isa<FloatType>(splat.getElementType()))
+    return {};
+  APFloat value = splat.getSplatValue<APFloat>();
+  bool losesInfo;
+  value.convert(to.getFloatSemantics(), APFloat::rmNearestTiesToEven,
+                &losesInfo);
+  return DenseElementsAttr::get(cast<RankedTensorType>(getType()), value);
+}
+
+OpFoldResult AddOp::fold(FoldAdaptor adaptor) {
+  if (isZero(adaptor.getX()))
+    return getY();
+  if (isZero(adaptor.getY()))
+    return getX();
+  return foldSplats(adaptor.getOperands(), [](APFloat &x, const APFloat &y) {
+    x.add(y, APFloat::rmNearestTiesToEven);
+  });
+}
+
+OpFoldResult SubOp::fold(FoldAdaptor adaptor) {
+  if (isZero(adaptor.getY()))
+    return getX();
+  return foldSplats(adaptor.getOperands(), [](APFloat &x, const APFloat &y) {
+    x.subtract(y, APFloat::rmNearestTiesToEven);
+  });
+}
+
+OpFoldResult MulOp::fold(FoldAdaptor adaptor) {
+  if (tensorType(getX()).getElementType().isInteger(1))
+    return {};
+  if (isSplat(adaptor.getX(), 1.0))
+    return getY();
+  if (isSplat(adaptor.getY(), 1.0))
+    return getX();
+  return foldSplats(adaptor.getOperands(), [](APFloat &x, const APFloat &y) {
+    x.multiply(y, APFloat::rmNearestTiesToEven);
+  });
+}
+
+OpFoldResult DivOp::fold(FoldAdaptor adaptor) {
+  if (isSplat(adaptor.getY(), 1.0))
+    return getX();
+  return foldSplats(adaptor.getOperands(), [](APFloat &x, const APFloat &y) {
+    x.divide(y, APFloat::rmNearestTiesToEven);
+  });
+}
+
+OpFoldResult CompareOp::fold(FoldAdaptor adaptor) {
+  auto x = dyn_cast_or_null<SplatElementsAttr>(adaptor.getX());
+  auto y = dyn_cast_or_null<SplatElementsAttr>(adaptor.getY());
+  if (!x || !y || getTotalOrder() || !isa<FloatType>(x.getElementType()))
+    return {};
+  auto order = x.getSplatValue<APFloat>().compare(y.getSplatValue<APFloat>());
+  bool less = order == APFloat::cmpLessThan, equal = order == APFloat::cmpEqual,
+       greater = order == APFloat::cmpGreaterThan, result = false;
+  switch (getDirection()) {
+  case CompareDirection::EQ:
+    result = equal;
+    break;
+  case CompareDirection::NE:
+    result = !equal;
+    break;
+  case CompareDirection::LT:
+    result = less;
+    break;
+  case CompareDirection::LE:
+    result = less || equal;
+    break;
+  case CompareDirection::GT:
+    result = greater;
+    break;
+  case CompareDirection::GE:
+    result = greater || equal;
+    break;
+  }
+  return DenseElementsAttr::get(cast<RankedTensorType>(getType()), result);
+}
+
+OpFoldResult SelectOp::fold(FoldAdaptor adaptor) {
+  if (getOnTrue() == getOnFalse())
+    return getOnTrue();
+  // Symbolic zeros on both sides are one zero.
+  if (adaptor.getOnTrue() && adaptor.getOnTrue() == adaptor.getOnFalse())
+    return adaptor.getOnTrue();
+  if (auto predicate =
+          dyn_cast_or_null<SplatElementsAttr>(adaptor.getPredicate()))
+    return predicate.getSplatValue<bool>() ? getOnTrue() : getOnFalse();
+  return {};
+}

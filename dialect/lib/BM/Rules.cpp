@@ -1,0 +1,268 @@
+//===- Rules.cpp - Rules that op families share ---------------------------===//
+
+#include "bmgrad/Dialect/BM/Rules.h"
+
+#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Expr.h"
+#include "mlir/IR/Matchers.h"
+
+using namespace mlir;
+using namespace bmgrad;
+using namespace bmgrad::bm;
+
+//===----------------------------------------------------------------------===//
+// Values
+//===----------------------------------------------------------------------===//
+
+bool bmgrad::bm::isDifferentiable(Type type) {
+  return isa<FloatType, ComplexType>(getElementTypeOrSelf(type));
+}
+
+RankedTensorType bmgrad::bm::tensorType(Value value) {
+  return cast<RankedTensorType>(value.getType());
+}
+
+RankedTensorType bmgrad::bm::batchedType(Type type, int64_t size) {
+  auto tensor = cast<RankedTensorType>(type);
+  SmallVector<int64_t> shape{size};
+  llvm::append_range(shape, tensor.getShape());
+  return tensor.clone(shape);
+}
+
+Value bmgrad::bm::makeConstant(ImplicitLocOpBuilder &b, Type type,
+                               double value) {
+  auto tensor = cast<RankedTensorType>(type);
+  Type element = tensor.getElementType();
+  DenseElementsAttr splat;
+  auto toFloat = [&](FloatType floatType, double number) {
+    APFloat result(number);
+    bool losesInfo;
+    result.convert(floatType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
+                   &losesInfo);
+    return result;
+  };
+  if (auto floatType = dyn_cast<FloatType>(element)) {
+    splat = DenseElementsAttr::get(tensor, toFloat(floatType, value));
+  } else if (auto complexType = dyn_cast<ComplexType>(element)) {
+    auto part = cast<FloatType>(complexType.getElementType());
+    splat = DenseElementsAttr::get(
+        tensor,
+        std::complex<APFloat>(toFloat(part, value), toFloat(part, 0.0)));
+  } else {
+    auto integerType = cast<IntegerType>(element);
+    splat = DenseElementsAttr::get(tensor, APInt(integerType.getWidth(),
+                                                 static_cast<int64_t>(value),
+                                                 /*isSigned=*/true,
+                                                 /*implicitTrunc=*/true));
+  }
+  return ConstantOp::create(b, tensor, splat);
+}
+
+Value bmgrad::bm::makeZero(ImplicitLocOpBuilder &b, Type type) {
+  return makeConstant(b, type, 0.0);
+}
+
+bool bmgrad::bm::isZeroConstant(Value value) {
+  DenseElementsAttr elements;
+  if (!value || !matchPattern(value, m_Constant(&elements)) ||
+      !elements.isSplat())
+    return false;
+  Type element = elements.getElementType();
+  if (isa<FloatType>(element))
+    return elements.getSplatValue<APFloat>().isZero();
+  if (isa<ComplexType>(element)) {
+    auto number = elements.getSplatValue<std::complex<APFloat>>();
+    return number.real().isZero() && number.imag().isZero();
+  }
+  return elements.getSplatValue<APInt>().isZero();
+}
+
+Value bmgrad::bm::materialize(ImplicitLocOpBuilder &b, Value value, Type type) {
+  return value ? value : makeZero(b, type);
+}
+
+Value bmgrad::bm::broadcastBatch(ImplicitLocOpBuilder &b, Value value,
+                                 int64_t size) {
+  RankedTensorType type = tensorType(value);
+  auto dims = llvm::to_vector(llvm::seq<int64_t>(1, type.getRank() + 1));
+  return b.createOrFold<BroadcastInDimOp>(batchedType(type, size), value,
+                                          b.getDenseI64ArrayAttr(dims));
+}
+
+Value BatchFrame::getBatched(unsigned index) {
+  return batched[index] ? operands[index]
+                        : broadcastBatch(b, operands[index], size);
+}
+
+//===----------------------------------------------------------------------===//
+// Masked cotangents
+//===----------------------------------------------------------------------===//
+
+namespace {
+/// A select one of whose cases is zero.
+struct Masked {
+  Value predicate, value;
+  bool keepsTrue = false;
+
+  static std::optional<Masked> match(Value value) {
+    auto select = value ? value.getDefiningOp<SelectOp>() : SelectOp();
+    if (!select)
+      return std::nullopt;
+    if (isZeroConstant(select.getOnFalse()))
+      return Masked{select.getPredicate(), select.getOnTrue(), true};
+    if (isZeroConstant(select.getOnTrue()))
+      return Masked{select.getPredicate(), select.getOnFalse(), false};
+    return std::nullopt;
+  }
+
+  Value rebuild(ImplicitLocOpBuilder &b, Value inner) const {
+    Value zero = makeZero(b, inner.getType());
+    return b.createOrFold<SelectOp>(inner.getType(), predicate,
+                                    keepsTrue ? inner : zero,
+                                    keepsTrue ? zero : inner);
+  }
+};
+} // namespace
+
+Value bmgrad::bm::accumulate(ImplicitLocOpBuilder &b, Value lhs, Value rhs) {
+  if (!lhs || !rhs)
+    return lhs ? lhs : rhs;
+  auto left = Masked::match(lhs), right = Masked::match(rhs);
+  if (left && right && left->predicate == right->predicate &&
+      left->keepsTrue == right->keepsTrue)
+    return left->rebuild(
+        b, b.createOrFold<AddOp>(lhs.getType(), left->value, right->value));
+  return b.createOrFold<AddOp>(lhs.getType(), lhs, rhs);
+}
+
+Value bmgrad::bm::scaleMasked(ImplicitLocOpBuilder &b, Value cotangent,
+                              function_ref<Value(Value)> scale) {
+  if (auto masked = Masked::match(cotangent))
+    return masked->rebuild(b, scale(masked->value));
+  return scale(cotangent);
+}
+
+//===----------------------------------------------------------------------===//
+// Derivative rules
+//===----------------------------------------------------------------------===//
+
+Operation *bm::detail::cloneWith(ImplicitLocOpBuilder &b, Operation *op,
+                                 ValueRange operands, TypeRange resultTypes) {
+  OperationState state(op->getLoc(), op->getName(), operands, resultTypes,
+                       llvm::to_vector(op->getDiscardableAttrs()));
+  state.propertiesAttr = op->getPropertiesAsAttribute();
+  return b.create(state);
+}
+
+Operation *bm::detail::cloneWith(ImplicitLocOpBuilder &b, Operation *op,
+                                 ValueRange operands) {
+  return cloneWith(b, op, operands, op->getResultTypes());
+}
+
+LogicalResult bm::detail::jvpFromPartials(Operation *op, JvpFrame &frame,
+                                          ArrayRef<Partial> partials) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Operation *primal = cloneWith(b, op, frame.primals);
+  Value result = primal->getResult(0);
+  frame.results.push_back(result);
+  Value tangent;
+  if (isDifferentiable(result.getType())) {
+    Expr operands[3];
+    for (auto [operand, value] : llvm::zip(operands, frame.primals))
+      operand = Expr(b, value);
+    for (auto [partial, operandTangent] : llvm::zip(partials, frame.tangents)) {
+      if (!operandTangent)
+        continue;
+      Expr factor =
+          partial(operands[0], operands[1], operands[2], Expr(b, result));
+      tangent = accumulate(
+          b, tangent,
+          b.createOrFold<MulOp>(factor.type(), operandTangent, factor.get()));
+    }
+  }
+  frame.resultTangents.push_back(tangent);
+  return success();
+}
+
+LogicalResult bm::detail::jvpZero(Operation *op, JvpFrame &frame) {
+  Operation *primal = cloneWith(frame.b, op, frame.primals);
+  llvm::append_range(frame.results, primal->getResults());
+  frame.resultTangents.assign(op->getNumResults(), Value());
+  return success();
+}
+
+LogicalResult bm::detail::jvpLinear(Operation *op, JvpFrame &frame) {
+  Operation *primal = cloneWith(frame.b, op, frame.primals);
+  llvm::append_range(frame.results, primal->getResults());
+  SmallVector<Value> operands;
+  for (auto [value, tangent] : llvm::zip(frame.primals, frame.tangents))
+    operands.push_back(isDifferentiable(value.getType())
+                           ? materialize(frame.b, tangent, value.getType())
+                           : value);
+  // Folding matters: a sum with a symbolic zero is the other summand.
+  SmallVector<Value> tangents;
+  Operation *tangent = cloneWith(frame.b, op, operands);
+  if (tangent->getNumResults() == 1 &&
+      succeeded(frame.b.tryFold(tangent, tangents)) && !tangents.empty())
+    tangent->erase();
+  else
+    tangents.assign(tangent->result_begin(), tangent->result_end());
+  llvm::append_range(frame.resultTangents, tangents);
+  return success();
+}
+
+LogicalResult bm::detail::jvpMultilinear(Operation *op, JvpFrame &frame) {
+  Operation *primal = cloneWith(frame.b, op, frame.primals);
+  frame.results.push_back(primal->getResult(0));
+  Value sum;
+  for (auto [index, tangent] : llvm::enumerate(frame.tangents)) {
+    if (!tangent)
+      continue;
+    SmallVector<Value> operands(frame.primals);
+    operands[index] = tangent;
+    sum = accumulate(frame.b, sum,
+                     cloneWith(frame.b, op, operands)->getResult(0));
+  }
+  frame.resultTangents.push_back(sum);
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Batching and lowering
+//===----------------------------------------------------------------------===//
+
+LogicalResult bm::detail::batchElementwise(Operation *op, BatchFrame &frame) {
+  SmallVector<Value> operands;
+  for (unsigned index = 0; index < op->getNumOperands(); ++index)
+    operands.push_back(frame.getBatched(index));
+  SmallVector<Type> types;
+  for (Type type : op->getResultTypes())
+    types.push_back(batchedType(type, frame.size));
+  llvm::append_range(frame.results,
+                     cloneWith(frame.b, op, operands, types)->getResults());
+  return success();
+}
+
+Operation *bm::detail::createForeign(ImplicitLocOpBuilder &b, StringRef name,
+                                     TypeRange results, ValueRange operands,
+                                     ArrayRef<NamedAttribute> attributes,
+                                     unsigned regions) {
+  OperationState state(b.getLoc(), name, operands, results, attributes);
+  for (unsigned index = 0; index < regions; ++index)
+    state.addRegion();
+  return b.create(state);
+}
+
+Attribute bm::detail::foreignAttr(OpBuilder &b, StringRef dialect,
+                                  StringRef text) {
+  return OpaqueAttr::get(b.getStringAttr(dialect), text, b.getNoneType());
+}
+
+LogicalResult bm::detail::lowerOneToOne(Operation *op, StringRef name,
+                                        LoweringFrame &frame) {
+  SmallVector<NamedAttribute> attributes(op->getAttrs());
+  Operation *lowered = createForeign(frame.b, name, op->getResultTypes(),
+                                     op->getOperands(), attributes);
+  llvm::append_range(frame.results, lowered->getResults());
+  return success();
+}

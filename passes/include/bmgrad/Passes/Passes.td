@@ -1,0 +1,59 @@
+//===- Passes.td - The passes of bmgrad ---------------------*- tablegen -*-===//
+//
+// The one list of passes. Pipelines.cpp puts them in order and says why there.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef BMGRAD_PASSES_PASSES_TD
+#define BMGRAD_PASSES_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+class BM_Pass<string name> : Pass<name, "::mlir::ModuleOp"> {
+  let dependentDialects = ["::bmgrad::bm::BMDialect", "::mlir::func::FuncDialect"];
+}
+
+def ExpandTransforms : BM_Pass<"bm-expand-transforms"> {
+  let summary = "Replaces transforms of functions by what they mean";
+  let description = [{
+    Makes the function that each `bm.jvp`, `bm.vjp` and `bm.batch` stands for, innermost
+    transform first, and inlines it, together with all calls and the primal
+    functions of custom derivative rules, into the public functions.
+  }];
+}
+
+def Linearize : BM_Pass<"bm-linearize"> {
+  let summary = "Splits a function into its primal part and its linear tangent part";
+  let description = [{
+    Replaces `@f` by `@f.fwd`, which gives the results of `@f` and the residuals, and
+    `@f.lin`, which from the residuals and the tangents of the arguments in `wrt`
+    gives the tangents of the float and complex results.
+  }];
+  let options = [
+    Option<"function", "function", "std::string", "\"main\"", "The function to linearize">,
+    ListOption<"wrt", "wrt", "int64_t", "The arguments that have tangents">,
+  ];
+}
+
+def Transpose : BM_Pass<"bm-transpose"> {
+  let summary = "Transposes a linear function";
+  let description = [{
+    Replaces a function that is linear in its arguments after the first `residuals`
+    by the function from those residuals and cotangents of its results to cotangents
+    of the linear arguments.
+  }];
+  let options = [
+    Option<"function", "function", "std::string", "\"main\"", "The function to transpose">,
+    Option<"residuals", "residuals", "int64_t", "0", "How many arguments come first that are not linear">,
+  ];
+}
+
+def LowerToStablehlo : BM_Pass<"bm-lower-to-stablehlo"> {
+  let summary = "Lowers bm to StableHLO and CHLO";
+  let description = [{
+    Asks each op for its lowering. StableHLO and CHLO ops are written as unregistered ops in
+    generic form; whoever parses the text with those dialects loaded verifies them.
+  }];
+}
+
+#endif // BMGRAD_PASSES_PASSES_TD

@@ -1,0 +1,38 @@
+//===- LowerToStablehlo.cpp - Lowers bm to StableHLO and CHLO -------------===//
+
+#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Passes/Passes.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+
+namespace bmgrad::bm {
+#define GEN_PASS_DEF_LOWERTOSTABLEHLO
+#include "bmgrad/Passes/Passes.h.inc"
+} // namespace bmgrad::bm
+
+using namespace mlir;
+using namespace bmgrad::bm;
+
+namespace {
+struct LowerToStablehlo
+    : bmgrad::bm::impl::LowerToStablehloBase<LowerToStablehlo> {
+  void runOnOperation() override {
+    // The ops made here belong to dialects that are loaded where the text is
+    // read.
+    MLIRContext &context = getContext();
+    context.allowUnregisteredDialects();
+    for (auto function : getOperation().getOps<func::FuncOp>()) {
+      for (Block &block : function.getBody())
+        if (failed(lowerBlock(block)))
+          return signalPassFailure();
+      WalkResult left = function.walk([](Operation *op) {
+        if (!isa<BMDialect>(op->getDialect()))
+          return WalkResult::advance();
+        op->emitOpError("has no lowering to StableHLO");
+        return WalkResult::interrupt();
+      });
+      if (left.wasInterrupted())
+        return signalPassFailure();
+    }
+  }
+};
+} // namespace
