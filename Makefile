@@ -27,7 +27,7 @@ endif
 JOBS ?= 2
 build_dir := build/py$(version)
 bin := $(VENV)/bin
-export PATH := $(CURDIR)/$(bin):$(PATH)
+export PATH := $(abspath $(bin)):$(PATH)
 
 cxx_files = $(shell find dialect passes -name '*.cpp' -o -name '*.h')
 # What decides which files the package has; the contents of C++ files do not.

@@ -15,10 +15,9 @@ void bmRegisterDialects(MlirDialectRegistry registry) {
 
 void bmRegisterPasses() { registerPasses(); }
 
-namespace {
 template <typename Op>
-void report(llvm::StringRef family, BMOpRecordCallback callback,
-            void *userData) {
+static void report(llvm::StringRef family, BMOpRecordCallback callback,
+                   void *userData) {
   llvm::SmallVector<MlirStringRef> primitives;
   for (llvm::StringRef primitive : Op::getPrimitives())
     primitives.push_back(wrap(primitive));
@@ -29,51 +28,23 @@ void report(llvm::StringRef family, BMOpRecordCallback callback,
   callback(&record, userData);
 }
 
-template <typename... Ops>
-void reportFamily([[maybe_unused]] llvm::StringRef family,
-                  [[maybe_unused]] BMOpRecordCallback callback,
-                  [[maybe_unused]] void *userData) {
-  (report<Ops>(family, callback, userData), ...);
-}
+namespace {
+struct OpVisitor {
+  template <typename... Ops> void visitFamily(llvm::StringRef family) {
+    (report<Ops>(family, callback, userData), ...);
+  }
+
+  void run() {
+#include "bmgrad/Dialect/BM/BMFamilies.inc"
+  }
+
+  BMOpRecordCallback callback;
+  void *userData;
+};
 } // namespace
 
 void bmForEachOp(BMOpRecordCallback callback, void *userData) {
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Elementwise.cpp.inc"
-      >("elementwise", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Shape.cpp.inc"
-      >("shape", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Indexing.cpp.inc"
-      >("indexing", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Reduction.cpp.inc"
-      >("reduction", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Contraction.cpp.inc"
-      >("contraction", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Control.cpp.inc"
-      >("control", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Transforms.cpp.inc"
-      >("transforms", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Custom.cpp.inc"
-      >("custom", callback, userData);
-  reportFamily<
-#define GET_OP_LIST
-#include "bmgrad/Dialect/BM/Kernel.cpp.inc"
-      >("kernel", callback, userData);
+  OpVisitor{callback, userData}.run();
 }
 
 void bmForEachPipeline(MlirStringCallback callback, void *userData) {
