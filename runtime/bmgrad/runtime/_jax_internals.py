@@ -1,0 +1,383 @@
+"""Everything bmgrad takes from JAX below its public surface, and nothing else.
+
+In: avals, Python functions, jaxpr equations, StableHLO text. Out: jaxprs, user
+locations, results of merged modules. Tested with the two JAX versions that
+`pyproject.toml` names; a new version of JAX should cost changes here alone.
+Next: `_primitive.py` uses the lowering half, the frontend the tracing half.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import jax
+from jax._src import core, dtypes, source_info_util
+from jax._src.interpreters import partial_eval
+from jax._src.interpreters.mlir import lower_per_platform
+from jax._src.lib.mlir.dialects import func as func_dialect
+from jax.extend.core import ClosedJaxpr, DebugInfo
+from jax.extend.mlir import lower_with_sharding_in_types
+from jax.extend.source_info_util import register_exclusion
+from jax.interpreters import mlir
+from jax.sharding import PartitionSpec
+
+# jaxlib's values and contexts are untyped on one of the two versions.
+IrValue: TypeAlias = Any
+LoweringContext: TypeAlias = Any
+ShapedArray = jax.core.ShapedArray
+
+# bmgrad's own frames are not the user's: neither for the locations below nor
+# for the ones that JAX puts on its errors.
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+register_exclusion(_PACKAGE)
+
+
+# -- Avals ---------------------------------------------------------------------------------------
+
+
+def plain_aval(aval: Any) -> ShapedArray:
+    """`aval` without sharding or memory space: shape, dtype and weak type only."""
+    return ShapedArray(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+def physical_aval(aval: ShapedArray) -> ShapedArray:
+    """The aval of the buffer behind `aval`: PRNG keys become uint32, the rest stays."""
+    physical: ShapedArray = core.physical_aval(aval)
+    return physical
+
+
+def tangent_aval(aval: ShapedArray) -> ShapedArray:
+    """The aval of `aval`'s tangents: its own, or float0 where it is not differentiable."""
+    tangent: ShapedArray = aval.to_tangent_aval()
+    return tangent
+
+
+def has_tangent(aval: ShapedArray) -> bool:
+    """Whether `aval` is differentiable: float or complex."""
+    return bool(aval.to_tangent_aval().dtype != jax.dtypes.float0)
+
+
+def match_varying(args: Sequence[Any]) -> Sequence[Any]:
+    """Makes `args` vary over the same manual mesh axes, as JAX does before an `add`.
+
+    Matters inside `jax.shard_map` only.
+    """
+    matched: Sequence[Any] = core.auto_insert_reshard(*args)
+    return matched
+
+
+def placed_like(
+    name: str, out_avals: Sequence[ShapedArray], in_avals: Sequence[ShapedArray]
+) -> list[ShapedArray]:
+    """`out_avals` as results on the current mesh of an operation on `in_avals`.
+
+    They vary over the manual axes that the operands vary over (inside `shard_map`),
+    and are replicated over explicit axes.
+    """
+    if core.get_cur_mesh_sharding().mesh.empty:
+        return list(out_avals)
+    mat = core.ManualAxisType(varying=core.standard_vma_rule(name, *in_avals))
+    return [
+        ShapedArray(
+            aval.shape,
+            aval.dtype,
+            weak_type=aval.weak_type,
+            sharding=core.get_cur_mesh_sharding(PartitionSpec(*[None] * aval.ndim)),
+            manual_axis_type=mat,
+        )
+        for aval in out_avals
+    ]
+
+
+def placed_as_cotangent(ct: Any, primal: ShapedArray) -> Any:
+    """`ct` on the explicit mesh axes that JAX expects of a cotangent of `primal`."""
+    wanted = primal.to_ct_aval().sharding
+    if wanted.mesh.empty or jax.typeof(ct).sharding == wanted:
+        return ct
+    return jax.reshard(ct, wanted)
+
+
+def without_mesh() -> contextlib.AbstractContextManager[Any]:
+    """A scope in which values belong to no mesh, as inside a program they do not.
+
+    What a program does is placed where it is called; see `placed_like`.
+    """
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
+
+
+# -- Tracing -------------------------------------------------------------------------------------
+
+# JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
+# Where such a function reads a variable, its cached jaxpr closes over a tracer
+# that is right for one trace and one state of the variables only. So traces run
+# under a context value that is part of JAX's cache keys, and that is renewed
+# once a variable has been read inside an inner trace and the state may differ
+# from then on. Traces without such reads share one value, and with it what JAX
+# has cached for `jnp` functions.
+_epoch_context = jax.make_user_context(0)
+_epoch_numbers = itertools.count(1)
+
+
+class _Epoch(threading.local):
+    """The cache epoch of this thread, and its open traces, innermost last."""
+
+    def __init__(self) -> None:
+        self.number = next(_epoch_numbers)
+        self.tainted = False
+        self.open: list[OpenTrace] = []
+
+    def renew_if_tainted(self) -> None:
+        if not self.tainted:
+            return
+        self.number = next(_epoch_numbers)
+        self.tainted = False
+        if self.open:
+            self.open[-1]._contexts.enter_context(_epoch_context(self.number))
+
+
+_epoch = _Epoch()
+
+
+class TracedJaxpr(NamedTuple):
+    """A jaxpr and what it closes over.
+
+    `jaxpr.invars` are the given inputs followed by the lifted ones, and
+    `jaxpr.constvars` stand for `consts`: concrete arrays or tracers of an
+    enclosing trace.
+    """
+
+    jaxpr: Any
+    consts: list[Any]
+    in_avals: list[ShapedArray]
+    out_avals: list[ShapedArray]
+    in_names: list[str]
+
+
+class OpenTrace:
+    """A jaxpr being traced, whose inputs may still grow. See `trace`."""
+
+    def __init__(self, inner: Any, names: Sequence[str]) -> None:
+        self._inner = inner
+        self._names = list(names)
+        self._contexts = contextlib.ExitStack()
+
+    def lift(self, aval: ShapedArray, name: str) -> Any:
+        """A tracer for a new input of `aval`, called `name` in messages and IR.
+
+        May be called while an inner trace (a `scan` body, a `jit`) is running; the
+        input still belongs to this jaxpr.
+        """
+        if self._inner is None:
+            raise RuntimeError(f"cannot lift {name!r}: its trace has finished")
+        self._names.append(name)
+        return self._inner.new_arg(aval, source_info_util.current())
+
+    def owns(self, value: Any) -> bool:
+        """Whether `value` is a tracer of this very trace, not of one inside or around it."""
+        return isinstance(value, jax.core.Tracer) and value._trace is self._inner
+
+    @property
+    def is_innermost(self) -> bool:
+        """Whether operations issued now go straight into this jaxpr."""
+        return core.trace_ctx.trace is self._inner
+
+    def on_read(self) -> None:
+        """Call whenever a variable is read: a cached inner jaxpr may now depend on it."""
+        if core.trace_ctx.trace is not self._inner:
+            _epoch.tainted = True
+
+    def on_write(self) -> None:
+        """Call whenever a variable is assigned: cached inner jaxprs that read it are stale."""
+        _epoch.renew_if_tainted()
+
+
+def trace(
+    fun: Callable[..., Sequence[Any]],
+    in_avals: Sequence[ShapedArray],
+    *,
+    name: str,
+    arg_names: Sequence[str],
+) -> TracedJaxpr:
+    """Traces `fun(open_trace, *tracers)`, which returns a flat sequence, to a jaxpr.
+
+    While `fun` runs, `open_trace.lift` adds inputs. Works at top level, under any
+    JAX transform, and inside itself. Exceptions of `fun` pass through.
+    """
+    debug_info = DebugInfo("bmgrad", name, tuple(arg_names), None)
+    inner = partial_eval.DynamicJaxprTrace(debug_info, parent_trace=core.trace_ctx.trace)
+    opened = OpenTrace(inner, arg_names)
+    _epoch.renew_if_tainted()
+    _epoch.open.append(opened)
+    try:
+        with (
+            opened._contexts,
+            _epoch_context(_epoch.number),
+            without_mesh(),
+            core.ensure_no_leaks(inner),
+            source_info_util.reset_name_stack(),
+            partial_eval.TracebackScope(),
+        ):
+            source_info = source_info_util.current()
+            tracers = [inner.new_arg(aval, source_info) for aval in in_avals]
+            with core.set_current_trace(inner):
+                results = [dtypes.canonicalize_value(x) for x in fun(opened, *tracers)]
+            results = [inner.to_jaxpr_tracer(x, source_info) for x in results]
+            debug_info = debug_info._replace(
+                arg_names=tuple(opened._names), result_paths=("",) * len(results)
+            )
+            jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
+            opened._inner = None
+            del inner, tracers, results
+    finally:
+        opened._inner = None
+        _epoch.open.pop()
+        _epoch.renew_if_tainted()
+    # ClosedJaxpr is how both versions say which leading variables are constants.
+    jaxpr = ClosedJaxpr(jaxpr, consts).jaxpr
+    return TracedJaxpr(
+        jaxpr,
+        list(consts),
+        [v.aval for v in jaxpr.invars],
+        [v.aval for v in jaxpr.outvars],
+        opened._names,
+    )
+
+
+# -- Locations -----------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=4096)
+def _user_frame(traceback: Any) -> tuple[str, int, int] | None:
+    frame = next(source_info_util.user_frames(traceback), None)
+    return frame and (frame.file_name, frame.start_line, frame.start_column)
+
+
+def user_location(eqn: Any) -> tuple[str, int, int] | None:
+    """File, line and column of the user's code that made jaxpr equation `eqn`.
+
+    Frames of JAX, of the standard library and of bmgrad are skipped.
+    """
+    # Equations of one source line mostly have equal tracebacks: 0.2 us each.
+    return _user_frame(eqn.source_info.traceback)
+
+
+# -- Lowering ------------------------------------------------------------------------------------
+
+LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]
+
+
+def platforms_of(ctx: LoweringContext) -> tuple[str, ...]:
+    """The platforms that the module being lowered is for: `cpu`, `cuda`, `rocm`, `tpu`."""
+    return tuple(ctx.platforms or ctx.module_context.platforms)
+
+
+def lower_each_platform(
+    ctx: LoweringContext, name: str, rule: LoweringRule, *args: IrValue, **params: Any
+) -> Sequence[IrValue]:
+    """Emits `rule` once for each platform of the module, and the choice between them."""
+    rules = dict.fromkeys(platforms_of(ctx), rule)
+    results: Sequence[IrValue] = lower_per_platform(
+        ctx, name, rules, None, frozenset(), *args, **params
+    )
+    return results
+
+
+class Declaration(NamedTuple):
+    """A function that a StableHLO module declares and leaves to JAX to define.
+
+    `in_axes` has one tuple for each `bm.batch` that was applied to it, in that
+    order, with 0 (batched at axis 0) or -1 for each operand.
+    """
+
+    symbol: str
+    in_shapes: tuple[tuple[int, ...], ...]
+    in_axes: tuple[tuple[int, ...], ...]
+
+
+def _declaration(function: Any) -> Declaration:
+    in_axes: tuple[tuple[int, ...], ...] = ()
+    if "bm.in_axes" in function.attributes:
+        in_axes = tuple(tuple(axes) for axes in function.attributes["bm.in_axes"])
+    inputs = function.function_type.value.inputs
+    shapes = tuple(tuple(mlir.ir.RankedTensorType(t).shape) for t in inputs)
+    return Declaration(function.sym_name.value, shapes, in_axes)
+
+
+def call_module(
+    ctx: LoweringContext,
+    source: str | bytes,
+    name: str,
+    define: Callable[[LoweringContext, Declaration], str],
+    args: Sequence[IrValue],
+) -> list[IrValue]:
+    """Moves a StableHLO module into the one being lowered and calls its `@main`.
+
+    A function that the module only declares is replaced by the one that `define`
+    puts into the destination and returns the name of. The others get fresh names,
+    `@main` that of `name`.
+    """
+    target = ctx.module_context
+    module: Any = mlir.ir.Module.parse(source, target.context)
+    symbols: Any = mlir.ir.SymbolTable(module.operation)
+    for function in list(module.body.operations):
+        if not function.is_external:
+            continue
+        declared = _declaration(function)
+        provided = define(ctx, declared)
+        # Uses may dangle until the merge below brings both modules together.
+        function.erase()
+        for user in module.body.operations:
+            symbols.replace_all_symbol_uses(declared.symbol, provided, user.operation)
+    results = list(symbols["main"].function_type.value.results)
+    symbol = mlir.merge_mlir_modules(target.module, name, module, target.symbol_table)
+    call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), list(args))
+    return [
+        lower_with_sharding_in_types(ctx, result, aval)
+        for result, aval in zip(call.results, ctx.avals_out, strict=True)
+    ]
+
+
+def define_function(
+    ctx: LoweringContext,
+    name: str,
+    fun: Callable[..., Sequence[Any]],
+    in_avals: Sequence[ShapedArray],
+    key: Hashable,
+) -> str:
+    """Lowers the JAX function `fun` to a private function of the module; returns its name.
+
+    The functions of one module that are defined with equal `key` and avals are one.
+    """
+    ir, target, platforms = mlir.ir, ctx.module_context, platforms_of(ctx)
+    key = (key, tuple(in_avals), platforms)
+    if key in target.cached_primitive_lowerings:
+        return str(target.cached_primitive_lowerings[key].sym_name.value)
+    with without_mesh():
+        out_avals = [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
+    types = [[mlir.aval_to_ir_type(target, a) for a in avals] for avals in (in_avals, out_avals)]
+    function = func_dialect.FuncOp(name, ir.FunctionType.get(*types), ip=target.ip)
+    function.attributes["sym_visibility"] = ir.StringAttr.get("private")
+    target.symbol_table.insert(function)
+    target.cached_primitive_lowerings[key] = function
+    # The function is a scope of its own: it sees no constants, dimensions or tokens
+    # of the place where it is called.
+    inner = ctx.replace(
+        module_context=target.replace(
+            platforms=platforms, shape_poly_state=mlir.ShapePolyLoweringState((), platforms)
+        ),
+        platforms=None,
+        avals_in=tuple(in_avals),
+        avals_out=tuple(out_avals),
+        tokens_in=mlir.TokenSet(),
+        tokens_out=None,
+        const_lowering={},
+        dim_var_values=(),
+    )
+    block = cast(Any, function).add_entry_block()
+    with ir.InsertionPoint(block), without_mesh():
+        func_dialect.ReturnOp(list(mlir.lower_fun(fun)(inner, *block.arguments)))
+    return str(function.sym_name.value)
