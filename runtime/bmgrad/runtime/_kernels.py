@@ -1,0 +1,89 @@
+"""Kernels: JAX primitives that a program calls and whose lowering JAX supplies.
+
+In: a primitive with its parameters. Out: a number for `bm.kernel` ops to hold, and
+at lowering the function `@bm_kernel_<number>` that the StableHLO text only declares.
+
+A program is text and cannot hold a Python object, so this registry keeps the
+objects alive for as long as the process runs; equal ones share a number.
+"""
+
+import dataclasses
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+
+from bmgrad.runtime import _jax_internals
+from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
+
+# The functions that StableHLO text declares for kernels: `@bm_kernel_3`.
+SYMBOL_PREFIX = "bm_kernel_"
+_SYMBOL = re.compile(SYMBOL_PREFIX + r"(\d+)(?:_.*)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A primitive bound with these parameters on operands of these avals."""
+
+    primitive: Primitive
+    params: tuple[tuple[str, Any], ...]
+    in_avals: tuple[ShapedArray, ...]
+
+    def __call__(self, *args: Any) -> list[Any]:
+        """Binds the primitive; always a list of results."""
+        params = self.primitive.get_bind_params(dict(self.params))
+        results = self.primitive.bind(*args, **params)
+        return list(results) if self.primitive.multiple_results else [results]
+
+
+_lock = threading.Lock()
+_kernels: list[Kernel] = []
+_numbers: dict[Kernel, int] = {}
+
+
+def register(
+    primitive: Primitive, params: Mapping[str, Any], in_avals: Sequence[ShapedArray]
+) -> int:
+    """The number of this kernel, the same for equal primitives, parameters and avals."""
+    avals = tuple(_jax_internals.plain_aval(aval) for aval in in_avals)
+    kernel = Kernel(primitive, tuple(sorted(params.items())), avals)
+    with _lock:
+        try:
+            number = _numbers.get(kernel)
+        except TypeError:  # A parameter cannot be hashed: a kernel of its own.
+            _kernels.append(kernel)
+            return len(_kernels) - 1
+        if number is None:
+            number = _numbers[kernel] = len(_kernels)
+            _kernels.append(kernel)
+        return number
+
+
+def get(number: int) -> Kernel:
+    """The kernel with this number."""
+    return _kernels[number]
+
+
+def define(ctx: LoweringContext, declared: Declaration) -> str:
+    """Lowers a declared kernel into the module of `ctx`; returns the name of its function.
+
+    Declarations of the same kernel in one module share a function.
+    """
+    match = _SYMBOL.fullmatch(declared.symbol)
+    if match is None:
+        raise ValueError(f"a bmgrad program declares @{declared.symbol}, which is not a kernel")
+    kernel = get(int(match[1]))
+    fun: Callable[..., list[Any]] = kernel
+    leading = [0] * len(kernel.in_avals)
+    for axes in declared.in_axes:
+        fun = jax.vmap(fun, in_axes=tuple(None if axis < 0 else axis for axis in axes))
+        leading = [n + (axis >= 0) for n, axis in zip(leading, axes, strict=True)]
+    in_avals = [
+        ShapedArray((*shape[:n], *aval.shape), aval.dtype)
+        for aval, shape, n in zip(kernel.in_avals, declared.in_shapes, leading, strict=True)
+    ]
+    key = (kernel, declared.in_axes)
+    return _jax_internals.define_function(ctx, declared.symbol, fun, in_avals, key)

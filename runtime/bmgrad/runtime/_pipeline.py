@@ -1,0 +1,168 @@
+"""Runs the passes on a module, and the few edits that programs need around them.
+
+In: a module of the bm dialect as text or bytecode. Out: bytecode, or text to read.
+The names of passes and pipelines are written here and nowhere else in Python.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from bmgrad.mlir import ir
+from bmgrad.mlir.dialects import func
+from bmgrad.mlir.passmanager import PassManager
+from bmgrad.runtime._options import Options
+
+# MLIR text or bytecode: what travels between contexts.
+Source: TypeAlias = str | bytes
+
+MAIN = "main"
+FWD, LIN = "main.fwd", "main.lin"
+
+
+def expand() -> str:
+    """Transform ops become calls of ordinary functions, innermost first."""
+    return "bm-expand-transforms"
+
+
+def optimize(options: Options) -> str:
+    """Forward and adjoint together, loops included."""
+    return "bm-optimize" + _braced(dict(options.pass_options()))
+
+
+def lower() -> str:
+    """To StableHLO."""
+    return "bm-lower"
+
+
+def linearize(wrt: Sequence[int]) -> str:
+    """`@main` becomes `@main.fwd` and `@main.lin`."""
+    return "bm-linearize" + _braced({"function": MAIN, "wrt": ",".join(map(str, wrt))})
+
+
+def transpose(num_residuals: int) -> str:
+    """`@main`, linear in what follows its residuals, is turned round in place."""
+    return "bm-transpose" + _braced({"function": MAIN, "residuals": str(num_residuals)})
+
+
+def _braced(options: Mapping[str, str]) -> str:
+    if not options:
+        return ""
+    return "{" + " ".join(f"{name}={value}" for name, value in options.items()) + "}"
+
+
+def run(source: Source, pipeline: str) -> bytes:
+    """`source` after `pipeline`. Errors of the passes arrive as `ir.MLIRError`."""
+    with _opened(source) as module:
+        PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
+        return _bytecode(module)
+
+
+def text(source: Source, *, generic: bool = False, locations: bool = False) -> str:
+    """`source` as text; `generic` is the form that any MLIR parser reads."""
+    with _opened(source) as module:
+        asm = module.operation.get_asm(enable_debug_info=locations, print_generic_op_form=generic)
+        return str(asm)
+
+
+def result_types(source: Source, symbol: str = MAIN) -> list[str]:
+    """The types that function `symbol` returns."""
+    with _opened(source) as module:
+        function = ir.SymbolTable(module.operation)[symbol]
+        return [str(t) for t in function.type.results]
+
+
+def extract(source: Source, symbol: str) -> bytes:
+    """The module of function `symbol` as `@main` and of what it calls."""
+    with _opened(source) as module:
+        symbols = ir.SymbolTable(module.operation)
+        if symbol != MAIN:
+            if MAIN in symbols:
+                symbols.erase(symbols[MAIN])
+            _rename(module, symbols[symbol], MAIN)
+        for function in module.body.operations:
+            is_main = function.sym_name.value == MAIN
+            function.attributes["sym_visibility"] = ir.StringAttr.get(
+                "public" if is_main else "private"
+            )
+        PassManager.parse("builtin.module(symbol-dce)").run(module.operation)
+        return _bytecode(module)
+
+
+def select_results(source: Source, keep: Sequence[bool]) -> bytes:
+    """`source` with only those results of `@main` that `keep` says."""
+    if all(keep):
+        return source.encode() if isinstance(source, str) else source
+    with _opened(source) as module:
+        main = ir.SymbolTable(module.operation)[MAIN]
+        returned = main.entry_block.operations[len(main.entry_block.operations) - 1]
+        kept = [value for value, k in zip(returned.operands, keep, strict=True) if k]
+        with ir.InsertionPoint(returned), returned.location:
+            func.ReturnOp(kept)
+        returned.erase()
+        kept_types = [value.type for value in kept]
+        main.attributes["function_type"] = ir.TypeAttr.get(
+            ir.FunctionType.get(main.type.inputs, kept_types)
+        )
+        return _bytecode(module)
+
+
+def wrap(
+    source: Source,
+    op: str,
+    attributes: Mapping[str, Sequence[int] | int],
+    in_types: Sequence[str],
+    out_types: Sequence[str],
+    in_names: Sequence[str],
+) -> bytes:
+    """A module whose `@main` applies transform `op` to the `@main` of `source`.
+
+    `attributes` of `op` are 64-bit integers or arrays of them.
+    """
+    with _opened(source) as module:
+        inner = ir.SymbolTable(module.operation)[MAIN]
+        inner_name = _rename(module, inner, "primal")
+        inner.attributes["sym_visibility"] = ir.StringAttr.get("private")
+        arguments = [ir.Type.parse(t) for t in in_types]
+        results = [ir.Type.parse(t) for t in out_types]
+        with ir.InsertionPoint(module.body), inner.location:
+            main = func.FuncOp(MAIN, ir.FunctionType.get(arguments, results))
+        block = main.add_entry_block([ir.Location.name(name) for name in in_names])
+        values: dict[str, Any] = {
+            name: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+            if isinstance(value, int)
+            else ir.DenseI64ArrayAttr.get(list(value))
+            for name, value in attributes.items()
+        }
+        values["callee"] = ir.FlatSymbolRefAttr.get(inner_name)
+        with ir.InsertionPoint(block), inner.location:
+            applied = ir.Operation.create(
+                op, results=results, operands=list(block.arguments), attributes=values
+            )
+            func.ReturnOp(list(applied.results))
+        return _bytecode(module)
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[ir.Module]:
+    with ir.Context(), ir.Location.unknown():
+        yield ir.Module.parse(source)
+
+
+def _bytecode(module: ir.Module) -> bytes:
+    buffer = io.BytesIO()
+    module.operation.write_bytecode(buffer)
+    return buffer.getvalue()
+
+
+def _rename(module: ir.Module, function: Any, wanted: str) -> str:
+    """Gives `function` the name `wanted`, or one like it that is free; returns the name."""
+    symbols = ir.SymbolTable(module.operation)
+    old, new, tried = function.sym_name.value, wanted, 0
+    while new in symbols:
+        tried += 1
+        new = f"{wanted}_{tried}"
+    symbols.set_symbol_name(function, new)
+    symbols.replace_all_symbol_uses(old, new, module.operation)
+    return new

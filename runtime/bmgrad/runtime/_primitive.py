@@ -1,0 +1,141 @@
+"""The one JAX primitive through which JAX runs and transforms bmgrad's programs.
+
+In: `bind(program, *args)` at any place where JAX runs or traces. Out: the results;
+under `jit`, `grad`, `vmap`, `export`, `shard_map` the rules below answer with
+programs that bmgrad derived. JAX differentiates nothing inside a program.
+
+Forward and reverse mode share one rule: a program is linearized into `fwd`, which
+JAX can run early, and a linear program, which JAX may evaluate (forward mode) or
+transpose (reverse mode).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from bmgrad.runtime import _jax_internals, _kernels
+from bmgrad.runtime._jax_internals import IrValue, LoweringContext, ShapedArray
+from bmgrad.runtime._program import LinearProgram, Program
+
+program_p = Primitive("bmgrad_program")
+program_p.multiple_results = True
+
+
+def bind(program: Program, *args: Any) -> list[jax.Array]:
+    """Runs `program`, or records the call where JAX is tracing. `args` are flat."""
+    results: list[jax.Array] = program_p.bind(*_jax_internals.match_varying(args), program=program)
+    return results
+
+
+def jitted(program: Program) -> Any:
+    """`program` as a `jax.jit` function of flat arguments; a call takes JAX's C++ path."""
+
+    def call(*args: Any) -> list[jax.Array]:
+        return bind(program, *args)
+
+    call.__name__ = call.__qualname__ = program.name
+    return program.once("jitted", lambda: jax.jit(call))
+
+
+def _impl(*args: Any, program: Program) -> list[jax.Array]:
+    results: list[jax.Array] = jitted(program)(*args)
+    return results
+
+
+def _abstract_eval(*avals: ShapedArray, program: Program) -> list[ShapedArray]:
+    check_avals(program, avals)
+    return _jax_internals.placed_like(program.name, program.out_avals, avals)
+
+
+def check_avals(program: Program, avals: Sequence[ShapedArray]) -> None:
+    """Raises TypeError where `avals` are not the shapes and dtypes that `program` takes."""
+    if len(avals) != len(program.in_avals):
+        raise TypeError(
+            f"{program.name} takes {len(program.in_avals)} arrays, but {len(avals)} were given"
+        )
+    for name, given, wanted in zip(program.in_names, avals, program.in_avals, strict=True):
+        if given.shape != wanted.shape or given.dtype != wanted.dtype:
+            raise TypeError(
+                f"{program.name} was compiled for {name} of type {wanted.str_short()}, "
+                f"but was given {given.str_short()}"
+            )
+
+
+def _jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, program: Program
+) -> tuple[list[Any], list[Any]]:
+    active = tuple(not _is_zero(t) for t in tangents)
+    if isinstance(program, LinearProgram) and not any(active[: program.num_residuals]):
+        # Linear in all that varies: no need to ask the compiler.
+        residuals = primals[: program.num_residuals]
+        moved = [ad.instantiate_zeros(t) for t in tangents[program.num_residuals :]]
+        return bind(program, *primals), bind(program, *residuals, *moved)
+    if not any(active):
+        results = bind(program, *primals)
+        return results, [_zero_tangent(aval) for aval in program.out_avals]
+    fwd, lin = program.linearize(active)
+    results = bind(fwd, *primals)
+    results, residuals = results[: len(program.out_avals)], results[len(program.out_avals) :]
+    moved = [t for t, is_active in zip(tangents, active, strict=True) if is_active]
+    out_tangents = iter(bind(lin, *residuals, *moved))
+    return results, [
+        next(out_tangents) if _jax_internals.has_tangent(aval) else _zero_tangent(aval)
+        for aval in program.out_avals
+    ]
+
+
+def _transpose(cts: Sequence[Any], *args: Any, program: Program) -> list[Any]:
+    if not isinstance(program, LinearProgram) or any(
+        ad.is_undefined_primal(arg) for arg in args[: program.num_residuals]
+    ):
+        raise TypeError(f"{program.name} is not linear in the inputs it is transposed in")
+    residuals, linear = args[: program.num_residuals], args[program.num_residuals :]
+    wanted = tuple(ad.is_undefined_primal(arg) for arg in linear)
+    nonzero = tuple(not _is_zero(ct) for ct in cts)
+    if not any(nonzero):
+        return [ad.Zero(arg.aval) if ad.is_undefined_primal(arg) else None for arg in args]
+    given = (ct for ct in cts if not _is_zero(ct))
+    results = iter(bind(program.transpose(wanted, nonzero), *residuals, *given))
+    return [
+        _jax_internals.placed_as_cotangent(next(results), arg.aval)
+        if ad.is_undefined_primal(arg)
+        else None
+        for arg in args
+    ]
+
+
+def _batch(
+    args: Sequence[Any], axes: Sequence[int | None], *, program: Program
+) -> tuple[list[Any], list[int]]:
+    in_axes = tuple(-1 if axis is None else axis for axis in axes)
+    (size,) = {arg.shape[axis] for arg, axis in zip(args, in_axes, strict=True) if axis >= 0}
+    results = bind(program.batch(in_axes, size), *args)
+    return results, [0] * len(results)
+
+
+def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[IrValue]:
+    source = program.stablehlo()
+    if _kernels.SYMBOL_PREFIX in source and len(_jax_internals.platforms_of(ctx)) > 1:
+        # A kernel may be a different one on each platform of an exported module.
+        return _jax_internals.lower_each_platform(ctx, program.name, _lower, *args, program=program)
+    return _jax_internals.call_module(ctx, source, program.name, _kernels.define, args)
+
+
+def _is_zero(tangent: Any) -> bool:
+    """Whether a (co)tangent is symbolically zero, or is of an integer and has no value."""
+    return isinstance(tangent, ad.Zero) or tangent.dtype == jax.dtypes.float0
+
+
+def _zero_tangent(aval: ShapedArray) -> Any:
+    return ad.Zero(_jax_internals.tangent_aval(aval))
+
+
+program_p.def_impl(_impl)
+program_p.def_abstract_eval(_abstract_eval)
+ad.primitive_jvps[program_p] = _jvp
+ad.primitive_transposes[program_p] = _transpose
+batching.primitive_batchers[program_p] = _batch
+mlir.register_lowering(program_p, _lower)

@@ -1,0 +1,295 @@
+"""Programs: modules of the bm dialect with the avals of their inputs and outputs.
+
+In: a module whose `@main` the frontend imported. Out: its derivatives and batched
+forms, which are programs too, and its text at each stage down to StableHLO. Each
+is made on first use and kept. Next: `_primitive.py` binds programs inside JAX.
+"""
+
+import itertools
+import re
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+from bmgrad.runtime import _pipeline
+from bmgrad.runtime._jax_internals import ShapedArray, has_tangent, plain_aval, tangent_aval
+from bmgrad.runtime._options import Options
+from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._types import aval_of, tensor_type
+
+Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
+STAGES: tuple[Stage, ...] = ("bm", "adjoint", "optimized", "stablehlo")
+
+_T = TypeVar("_T")
+_P = TypeVar("_P", bound="Program")
+_dump_numbers = itertools.count(1)
+
+
+class Linearized(NamedTuple):
+    """`fwd(x...) -> (y..., residuals...)` and `lin(residuals..., dx...) -> dy...`."""
+
+    fwd: "Program"
+    lin: "LinearProgram"
+
+
+class Program:
+    """An immutable function `@main` in the bm dialect; equal only to itself.
+
+    Attributes:
+      name: for messages, file names and symbols, such as `loss.grad`.
+      in_avals, out_avals: one `ShapedArray` for each input and output.
+      in_names: what each input is to the user, such as `x` or `Linear0.w`.
+      options: how it is compiled.
+    """
+
+    def __init__(
+        self,
+        module: Source,
+        in_avals: Sequence[ShapedArray],
+        out_avals: Sequence[ShapedArray],
+        *,
+        name: str,
+        in_names: Sequence[str],
+        options: Options | None = None,
+    ) -> None:
+        if len(in_names) != len(in_avals):
+            raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")
+        self.name = name
+        self.in_avals = tuple(plain_aval(aval) for aval in in_avals)
+        self.out_avals = tuple(plain_aval(aval) for aval in out_avals)
+        self.in_names = tuple(in_names)
+        self.options = options or Options()
+        self._stages: dict[Stage, Source] = {"bm": module}
+        self._memo: dict[Hashable, object] = {}
+        # Derived programs are keys of JAX's caches, so each must be made once only.
+        self._lock = threading.RLock()
+        self._dump_number: int | None = None
+
+    def __repr__(self) -> str:
+        ins = ", ".join(aval.str_short() for aval in self.in_avals)
+        outs = ", ".join(aval.str_short() for aval in self.out_avals)
+        return f"{type(self).__name__}({self.name}: ({ins}) -> ({outs}))"
+
+    # -- Stages ------------------------------------------------------------------------------
+
+    def as_text(self, stage: Stage) -> str:
+        """The program as MLIR text.
+
+        `"bm"`: as imported; `"adjoint"`: transforms expanded; `"optimized"`: what is
+        lowered; `"stablehlo"`: in the generic form, which any MLIR parser reads.
+        """
+        if stage not in STAGES:
+            raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
+        return _pipeline.text(self._stage(stage), generic=stage == "stablehlo")
+
+    def stablehlo(self) -> str:
+        """The program in StableHLO, generic form, with the user's locations."""
+        return self.once(
+            "stablehlo",
+            lambda: _pipeline.text(self._stage("stablehlo"), generic=True, locations=True),
+        )
+
+    def source(self) -> Source:
+        """The module as imported, text or bytecode: for programs that call this one."""
+        return self._stages["bm"]
+
+    def _stage(self, stage: Stage) -> Source:
+        with self._lock:
+            if stage not in self._stages:
+                before = self._stage(STAGES[STAGES.index(stage) - 1])
+                if stage == "adjoint":
+                    self._dump("bm", before)
+                    pipeline = _pipeline.expand()
+                elif stage == "optimized":
+                    pipeline = _pipeline.optimize(self.options)
+                else:
+                    pipeline = _pipeline.lower()
+                self._stages[stage] = after = _pipeline.run(before, pipeline)
+                self._dump(stage, after)
+            return self._stages[stage]
+
+    def _dump(self, stage: Stage, source: Source) -> None:
+        directory = self.options.dump_dir
+        if directory is None:
+            return
+        if self._dump_number is None:
+            self._dump_number = next(_dump_numbers)
+        directory.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.]+", "_", self.name)
+        path = directory / f"{self._dump_number:04d}-{name}-{STAGES.index(stage) + 1}-{stage}.mlir"
+        path.write_text(_pipeline.text(source, locations=True))
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What `make` returned for `key` on this program, called once at most."""
+        with self._lock:
+            if key not in self._memo:
+                self._memo[key] = make()
+            return self._memo[key]  # type: ignore[return-value]
+
+    # -- Derived programs --------------------------------------------------------------------
+
+    def jvp(self, active: Sequence[bool]) -> "Program":
+        """Value and tangent: `(x..., dx of the active...) -> (y..., dy...)`.
+
+        `active` says for each input whether it has a tangent; results have one where
+        they are float or complex.
+        """
+        active = self._checked_active(active)
+        return self.once(("jvp", active), lambda: self._make_jvp(active))
+
+    def _make_jvp(self, active: tuple[bool, ...]) -> "Program":
+        in_avals, in_names = self._with_tangents(active)
+        out_avals = (*self.out_avals, *self._out_tangents())
+        module = _pipeline.wrap(
+            self._stages["bm"],
+            "bm.jvp",
+            {"wrt": _positions(active)},
+            [tensor_type(aval) for aval in in_avals],
+            [tensor_type(aval) for aval in out_avals],
+            in_names,
+        )
+        return self._derived(Program, "jvp", module, in_avals, out_avals, in_names)
+
+    def linearize(self, active: Sequence[bool]) -> Linearized:
+        """The program at a point, and its derivative there as a linear program.
+
+        `active` says for each input whether `lin` takes a tangent for it; `lin`
+        returns one for each float or complex output.
+        """
+        active = self._checked_active(active)
+        return self.once(("linearize", active), lambda: self._make_linearized(active))
+
+    def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
+        module = _pipeline.run(self._stage("adjoint"), _pipeline.linearize(_positions(active)))
+        fwd, lin = (_pipeline.extract(module, f) for f in (_pipeline.FWD, _pipeline.LIN))
+        residual_types = _pipeline.result_types(fwd)[len(self.out_avals) :]
+        residuals = tuple(aval_of(tensor) for tensor in residual_types)
+        in_avals, in_names = self._with_tangents(active)
+        tangents, tangent_names = in_avals[len(active) :], in_names[len(active) :]
+        names = tuple(f"residual{i}" for i in range(len(residuals)))
+        return Linearized(
+            self._derived(
+                Program, "fwd", fwd, self.in_avals, (*self.out_avals, *residuals), self.in_names
+            ),
+            self._derived(
+                partial(LinearProgram, num_residuals=len(residuals)),
+                "lin",
+                lin,
+                (*residuals, *tangents),
+                self._out_tangents(),
+                (*names, *tangent_names),
+            ),
+        )
+
+    def batch(self, in_axes: Sequence[int], size: int) -> "Program":
+        """The program applied to each of `size` elements.
+
+        `in_axes` has the batch axis of each input, -1 for none. All outputs have the
+        batch at axis 0.
+        """
+        key = ("batch", tuple(in_axes), size)
+        return self.once(key, lambda: self._make_batched(tuple(in_axes), size))
+
+    def _make_batched(self, in_axes: tuple[int, ...], size: int) -> "Program":
+        in_avals = [
+            aval if axis < 0 else _insert_axis(aval, axis, size)
+            for aval, axis in zip(self.in_avals, in_axes, strict=True)
+        ]
+        out_avals = [_insert_axis(aval, 0, size) for aval in self.out_avals]
+        module = _pipeline.wrap(
+            self._stages["bm"],
+            "bm.batch",
+            {"in_axes": in_axes, "out_axes": [0] * len(out_avals), "size": size},
+            [tensor_type(aval) for aval in in_avals],
+            [tensor_type(aval) for aval in out_avals],
+            self.in_names,
+        )
+        return self._derived(self._rebuild, "batch", module, in_avals, out_avals, self.in_names)
+
+    @property
+    def _rebuild(self) -> "Callable[..., Program]":
+        """Makes a program whose inputs have the same roles as this one's."""
+        return Program
+
+    def _derived(
+        self,
+        make: Callable[..., _P],
+        suffix: str,
+        module: Source,
+        in_avals: Sequence[ShapedArray],
+        out_avals: Sequence[ShapedArray],
+        in_names: Sequence[str],
+    ) -> _P:
+        name = f"{self.name}.{suffix}"
+        return make(module, in_avals, out_avals, name=name, in_names=in_names, options=self.options)
+
+    def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:
+        for is_active, aval, name in zip(active, self.in_avals, self.in_names, strict=True):
+            if is_active and not has_tangent(aval):
+                raise TypeError(
+                    f"{self.name} cannot be differentiated with respect to {name}, "
+                    f"which is {aval.str_short()}"
+                )
+        return tuple(active)
+
+    def _with_tangents(
+        self, active: tuple[bool, ...]
+    ) -> tuple[tuple[ShapedArray, ...], tuple[str, ...]]:
+        """The inputs followed by the tangents of the active ones: avals and names."""
+        chosen = [i for i, is_active in enumerate(active) if is_active]
+        tangents = [tangent_aval(self.in_avals[i]) for i in chosen]
+        names = [f"d {self.in_names[i]}" for i in chosen]
+        return (*self.in_avals, *tangents), (*self.in_names, *names)
+
+    def _out_tangents(self) -> tuple[ShapedArray, ...]:
+        return tuple(tangent_aval(aval) for aval in self.out_avals if has_tangent(aval))
+
+
+class LinearProgram(Program):
+    """A program that is linear in the inputs after the first `num_residuals`."""
+
+    def __init__(self, *args: Any, num_residuals: int, **keywords: Any) -> None:
+        super().__init__(*args, **keywords)
+        self.num_residuals = num_residuals
+
+    @property
+    def _rebuild(self) -> "Callable[..., LinearProgram]":
+        return partial(LinearProgram, num_residuals=self.num_residuals)
+
+    def transpose(self, wanted: Sequence[bool], nonzero: Sequence[bool]) -> "LinearProgram":
+        """Turned round: `(residuals..., ct...) -> ct of the wanted inputs...`.
+
+        `nonzero` says for each output whether a cotangent for it is given, `wanted`
+        for each linear input whether its cotangent is asked for.
+        """
+        key = ("transpose", tuple(wanted), tuple(nonzero))
+        return self.once(key, lambda: self._make_transposed(key[1], key[2]))
+
+    def _make_transposed(
+        self, wanted: tuple[bool, ...], nonzero: tuple[bool, ...]
+    ) -> "LinearProgram":
+        n = self.num_residuals
+        module = _pipeline.select_results(self._stage("adjoint"), nonzero)
+        module = _pipeline.run(module, _pipeline.transpose(n))
+        module = _pipeline.select_results(module, wanted)
+        cts = tuple(itertools.compress(self.out_avals, nonzero))
+        out_avals = tuple(itertools.compress(self.in_avals[n:], wanted))
+        names = tuple(f"ct{i}" for i in range(len(cts)))
+        return self._derived(
+            self._rebuild,
+            "transpose",
+            module,
+            (*self.in_avals[:n], *cts),
+            out_avals,
+            (*self.in_names[:n], *names),
+        )
+
+
+def _positions(chosen: Sequence[bool]) -> list[int]:
+    return [i for i, is_chosen in enumerate(chosen) if is_chosen]
+
+
+def _insert_axis(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
+    shape = (*aval.shape[:axis], size, *aval.shape[axis:])
+    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)
