@@ -1,0 +1,42 @@
+//===- Kernel.td - Ops whose lowering JAX supplies -*- tablegen -*----------===//
+//
+// For primitives that have no op of their own: vendor kernels, convolutions,
+// random bits, primitives of third parties.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef BMGRAD_DIALECT_BM_KERNEL_TD
+#define BMGRAD_DIALECT_BM_KERNEL_TD
+
+include "bmgrad/Dialect/BM/BMBase.td"
+
+def BM_BatchesAttr : TypedArrayAttrBase<DenseI64ArrayAttr, "array of batch axes">;
+
+def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasLowering)> {
+  let summary = "A primitive that JAX lowers";
+  let description = [{
+    `r... = primitive(operands...)`, where `id` is the number of the primitive
+    with its parameters in the runtime's registry and `name` says which one it
+    is. Lowering leaves a call of the undefined function `@bm_kernel_<id>`,
+    which the runtime asks JAX to define.
+
+    Each entry of `batches` is one `bm.batch` of the primitive, innermost first:
+    for each operand 0 if its first axis is that batch's, -1 if it has none. All
+    results have one.
+
+    Integer and boolean results have no derivative; there is none yet for the
+    others. Example:
+    ```mlir
+    %1 = bm.kernel {id = 3 : i64, name = "cholesky", batches = [array<i64: 0>]} (%0)
+        : (tensor<5x2x2xf32>) -> tensor<5x2x2xf32>
+    ```
+  }];
+  let primitives = [];
+  let arguments = (ins Variadic<BM_Tensor>:$operands, I64Attr:$id, StrAttr:$name,
+                       DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches);
+  let results = (outs Variadic<BM_Tensor>:$results);
+  let assemblyFormat = "attr-dict `(` $operands `)` `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+#endif // BMGRAD_DIALECT_BM_KERNEL_TD

@@ -1,0 +1,114 @@
+//===- Kernel.cpp - The rules of the ops of Kernel.td ---------------------===//
+
+#include "bmgrad/Dialect/BM/BMDialect.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+#include "llvm/ADT/STLExtras.h"
+
+using namespace mlir;
+using namespace bmgrad::bm;
+
+#define GET_OP_CLASSES
+#include "bmgrad/Dialect/BM/Kernel.cpp.inc"
+
+void BMDialect::addKernelOps() {
+  addOperations<
+#define GET_OP_LIST
+#include "bmgrad/Dialect/BM/Kernel.cpp.inc"
+      >();
+}
+
+static ArrayRef<int64_t> axesOf(Attribute batch) {
+  return cast<DenseI64ArrayAttr>(batch).asArrayRef();
+}
+
+LogicalResult KernelOp::verify() {
+  SmallVector<int64_t> leading(getNumOperands(), 0);
+  for (Attribute batch : getBatches()) {
+    ArrayRef<int64_t> axes = axesOf(batch);
+    if (axes.size() != getNumOperands())
+      return emitOpError("has ")
+             << getNumOperands() << " operands, but a batch with "
+             << axes.size() << " axes";
+    for (auto [count, axis] : llvm::zip_equal(leading, axes)) {
+      if (axis != 0 && axis != -1)
+        return emitOpError("has batch axis ")
+               << axis << ": it must be 0, or -1 for none";
+      count += axis == 0;
+    }
+    if (!llvm::is_contained(axes, 0))
+      return emitOpError("has a batch without a batched operand");
+  }
+  for (auto [index, operand, count] : llvm::enumerate(getOperands(), leading))
+    if (tensorType(operand).getRank() < count)
+      return emitOpError("batches operand #")
+             << index << " " << count << " times, but it has type "
+             << operand.getType();
+  return success();
+}
+
+LogicalResult KernelOp::emitJvp(JvpFrame &frame) {
+  if (llvm::any_of(getResultTypes(), isDifferentiable))
+    return emitError("no derivative rule for primitive '") << getName() << "'";
+  return detail::jvpZero(*this, frame);
+}
+
+LogicalResult KernelOp::emitBatch(BatchFrame &frame) {
+  SmallVector<int64_t> axes;
+  for (bool batched : frame.batched)
+    axes.push_back(batched ? 0 : -1);
+  SmallVector<Type> types;
+  for (Type type : getResultTypes())
+    types.push_back(batchedType(type, frame.size));
+  SmallVector<Attribute> batches(getBatches().getValue());
+  batches.push_back(frame.b.getDenseI64ArrayAttr(axes));
+  auto batched =
+      cast<KernelOp>(detail::cloneWith(frame.b, *this, frame.operands, types));
+  batched.setBatchesAttr(frame.b.getArrayAttr(batches));
+  llvm::append_range(frame.results, batched.getResults());
+  return success();
+}
+
+/// The name of the declaration says all that its type depends on, so one name
+/// has one type: the kernel, and each batch's size and batched operands.
+/// `@bm_kernel_3_5x0n` is kernel 3 over a batch of 5 of its first operand.
+static std::string symbolOf(KernelOp op) {
+  std::string symbol = "bm_kernel_" + std::to_string(op.getId());
+  // Each batch is in front of those applied before it.
+  SmallVector<int64_t> sizes;
+  SmallVector<unsigned> next(op.getNumOperands(), 0);
+  for (Attribute batch : llvm::reverse(op.getBatches())) {
+    int64_t size = 0;
+    for (auto [operand, axis, position] :
+         llvm::zip_equal(op.getOperands(), axesOf(batch), next))
+      if (axis == 0)
+        size = tensorType(operand).getDimSize(position++);
+    sizes.push_back(size);
+  }
+  for (auto [batch, size] :
+       llvm::zip_equal(op.getBatches(), llvm::reverse(sizes))) {
+    symbol += "_" + std::to_string(size) + "x";
+    for (int64_t axis : axesOf(batch))
+      symbol += axis == 0 ? '0' : 'n';
+  }
+  return symbol;
+}
+
+LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
+  std::string symbol = symbolOf(*this);
+  auto module = (*this)->getParentOfType<ModuleOp>();
+  if (!module.lookupSymbol(symbol)) {
+    OpBuilder b = OpBuilder::atBlockBegin(module.getBody());
+    auto declaration = func::FuncOp::create(
+        b, module.getLoc(), symbol,
+        b.getFunctionType(getOperandTypes(), getResultTypes()));
+    declaration.setPrivate();
+    if (!getBatches().empty())
+      declaration->setAttr("bm.in_axes", getBatches());
+  }
+  auto call =
+      func::CallOp::create(frame.b, symbol, getResultTypes(), getOperands());
+  llvm::append_range(frame.results, call.getResults());
+  return success();
+}
