@@ -11,18 +11,20 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
+import numpy as np
 from jax._src import core, dtypes, source_info_util
 from jax._src.interpreters import partial_eval
 from jax._src.interpreters.mlir import lower_per_platform
 from jax._src.lib.mlir.dialects import func as func_dialect
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import ClosedJaxpr, DebugInfo
 from jax.extend.mlir import lower_with_sharding_in_types
 from jax.extend.source_info_util import register_exclusion
-from jax.interpreters import mlir
+from jax.interpreters import ad, mlir
 from jax.sharding import PartitionSpec
 
 # jaxlib's values and contexts are untyped on one of the two versions.
@@ -263,6 +265,75 @@ def user_location(eqn: Any) -> tuple[str, int, int] | None:
     """
     # Equations of one source line mostly have equal tracebacks: 0.2 us each.
     return _user_frame(eqn.source_info.traceback)
+
+
+# -- Parameters of equations ---------------------------------------------------------------------
+
+
+def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many constants and carries a `scan` with these parameters has."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_carry"]
+    consts, carries, _ = params["ft_in"].unpack()
+    return len(list(consts)), len(list(carries))
+
+
+class CustomJvp(NamedTuple):
+    """The rule of a `custom_jvp_call`: `(x..., dx...) -> (y..., dy...)`.
+
+    The arguments are those of the call but its constants; tangents are there for the
+    active arguments and for the results that `out_zeros` does not name zero.
+    """
+
+    jaxpr: Any
+    consts: list[Any]
+    out_zeros: list[bool]
+
+
+def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomJvp:
+    """`active` says for each argument but the constants whether it has a tangent."""
+    jaxpr, consts, out_zeros = params["jvp_jaxpr_fun"].call_wrapped(*(not a for a in active))
+    return CustomJvp(jaxpr, list(consts), list(out_zeros))
+
+
+class CustomVjp(NamedTuple):
+    """The rule of a `custom_vjp_call`.
+
+    `fwd` takes the arguments of the call but its constants and returns residuals and
+    results. `forwarded` has an entry for each residual of `bwd`: None for the next of
+    those, else the index of the argument, constants counted, that it is. `bwd` takes
+    residuals and a cotangent, or None, for each result; it returns a cotangent, or
+    None, for each argument but the constants.
+    """
+
+    fwd: Any
+    fwd_consts: list[Any]
+    forwarded: list[int | None]
+    bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+
+
+def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
+    """`active` says for each argument but the constants whether it has a tangent."""
+    fwd, consts = params["fwd_jaxpr_thunk"].call_wrapped(*active)
+    _, _, forwarded = params["out_trees"]()
+    out_avals = [tangent_aval(aval) for aval in params["call_jaxpr"].out_avals]
+
+    def zero(aval: ShapedArray) -> Any:
+        if params["symbolic_zeros"]:
+            return SymbolicZero(aval)
+        return np.zeros(aval.shape, aval.dtype)
+
+    def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        filled = [
+            zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)
+        ]
+        results = params["bwd"].call_wrapped(*residuals, *filled)
+        # One of the two versions returns log entries beside the cotangents.
+        results = results[0] if isinstance(results, tuple) else results
+        zeros = (ad.Zero, SymbolicZero)
+        return [None if isinstance(ct, zeros) else ct for ct in results]
+
+    return CustomVjp(fwd, list(consts), list(forwarded), bwd)
 
 
 # -- Lowering ------------------------------------------------------------------------------------
