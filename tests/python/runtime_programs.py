@@ -136,3 +136,14 @@ class JaxLinearProgram(LinearProgram, JaxProgram):
 
 def zeros(aval):
     return jnp.zeros(aval.shape, aval.dtype)
+
+
+class HandWritten(Program):
+    """A program whose StableHLO text is given."""
+
+    def stablehlo(self):
+        return self.as_given
+
+    def __init__(self, text, *args, **keywords):
+        super().__init__("", *args, **keywords)
+        self.as_given = text

@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runtime_programs import program
+from runtime_programs import HandWritten, program
 
 from bmgrad.runtime import _kernels
 from bmgrad.runtime._primitive import bind, jitted, program_p
-from bmgrad.runtime._program import Program
 from bmgrad.runtime._types import tensor_type
 
 
@@ -29,17 +28,6 @@ X, Y, N = jnp.arange(1.0, 4.0), jnp.linspace(0.5, 1.5, 3), jnp.int32(3)
 @pytest.fixture(scope="module")
 def prog():
     return program(reference, X, Y, N, name="loss.fun", in_names=["x", "y", "n"])
-
-
-class HandWritten(Program):
-    """A program whose StableHLO text is given."""
-
-    def stablehlo(self):
-        return self.as_given
-
-    def __init__(self, text, *args, **keywords):
-        super().__init__("", *args, **keywords)
-        self.as_given = text
 
 
 def loss(call):

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import numpy as np
-from jax._src import core, dtypes, source_info_util
+from jax._src import core, dtypes, source_info_util, xla_bridge
 from jax._src.interpreters import partial_eval
 from jax._src.interpreters.mlir import lower_per_platform
 from jax._src.lib.mlir.dialects import func as func_dialect
@@ -324,9 +324,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         return np.zeros(aval.shape, aval.dtype)
 
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-        filled = [
-            zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)
-        ]
+        filled = [zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)]
         results = params["bwd"].call_wrapped(*residuals, *filled)
         # One of the two versions returns log entries beside the cotangents.
         results = results[0] if isinstance(results, tuple) else results
@@ -339,6 +337,11 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 # -- Lowering ------------------------------------------------------------------------------------
 
 LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]
+
+
+def canonical_platform(platform: str) -> str:
+    """`platform` as modules name it: `gpu` becomes `cuda` or `rocm`, whichever is present."""
+    return str(xla_bridge.canonicalize_platform(platform))
 
 
 def platforms_of(ctx: LoweringContext) -> tuple[str, ...]:

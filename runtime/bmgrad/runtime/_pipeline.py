@@ -115,10 +115,12 @@ def wrap(
     in_types: Sequence[str],
     out_types: Sequence[str],
     in_names: Sequence[str],
+    ones: Sequence[str] = (),
 ) -> bytes:
     """A module whose `@main` applies transform `op` to the `@main` of `source`.
 
-    `attributes` of `op` are 64-bit integers or arrays of them.
+    `attributes` of `op` are 64-bit integers or arrays of them. After the arguments of
+    `@main` the operands of `op` are arrays of ones of the types `ones`.
     """
     with _opened(source) as module:
         inner = ir.SymbolTable(module.operation)[MAIN]
@@ -137,8 +139,9 @@ def wrap(
         }
         values["callee"] = ir.FlatSymbolRefAttr.get(inner_name)
         with ir.InsertionPoint(block), inner.location:
+            operands = [*block.arguments, *(_ones(ir.Type.parse(t)) for t in ones)]
             applied = ir.Operation.create(
-                op, results=results, operands=list(block.arguments), attributes=values
+                op, results=results, operands=operands, attributes=values
             )
             func.ReturnOp(list(applied.results))
         return _bytecode(module)
@@ -154,6 +157,15 @@ def _bytecode(module: ir.Module) -> bytes:
     buffer = io.BytesIO()
     module.operation.write_bytecode(buffer)
     return buffer.getvalue()
+
+
+def _ones(tensor: ir.Type) -> Any:
+    element = ir.RankedTensorType(tensor).element_type
+    text = "(1.0,0.0)" if ir.ComplexType.isinstance(element) else "1.0"
+    value = ir.Attribute.parse(f"dense<{text}> : {tensor}")
+    return ir.Operation.create(
+        "bm.constant", results=[tensor], attributes={"value": value}
+    ).result
 
 
 def _rename(module: ir.Module, function: Any, wanted: str) -> str:

@@ -151,6 +151,28 @@ class Program:
         )
         return self._derived(Program, "jvp", module, in_avals, out_avals, in_names)
 
+    def vjp(self, wrt: Sequence[int], of: Sequence[int]) -> "Program":
+        """Value and gradient: `x... -> (y..., cotangents of the inputs in wrt...)`.
+
+        The cotangents of the outputs in `of` are ones, those of the others zeros.
+        """
+        key = ("vjp", tuple(wrt), tuple(of))
+        return self.once(key, lambda: self._make_vjp(key[1], key[2]))
+
+    def _make_vjp(self, wrt: tuple[int, ...], of: tuple[int, ...]) -> "Program":
+        gradients = [tangent_aval(self.in_avals[i]) for i in wrt]
+        out_avals = (*self.out_avals, *gradients)
+        module = _pipeline.wrap(
+            self._stages["bm"],
+            "bm.vjp",
+            {"wrt": wrt, "of": of},
+            [tensor_type(aval) for aval in self.in_avals],
+            [tensor_type(aval) for aval in out_avals],
+            self.in_names,
+            ones=[tensor_type(self.out_avals[i]) for i in of],
+        )
+        return self._derived(Program, "vjp", module, self.in_avals, out_avals, self.in_names)
+
     def linearize(self, active: Sequence[bool]) -> Linearized:
         """The program at a point, and its derivative there as a linear program.
 
@@ -182,25 +204,33 @@ class Program:
             ),
         )
 
-    def batch(self, in_axes: Sequence[int], size: int) -> "Program":
+    def batch(
+        self, in_axes: Sequence[int], size: int, out_axes: Sequence[int] | None = None
+    ) -> "Program":
         """The program applied to each of `size` elements.
 
-        `in_axes` has the batch axis of each input, -1 for none. All outputs have the
-        batch at axis 0.
+        `in_axes` has the batch axis of each input, -1 for none. Outputs have the batch at
+        axis 0, or where `out_axes` says; at -1 they must not depend on a batched input.
         """
-        key = ("batch", tuple(in_axes), size)
-        return self.once(key, lambda: self._make_batched(tuple(in_axes), size))
+        outs = tuple(out_axes) if out_axes is not None else (0,) * len(self.out_avals)
+        key = ("batch", tuple(in_axes), size, outs)
+        return self.once(key, lambda: self._make_batched(tuple(in_axes), size, outs))
 
-    def _make_batched(self, in_axes: tuple[int, ...], size: int) -> "Program":
+    def _make_batched(
+        self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...]
+    ) -> "Program":
         in_avals = [
             aval if axis < 0 else _insert_axis(aval, axis, size)
             for aval, axis in zip(self.in_avals, in_axes, strict=True)
         ]
-        out_avals = [_insert_axis(aval, 0, size) for aval in self.out_avals]
+        out_avals = [
+            aval if axis < 0 else _insert_axis(aval, axis, size)
+            for aval, axis in zip(self.out_avals, out_axes, strict=True)
+        ]
         module = _pipeline.wrap(
             self._stages["bm"],
             "bm.batch",
-            {"in_axes": in_axes, "out_axes": [0] * len(out_avals), "size": size},
+            {"in_axes": in_axes, "out_axes": out_axes, "size": size},
             [tensor_type(aval) for aval in in_avals],
             [tensor_type(aval) for aval in out_avals],
             self.in_names,
