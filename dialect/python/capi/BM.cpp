@@ -30,7 +30,8 @@ static void report(llvm::StringRef family, BMOpRecordCallback callback,
 
 namespace {
 struct OpVisitor {
-  template <typename... Ops> void visitFamily(llvm::StringRef family) {
+  template <typename... Ops>
+  void visitFamily([[maybe_unused]] llvm::StringRef family) {
     (report<Ops>(family, callback, userData), ...);
   }
 
