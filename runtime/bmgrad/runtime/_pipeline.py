@@ -21,9 +21,9 @@ MAIN = "main"
 FWD, LIN = "main.fwd", "main.lin"
 
 
-def expand() -> str:
-    """Transform ops become calls of ordinary functions, innermost first."""
-    return "bm-expand-transforms"
+def differentiate() -> str:
+    """Transform ops, innermost first, and calls become what they mean."""
+    return "bm-differentiate"
 
 
 def optimize(options: Options) -> str:

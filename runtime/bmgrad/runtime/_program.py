@@ -100,7 +100,7 @@ class Program:
                 before = self._stage(STAGES[STAGES.index(stage) - 1])
                 if stage == "adjoint":
                     self._dump("bm", before)
-                    pipeline = _pipeline.expand()
+                    pipeline = _pipeline.differentiate()
                 elif stage == "optimized":
                     pipeline = _pipeline.optimize(self.options)
                 else:
@@ -183,13 +183,13 @@ class Program:
         return self.once(("linearize", active), lambda: self._make_linearized(active))
 
     def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
-        module = _pipeline.run(self._stage("adjoint"), _pipeline.linearize(_positions(active)))
+        module = _pipeline.run(self._stages["bm"], _pipeline.linearize(_positions(active)))
         fwd, lin = (_pipeline.extract(module, f) for f in (_pipeline.FWD, _pipeline.LIN))
         residual_types = _pipeline.result_types(fwd)[len(self.out_avals) :]
         residuals = tuple(aval_of(tensor) for tensor in residual_types)
         in_avals, in_names = self._with_tangents(active)
         tangents, tangent_names = in_avals[len(active) :], in_names[len(active) :]
-        names = tuple(f"residual{i}" for i in range(len(residuals)))
+        names = tuple(f"residual.{i}" for i in range(len(residuals)))
         return Linearized(
             self._derived(
                 Program, "fwd", fwd, self.in_avals, (*self.out_avals, *residuals), self.in_names
@@ -269,7 +269,7 @@ class Program:
         """The inputs followed by the tangents of the active ones: avals and names."""
         chosen = [i for i, is_active in enumerate(active) if is_active]
         tangents = [tangent_aval(self.in_avals[i]) for i in chosen]
-        names = [f"d {self.in_names[i]}" for i in chosen]
+        names = [f"d.{self.in_names[i]}" for i in chosen]
         return (*self.in_avals, *tangents), (*self.in_names, *names)
 
     def _out_tangents(self) -> tuple[ShapedArray, ...]:
@@ -300,12 +300,12 @@ class LinearProgram(Program):
         self, wanted: tuple[bool, ...], nonzero: tuple[bool, ...]
     ) -> "LinearProgram":
         n = self.num_residuals
-        module = _pipeline.select_results(self._stage("adjoint"), nonzero)
+        module = _pipeline.select_results(self._stages["bm"], nonzero)
         module = _pipeline.run(module, _pipeline.transpose(n))
         module = _pipeline.select_results(module, wanted)
         cts = tuple(itertools.compress(self.out_avals, nonzero))
         out_avals = tuple(itertools.compress(self.in_avals[n:], wanted))
-        names = tuple(f"ct{i}" for i in range(len(cts)))
+        names = tuple(f"ct.{i}" for i in range(len(cts)))
         return self._derived(
             self._rebuild,
             "transpose",
