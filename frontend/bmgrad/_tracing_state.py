@@ -1,0 +1,126 @@
+"""Who is tracing right now: the one thing that arrays and the tracer share.
+
+In: a :class:`TraceContext` that the tracer pushes while it runs user code. Out: :func:`current`,
+which every read and write of an array's value asks. Outside a trace the answer is ``None`` and the
+array uses the value it holds. Next: ``_array.py`` (who asks) and ``_transforms/_trace.py`` (who
+pushes).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import jax
+
+    from bmgrad._array import Array
+
+__all__ = [
+    "TraceContext",
+    "bump_rebind_epoch",
+    "current",
+    "holds_lifted",
+    "note_rebind",
+    "pop",
+    "push",
+    "rebind_epoch",
+    "tracing",
+]
+
+
+class TraceContext(Protocol):
+    """What a tracer answers while it is the current one."""
+
+    def read(self, array: Array) -> jax.Array:
+        """The value of ``array`` as this trace sees it now."""
+
+    def write(self, array: Array, value: Any) -> None:
+        """Make ``value`` (a jax array or tracer of the array's shape and dtype) its value."""
+
+    def own(self, array: Array) -> None:
+        """``array`` is a new object made inside this trace: its held value is its value."""
+
+
+class _Stack(threading.local):
+    # ``top`` is kept beside the list: a read of an attribute is all that an array pays outside
+    # traces.
+    top: TraceContext | None = None
+
+    def __init__(self) -> None:
+        self.contexts: list[TraceContext | None] = []
+
+
+_stack = _Stack()
+
+
+def current() -> TraceContext | None:
+    """The innermost trace context of this thread, or None."""
+    return _stack.top
+
+
+def push(context: TraceContext | None) -> None:
+    """Make ``context`` the current one; None suspends tracing until the matching :func:`pop`."""
+    _stack.contexts.append(context)
+    _stack.top = context
+
+
+def pop() -> TraceContext | None:
+    """Leave the current context and return it."""
+    context = _stack.contexts.pop()
+    _stack.top = _stack.contexts[-1] if _stack.contexts else None
+    return context
+
+
+@contextlib.contextmanager
+def tracing(context: TraceContext | None) -> Iterator[TraceContext | None]:
+    """``with tracing(context): ...`` pushes, and pops also when the body raises."""
+    push(context)
+    try:
+        yield context
+    finally:
+        pop()
+
+
+# A compiled program holds the array *objects* that its function read. When an attribute that held
+# such an object comes to hold another one, the program would go on reading the old object. A
+# program compares this counter with the one it was traced under and traces again when they differ.
+rebind_epoch: int = 0
+_epoch_lock = threading.Lock()
+
+
+def bump_rebind_epoch() -> None:
+    """Tell all compiled programs that the objects they hold may have been replaced."""
+    global rebind_epoch
+    with _epoch_lock:
+        rebind_epoch += 1
+
+
+def holds_lifted(value: object) -> bool:
+    """Whether ``value`` is, or contains, an array object that some compiled program reads.
+
+    Lists, tuples, dicts and nodes are looked into, in circles too; other objects are not.
+    """
+    todo, seen = [value], set()
+    while todo:
+        item = todo.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if getattr(item, "_lifted", False) is True:
+            return True
+        if isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            todo.extend(item)
+        elif getattr(item, "_is_node", False) is True:
+            todo.extend(item.__dict__.values())
+    return False
+
+
+def note_rebind(old: object) -> None:
+    """Called with what a node's attribute held before it was bound to something else."""
+    if holds_lifted(old):
+        bump_rebind_epoch()
