@@ -1,0 +1,28 @@
+"""bmgrad: a compiler for differentiable, stateful array programs.
+
+``import bmgrad as bp`` for models, ``import bmgrad.math as bm`` for arrays and transforms.
+"""
+
+import os as _os
+
+from jax.extend import source_info_util as _source_info_util
+
+from bmgrad import math
+from bmgrad._base import Base
+from bmgrad._collector import ArrayCollector, Collector, TensorCollector
+from bmgrad._naming import clear_name_cache
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArrayCollector",
+    "Base",
+    "Collector",
+    "TensorCollector",
+    "__version__",
+    "clear_name_cache",
+    "math",
+]
+
+# Programs and messages name the user's line, not the wrapper here that the line called.
+_source_info_util.register_exclusion(_os.path.dirname(__file__))
