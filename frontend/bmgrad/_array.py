@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
 __all__ = ["Array", "unwrap", "wrap"]
+
+A = TypeVar("A", bound="Array")
 
 
 def unwrap(tree: Any) -> Any:
@@ -143,8 +145,8 @@ def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
     return method
 
 
-def _inplace(op: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
-    def method(self: Array, other: Any) -> Array:
+def _inplace(op: Callable[[Any, Any], Any]) -> Callable[[A, Any], A]:
+    def method(self: A, other: Any) -> A:
         self._store(op(self.value, unwrap(other)))
         return self
 
@@ -362,7 +364,7 @@ class Array:
         """The devices that hold the value."""
         return self.value.devices()
 
-    def block_until_ready(self) -> Array:
+    def block_until_ready(self) -> Self:
         """Wait until the value has been computed, and return the array."""
         jax.block_until_ready(self.value)
         return self

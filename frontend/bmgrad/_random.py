@@ -70,9 +70,9 @@ class RandomState(Variable):
 
     def split_key(self) -> jax.Array:
         """A key for one draw; the stream moves on."""
-        keys = jr.split(self.value)
-        self.value = keys[0]
-        return keys[1]
+        key: jax.Array
+        self.value, key = _split(self.value)
+        return key
 
     def split_keys(self, n: int) -> jax.Array:
         """``n`` keys, of shape ``(n, ...)``; the stream moves on."""
@@ -201,6 +201,13 @@ def _as_key(seed: Any) -> jax.Array:
     if key.dtype != jnp.uint32:
         raise TypeError(f"a random key has dtype uint32, not {key.dtype}; a seed is an int")
     return key
+
+
+@jax.jit
+def _split(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # Compiled as one: taking the halves apart would cost more than making them.
+    keys = jr.split(key)
+    return keys[0], keys[1]
 
 
 def _shape(size: Any, *parameters: Any) -> tuple[int, ...]:
@@ -356,15 +363,19 @@ DISTRIBUTIONS: dict[str, _Row] = {
 
 
 def _method(name: str, row: _Row) -> Callable[..., Array]:
+    def draw(key: jax.Array, shape: tuple[int, ...], *values: Any) -> Any:
+        return row.draw(key, shape, *(jnp.broadcast_to(_as_float(v), shape) for v in values))
+
+    draw.__name__ = name
+    draw = jax.jit(draw, static_argnums=1)
+
     def method(self: RandomState, *args: Any, **kwargs: Any) -> Array:
         bound = row.signature.bind(*args, **kwargs)
         bound.apply_defaults()
         parameters = dict(bound.arguments)
         size, key = parameters.pop("size"), parameters.pop("key")
-        arrays = [_parameter(p) for p in parameters.values()]
-        shape = _shape(size, *arrays)
-        arrays = [jnp.broadcast_to(p, shape) for p in arrays]
-        return cast("Array", wrap(row.draw(self._draw_key(key), shape, *arrays)))
+        values = [_parameter(p) for p in parameters.values()]
+        return cast("Array", wrap(draw(self._draw_key(key), _shape(size, *values), *values)))
 
     method.__name__ = name
     method.__qualname__ = f"RandomState.{name}"
@@ -376,8 +387,13 @@ def _method(name: str, row: _Row) -> Callable[..., Array]:
     return method
 
 
-def _parameter(value: Any) -> jax.Array:
-    array = jnp.asarray(unwrap(value))
+def _parameter(value: Any) -> Any:
+    value = unwrap(value)
+    return jnp.asarray(value) if isinstance(value, (list, tuple)) else value
+
+
+def _as_float(value: Any) -> jax.Array:
+    array = jnp.asarray(value)
     if jnp.issubdtype(array.dtype, jnp.inexact):
         return array
     return array.astype(jnp.result_type(float))
