@@ -334,6 +334,54 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     return CustomVjp(fwd, list(consts), list(forwarded), bwd)
 
 
+def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
+    """Equal for calls of one function with one rule, though JAX wraps each call anew.
+
+    Rules mostly call the function that they belong to, so an importer that follows
+    rules meets the same one inside. None where it cannot be told.
+    """
+    if "jvp_jaxpr_fun" in params:
+        return _wrapped_key(_closed_over(params["jvp_jaxpr_fun"], "fn", "jvp"))
+    fwd = _wrapped_key(_closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
+    bwd = params["bwd"]
+    # Under `vmap` the user's function is inside.
+    while inner := _closed_over(bwd, "bwd"):
+        bwd = inner
+    return fwd and (fwd, _wrapped_key(bwd))
+
+
+def _closed_over(wrapped: Any, *path: str) -> Any:
+    """What the function inside `wrapped` closes over under these names, one in the other."""
+    value = getattr(wrapped, "f", None)
+    for name in path:
+        names = getattr(getattr(value, "__code__", None), "co_freevars", ())
+        if name not in names:
+            return None
+        value = value.__closure__[names.index(name)].cell_contents
+    return value
+
+
+def _wrapped_key(wrapped: Any) -> Hashable:
+    if wrapped is None:
+        return None
+    return wrapped.f, tuple((step, _static_key(params)) for step, params in wrapped.transforms)
+
+
+def _static_key(value: Any) -> Hashable:
+    """The part of a parameter that is the same at each call."""
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_static_key, value))
+    if isinstance(value, (bool, int, float, str, ShapedArray, jax.tree_util.PyTreeDef)):
+        return value
+    if hasattr(value, "val"):  # A static argument of the user.
+        try:
+            hash(value.val)
+        except TypeError:
+            return id(value.val)
+        return type(value.val), value.val
+    return type(value)
+
+
 # -- Lowering ------------------------------------------------------------------------------------
 
 LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]

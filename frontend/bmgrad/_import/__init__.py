@@ -1,0 +1,30 @@
+"""The importer: from a jaxpr to a program of the bm dialect.
+
+In: what `bmgrad.runtime._jax_internals.trace` returns. Out: a `Program`. Start
+reading at `_importer.py`.
+"""
+
+from bmgrad._import import (
+    _rules_calls,
+    _rules_control,
+    _rules_custom,
+    _rules_elementwise,
+    _rules_indexing,
+    _rules_reduction,
+    _rules_shape,
+)
+from bmgrad._import._errors import UnsupportedError
+from bmgrad._import._importer import Imported, import_program
+
+# Rules register themselves when their module is imported.
+_RULES = (
+    _rules_calls,
+    _rules_control,
+    _rules_custom,
+    _rules_elementwise,
+    _rules_indexing,
+    _rules_reduction,
+    _rules_shape,
+)
+
+__all__ = ["Imported", "UnsupportedError", "import_program"]

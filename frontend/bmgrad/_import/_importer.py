@@ -1,0 +1,329 @@
+"""From a jaxpr to a program of the bm dialect.
+
+In: a jaxpr and the arrays it closes over. Out: a `Program` whose inputs are those
+arrays and then the inputs of the jaxpr. Each equation becomes ops by the rule of its
+primitive, found by name in `_registry.py`; a primitive without a rule becomes a
+kernel. Next: `_rules_elementwise.py` for the simplest rules, `_module.py` for how ops
+are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jax.extend.core import Literal
+
+from bmgrad._import import _linking
+from bmgrad._import._errors import Unsupported, UnsupportedError
+from bmgrad._import._module import Body, Module
+from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation
+from bmgrad._import._rules_kernel import import_kernel
+from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
+from bmgrad.runtime._jax_internals import user_location
+from bmgrad.runtime._options import Options
+from bmgrad.runtime._program import Program
+
+_T = TypeVar("_T")
+
+# Function bodies of up to this many equations are written in place of a call.
+_TINY = 3
+# Derivative rules in derivative rules, other than of themselves.
+_DEEPEST = 32
+
+
+class Imported(NamedTuple):
+    """A program and the arrays to call it with, in front of the arguments."""
+
+    program: Program
+    consts: list[Any]
+
+
+def import_program(
+    jaxpr: Any,
+    consts: Sequence[Any] = (),
+    *,
+    name: str,
+    arg_names: Sequence[str],
+    options: Options | None = None,
+) -> Imported:
+    """Imports `jaxpr`, whose `constvars` stand for `consts`.
+
+    The inputs of the program are `Imported.consts` - the arrays that inner functions
+    close over, then those given, for no array is baked into a program - followed by
+    the inputs of the jaxpr, called `arg_names` in messages and in the IR.
+    """
+    importer = Importer()
+    module = importer.module
+
+    def main(args: list[Value]) -> list[Value]:
+        given = args[: len(consts)]
+        for const, value in zip(consts, given, strict=True):
+            module.alias(const, value)
+        return importer.evaluate(jaxpr, given, args[len(consts) :])
+
+    inputs = [*jaxpr.constvars, *jaxpr.invars]
+    names = [*(f"const{i}" for i in range(len(consts))), *arg_names]
+    try:
+        body = module.body([importer.type(var.aval) for var in inputs], main, names)
+    except Unsupported as reason:
+        raise importer.error(reason) from None
+    captures = body.captures()
+    module.function(module.new_symbol("main"), body, captures, public=True)
+    text = module.text(name)
+    program = Program(
+        _linking.link(text, importer.linked) if importer.linked else text,
+        [*(jax.typeof(array) for array in captures), *(var.aval for var in inputs)],
+        [var.aval for var in jaxpr.outvars],
+        name=name,
+        in_names=[*(f"captured{i}" for i in range(len(captures))), *names],
+        options=options,
+    )
+    return Imported(program, [*captures, *consts])
+
+
+class WithRule(NamedTuple):
+    """The functions of a call with a derivative rule: the function, then its rule's."""
+
+    symbols: list[str]
+    captures: list[Any]
+    num_residuals: int
+
+
+class Importer:
+    """The state of one import: what rules read operands from and write ops to."""
+
+    def __init__(self) -> None:
+        self.module = Module()
+        self.op = self.module.op
+        self.multi_op = self.module.multi_op
+        self.constant = self.module.constant
+        # Programs that are called by this one: their `@main` by its symbol here.
+        self.linked: dict[str, Program] = {}
+        self._env: dict[Any, Value] = {}
+        self._types: dict[tuple[Any, Any], TensorType] = {}
+        self._has_keys = False
+        self._equation: Equation = None
+        # Where the user's code is, and what equations without a location of their own get.
+        self._where: tuple[str, int, int] | None = None
+        self._default_location = "loc(unknown)"
+        self._defined: dict[tuple[int, ...], tuple[Any, Any]] = {}
+        # Functions with derivative rules that are being written, and those of them
+        # that were met inside.
+        self._in_progress: dict[Hashable, WithRule] = {}
+        self._met: set[Hashable] = set()
+
+    # -- Operands --------------------------------------------------------------------------------
+
+    def type(self, aval: Any) -> TensorType:
+        """The tensor type of values of `aval`."""
+        try:
+            return self._types[aval.shape, aval.dtype]
+        except (KeyError, AttributeError):
+            pass
+        try:
+            type = type_of_array(aval.shape, aval.dtype)
+        except (AttributeError, TypeError):
+            text = aval.str_short() if hasattr(aval, "str_short") else str(aval)
+            raise Unsupported(
+                f"bmgrad programs have no values of type {text}; they hold arrays of static "
+                "shape, of bool, 8 to 64-bit integers, float16, bfloat16, float32, float64 and "
+                "complex numbers"
+            ) from None
+        self._has_keys |= jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended)
+        self._types[aval.shape, aval.dtype] = type
+        return type
+
+    def read(self, atom: Any) -> Value:
+        """The value of a variable or literal of the jaxpr."""
+        if isinstance(atom, Literal):
+            return self._literal(atom, atom.aval.shape)
+        return self._env[atom]
+
+    def read_all(self, eqn: Equation) -> list[Value]:
+        """The operands of an equation."""
+        return [self.read(atom) for atom in eqn.invars]
+
+    def read_spread(self, atom: Any, shape: tuple[int, ...]) -> Value:
+        """The value of `atom`, stretched to `shape` as elementwise primitives do."""
+        if isinstance(atom, Literal):
+            return self._literal(atom, shape)
+        value = self._env[atom]
+        return value if value.type.shape == shape else self.spread(value, shape)
+
+    def spread(
+        self, value: Value, shape: tuple[int, ...], dims: Sequence[int] | None = None
+    ) -> Value:
+        """`value` repeated to `shape`; its dimensions become `dims`, the first ones by default."""
+        type = value.type.with_shape(shape)
+        dims = range(len(value.type.shape)) if dims is None else dims
+        return self.op(
+            "bm.broadcast_in_dim", [value], type, f"broadcast_dimensions = {i64_array(dims)}"
+        )
+
+    def _literal(self, literal: Any, shape: tuple[int, ...]) -> Value:
+        value, aval = literal.val, literal.aval
+        if aval.shape == ():
+            self.type(aval)
+            return self.constant(np.asarray(value, aval.dtype), shape)
+        captured = self.module.capture(value)
+        return captured if aval.shape == shape else self.spread(captured, shape)
+
+    # -- Equations -------------------------------------------------------------------------------
+
+    def evaluate(self, jaxpr: Any, consts: Sequence[Value], args: Sequence[Value]) -> list[Value]:
+        """Writes the ops of `jaxpr` here and returns its results."""
+        module = self.module
+        outer = self._env, self._equation, self._where, module.location
+        # Versions of JAX differ in which of these a jaxpr calls constants.
+        inputs = [*jaxpr.constvars, *jaxpr.invars]
+        env: dict[Any, Value] = dict(zip(inputs, [*consts, *args], strict=True))
+        self._env = env
+        for eqn in jaxpr.eqns:
+            self._equation = eqn
+            where = user_location(eqn)
+            if where is None:
+                module.location = self._default_location
+            else:
+                self._where = where
+                module.location = module.location_of(where)
+            name = eqn.primitive.name
+            rule = RULES.get(name, import_kernel)
+            if self._has_keys and name not in KEEPS_KEYS and self._touches_keys(eqn):
+                rule = import_kernel
+            result = rule(self, eqn)
+            if type(result) is Value:
+                env[eqn.outvars[0]] = result
+            else:
+                env.update(zip(eqn.outvars, result, strict=True))
+        results = [self.read(atom) for atom in jaxpr.outvars]
+        self._env, self._equation, self._where, module.location = outer
+        return results
+
+    def body(self, closed: Any) -> Body:
+        """The block of a closed jaxpr, for a region or a function."""
+        outer, self._default_location = self._default_location, self.module.location
+        body = self.module.body(
+            [self.type(aval) for aval in closed.in_avals],
+            lambda args: self.evaluate_closed(closed, args),
+        )
+        self._default_location = outer
+        return body
+
+    def evaluate_closed(self, closed: Any, args: Sequence[Value]) -> list[Value]:
+        """`evaluate`, with the arrays that `closed` closes over captured."""
+        jaxpr, consts = open_jaxpr(closed)
+        return self.evaluate(jaxpr, [self.module.capture(const) for const in consts], args)
+
+    def call(self, closed: Any, args: Sequence[Value], name: str) -> list[Value]:
+        """Calls a jaxpr: written in place where it is tiny, else a function made once."""
+        jaxpr, consts = open_jaxpr(closed)
+        if len(jaxpr.eqns) <= _TINY:
+            outer, self._default_location = self._default_location, self.module.location
+            results = self.evaluate_closed(closed, args)
+            self._default_location = outer
+            return results
+
+        def define() -> tuple[str, list[Any], list[TensorType]]:
+            # Called from several lines, so ops without a line of their own have none.
+            outer, self._default_location = self._default_location, "loc(unknown)"
+            body = self.module.body(
+                [self.type(var.aval) for var in jaxpr.invars],
+                lambda args: self.evaluate_closed(closed, args),
+                _argument_names(jaxpr),
+            )
+            self._default_location = outer
+            symbol, types = self.module.new_symbol(name), [value.type for value in body.results]
+            self.module.function(symbol, body, body.captures())
+            return symbol, body.captures(), types
+
+        symbol, captures, types = self.once((jaxpr, *consts), define)
+        captured = [self.module.capture(array) for array in captures]
+        return self.module.call(symbol, [*captured, *args], types)
+
+    def once(self, key: tuple[Any, ...], define: Callable[[], _T]) -> _T:
+        """What `define` returned for these very objects, called once at most."""
+        identity = tuple(map(id, key))
+        if identity not in self._defined:
+            # The objects are kept, or others could take over their identity.
+            self._defined[identity] = key, define()
+        result: _T = self._defined[identity][1]
+        return result
+
+    def with_rule(
+        self,
+        key: Hashable,
+        names: Sequence[str],
+        define: Callable[[list[str]], tuple[list[Any], int]],
+    ) -> WithRule:
+        """The functions of a call with a derivative rule, which `define` writes.
+
+        A rule mostly calls the function that it belongs to, and finds the functions
+        being written here. What they capture is known afterwards only; where that
+        differs from what was assumed inside, they are written again.
+        """
+        if key in self._in_progress:
+            self._met.add(key)
+            return self._in_progress[key]
+        if len(self._in_progress) == _DEEPEST:
+            raise Unsupported("its derivative rule calls functions with rules without end")
+        assumed = WithRule([], [], 0)
+        while True:
+            checkpoint, num_defined = self.module.checkpoint(), len(self._defined)
+            symbols = [self.module.new_symbol(name) for name in names]
+            self._in_progress[key] = assumed = assumed._replace(symbols=symbols)
+            made = WithRule(symbols, *define(symbols))
+            del self._in_progress[key]
+            same = made.num_residuals == assumed.num_residuals and [
+                id(array) for array in made.captures
+            ] == [id(array) for array in assumed.captures]
+            if same or key not in self._met:
+                return made
+            self.module.rollback(checkpoint)
+            for identity in list(self._defined)[num_defined:]:
+                del self._defined[identity]
+            assumed = made
+
+    def call_program(self, program: Program, args: Sequence[Value]) -> list[Value]:
+        """Calls a program, which is copied into the module under a name of its own."""
+
+        def declare() -> tuple[str, list[TensorType]]:
+            ins, outs = (
+                [self.type(aval) for aval in avals]
+                for avals in (program.in_avals, program.out_avals)
+            )
+            symbol = self.module.declare(program.name, ins, outs)
+            self.linked[symbol] = program
+            return symbol, outs
+
+        symbol, types = self.once((program,), declare)
+        return self.module.call(symbol, args, types)
+
+    def _touches_keys(self, eqn: Equation) -> bool:
+        return any(
+            jax.dtypes.issubdtype(atom.aval.dtype, jax.dtypes.extended)
+            for atom in (*eqn.invars, *eqn.outvars)
+        )
+
+    # -- Errors ----------------------------------------------------------------------------------
+
+    def error(self, reason: Unsupported) -> UnsupportedError:
+        """`reason` with the primitive that it is about and the user's line."""
+        primitive = f"`{self._equation.primitive.name}`: " if self._equation else ""
+        where = ""
+        if self._where:
+            file, line, _ = self._where
+            where = f"\n  at {file}:{line}"
+        return UnsupportedError(f"{primitive}{reason}{where}")
+
+
+def open_jaxpr(closed: Any) -> tuple[Any, Sequence[Any]]:
+    """A jaxpr, closed or not, as jaxpr and constants."""
+    return getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
+
+
+def _argument_names(jaxpr: Any) -> list[str]:
+    names = getattr(jaxpr.debug_info, "arg_names", None) or ()
+    return [str(name) for name in names] if len(names) == len(jaxpr.invars) else []

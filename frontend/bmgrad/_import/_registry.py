@@ -1,0 +1,39 @@
+"""The table of import rules: jaxpr primitive name -> rule.
+
+A rule gets the importer and the equation, and returns the values of the equation's
+results: one `Value` or a sequence. Rules live in `_rules_<family>.py`; what they
+raise as `Unsupported` reaches the user with primitive, file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer
+    from bmgrad._import._text import Value
+
+# A jaxpr equation: JAX publishes no type for it that both versions share.
+Equation: TypeAlias = Any
+Rule: TypeAlias = "Callable[[Importer, Equation], Value | Sequence[Value]]"
+
+RULES: dict[str, Rule] = {}
+# Rules that do not look at the elements, so PRNG keys may pass as the words they are.
+# Other equations with keys become kernels.
+KEEPS_KEYS: set[str] = set()
+
+
+def rule(*primitives: str, keys: bool = False) -> Callable[[Rule], Rule]:
+    """Registers the decorated function as the rule of these primitives."""
+
+    def register(function: Rule) -> Rule:
+        for primitive in primitives:
+            if primitive in RULES:
+                raise ValueError(f"primitive {primitive!r} has two import rules")
+            RULES[primitive] = function
+            if keys:
+                KEEPS_KEYS.add(primitive)
+        return function
+
+    return register

@@ -1,0 +1,220 @@
+"""Rules of functions with their own derivative rules.
+
+The rules are Python functions that JAX has wrapped; they are traced here and become
+functions of the module beside the one they are the derivative of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bmgrad._import._module import Body
+from bmgrad._import._registry import Equation, rule
+from bmgrad._import._text import Value, i64
+from bmgrad.runtime._jax_internals import (
+    custom_jvp_rule,
+    custom_rule_key,
+    custom_vjp_rule,
+    has_tangent,
+    tangent_aval,
+    trace,
+)
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer, WithRule
+
+
+@rule("custom_jvp_call", keys=True)
+def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
+    closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
+    in_avals, out_avals = closed.in_avals, closed.out_avals
+    active = [has_tangent(aval) for aval in in_avals]
+    if not any(active[count:]):
+        return b.call(closed, b.read_all(eqn), function_name(closed))
+
+    def make() -> tuple[Body, Body]:
+        jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active[count:])
+
+        def jvp(values: list[Value]) -> list[Value]:
+            primals, tangents = values[: len(in_avals)], values[len(in_avals) :]
+            # The rule knows nothing of what the function closes over.
+            tangents = tangents[sum(active[:count]) :]
+            captured = [b.module.capture(const) for const in consts]
+            given = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
+            results, nonzero = given[: len(out_avals)], iter(given[len(out_avals) :])
+            out_tangents = [None if zero else next(nonzero) for zero in out_zeros]
+            return [*results, *differentiable(b, out_tangents, out_avals)]
+
+        types = [b.type(aval) for aval in in_avals]
+        tangents = [type for type, a in zip(types, active, strict=True) if a]
+        return b.body(closed), b.module.body([*types, *tangents], jvp)
+
+    key = custom_rule_key(eqn.params) or eqn.params["jvp_jaxpr_fun"]
+    made = b.once(
+        (closed, eqn.params["jvp_jaxpr_fun"]),
+        lambda: jvp_functions(b, function_name(closed), (key, fingerprint(closed)), make),
+    )
+    return emit_custom_jvp(b, eqn, made)
+
+
+def jvp_functions(
+    b: Importer, name: str, key: Hashable, make: Callable[[], tuple[Body, Body]]
+) -> WithRule:
+    """Function and rule of a `bm.custom_jvp`, from their blocks.
+
+    The arguments of the rule's block are those of the function's and their tangents.
+    """
+
+    def define(symbols: list[str]) -> tuple[list[Any], int]:
+        primal, jvp = make()
+        captures = union(primal.captures(), jvp.captures())
+        # Captured arrays are inputs as well, so the rule gets tangents for them.
+        avals = [b.module.aval(array) for array in captures]
+        unused = [b.module.new_value(b.type(aval)) for aval in avals if has_tangent(aval)]
+        jvp.args[len(primal.args) : len(primal.args)] = unused
+        for symbol, body in zip(symbols, (primal, jvp), strict=True):
+            b.module.function(symbol, body, captures)
+        return captures, 0
+
+    return b.with_rule(key, [name, f"{name}.jvp"], define)
+
+
+def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
+    """The call of a function with a forward rule."""
+    primal, jvp = made.symbols
+    operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
+    types = [b.type(var.aval) for var in eqn.outvars]
+    return b.multi_op("bm.custom_jvp", operands, types, f"primal = @{primal}, rule = @{jvp}")
+
+
+@rule("custom_vjp_call", keys=True)
+def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
+    closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
+    in_avals, out_avals = closed.in_avals, closed.out_avals
+    active = [has_tangent(aval) for aval in in_avals]
+    name = function_name(closed)
+    if not any(active[count:]):
+        return b.call(closed, b.read_all(eqn), name)
+
+    def define(symbols: list[str]) -> tuple[list[Any], int]:
+        custom = custom_vjp_rule(eqn.params, active[count:])
+        num_made = sum(f is None for f in custom.forwarded)
+
+        made = iter(custom.fwd.outvars[:num_made])
+        residual_avals = [next(made).aval if f is None else in_avals[f] for f in custom.forwarded]
+        bwd, is_zero = _trace_bwd(custom.bwd, residual_avals, out_avals, active[count:], name)
+        bwd_body = b.module.body(
+            [b.type(aval) for aval in bwd.in_avals],
+            lambda args: b.evaluate(
+                bwd.jaxpr, [b.module.capture(const) for const in bwd.consts], args
+            ),
+        )
+        # What the backward rule closes over reaches it as residuals.
+        bwd_captures = bwd_body.captures()
+
+        def fwd(inputs: list[Value]) -> list[Value]:
+            captured = [b.module.capture(const) for const in custom.fwd_consts]
+            given = b.evaluate(custom.fwd, captured, inputs[count:])
+            made, results = iter(given[:num_made]), given[num_made:]
+            residuals = [next(made) if f is None else inputs[f] for f in custom.forwarded]
+            return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
+
+        primal_body = b.body(closed)
+        fwd_body = b.module.body([b.type(aval) for aval in in_avals], fwd)
+        captures = union(primal_body.captures(), fwd_body.captures())
+
+        def fill(cts: list[Value]) -> list[Value]:
+            # No cotangent for what the user's function has no argument for.
+            avals = [*(b.module.aval(array) for array in captures), *in_avals]
+            given = iter(cts)
+            own = [None if zero else next(given) for zero in is_zero]
+            return differentiable(b, [*[None] * (len(captures) + count), *own], avals)
+
+        bwd_body.results = b.module.extend(bwd_body, fill)
+        primal_symbol, fwd_symbol, bwd_symbol = symbols
+        b.module.function(primal_symbol, primal_body, captures)
+        b.module.function(fwd_symbol, fwd_body, captures)
+        b.module.function(bwd_symbol, bwd_body, bwd_captures)
+        return captures, len(bwd_captures) + len(residual_avals)
+
+    key = custom_rule_key(eqn.params) or eqn.params["bwd"]
+    made = b.once(
+        (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
+        lambda: b.with_rule(
+            (key, fingerprint(closed)), [name, f"{name}.fwd", f"{name}.bwd"], define
+        ),
+    )
+    operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
+    primal, fwd, bwd = made.symbols
+    attributes = (
+        f"primal = @{primal}, fwd = @{fwd}, bwd = @{bwd}, "
+        f"num_residuals = {i64(made.num_residuals)}, "
+        f"num_closed_over = {i64(len(made.captures) + count)}"
+    )
+    types = [b.type(var.aval) for var in eqn.outvars]
+    return b.multi_op("bm.custom_vjp", operands, types, attributes)
+
+
+def _trace_bwd(
+    bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
+    residual_avals: Sequence[Any],
+    out_avals: Sequence[Any],
+    active: Sequence[bool],
+    name: str,
+) -> tuple[Any, list[bool]]:
+    """The jaxpr of a backward rule, and which arguments it gives no cotangent."""
+    is_zero: list[bool] = []
+
+    def run(_: Any, *values: Any) -> list[Any]:
+        given = iter(values[len(residual_avals) :])
+        cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
+        results = bwd(values[: len(residual_avals)], cts)
+        kept = [ct if a else None for ct, a in zip(results, active, strict=True)]
+        is_zero.extend(ct is None for ct in kept)
+        return [ct for ct in kept if ct is not None]
+
+    ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
+    names = [
+        *(f"residual{i}" for i in range(len(residual_avals))),
+        *(f"ct{i}" for i in range(len(ct_avals))),
+    ]
+    traced = trace(run, [*residual_avals, *ct_avals], name=f"{name}.bwd", arg_names=names)
+    return traced, is_zero
+
+
+def differentiable(
+    b: Importer, tangents: Sequence[Value | None], avals: Sequence[Any]
+) -> list[Value]:
+    """The (co)tangents of the float and complex ones of `avals`, zeros for None."""
+    kept = []
+    for tangent, aval in zip(tangents, avals, strict=True):
+        if not has_tangent(aval):
+            continue
+        type = b.type(aval)
+        if tangent is None:
+            tangent = b.constant(np.zeros((), type.dtype), type.shape)
+        elif tangent.type != type:
+            tangent = b.op("bm.convert", [tangent], type)
+        kept.append(tangent)
+    return kept
+
+
+def union(*lists: Sequence[Any]) -> list[Any]:
+    """The arrays of all lists, each once, by identity."""
+    return list({id(array): array for arrays in lists for array in arrays}.values())
+
+
+def fingerprint(closed: Any) -> Hashable:
+    """Tells the functions that share a rule from each other, as far as that is cheap."""
+    jaxpr = closed.jaxpr
+    avals = [(v.aval.shape, v.aval.dtype) for v in (*jaxpr.invars, *jaxpr.outvars)]
+    return tuple(avals), tuple(eqn.primitive for eqn in jaxpr.eqns)
+
+
+def function_name(closed: Any) -> str:
+    """What the user calls the function that a jaxpr was traced from."""
+    name = getattr(closed.jaxpr.debug_info, "func_name", "") or "function"
+    return str(name)

@@ -1,0 +1,163 @@
+"""Rules of elementwise primitives.
+
+Those without parameters come from the records of the ops (`op_table()`); here are
+the rest. Operands are stretched to the shape of the result.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bmgrad._import._registry import RULES, Equation, Rule, rule
+from bmgrad._import._rules_kernel import import_kernel
+from bmgrad._import._text import Value, i32, i64
+from bmgrad.mlir import op_table
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer
+
+
+@rule("integer_pow")
+def _integer_pow(b: Importer, eqn: Equation) -> Value:
+    x = b.read(eqn.invars[0])
+    return b.op("bm.integer_pow", [x], x.type, f"exponent = {i64(eqn.params['y'])}")
+
+
+@rule("round")
+def _round(b: Importer, eqn: Equation) -> Value:
+    x = b.read(eqn.invars[0])
+    to_even = eqn.params["rounding_method"].name == "TO_NEAREST_EVEN"
+    return b.op("bm.round_even" if to_even else "bm.round", [x], x.type)
+
+
+@rule("reduce_precision")
+def _reduce_precision(b: Importer, eqn: Equation) -> Value:
+    x = b.read(eqn.invars[0])
+    exponent, mantissa = eqn.params["exponent_bits"], eqn.params["mantissa_bits"]
+    attributes = f"exponent_bits = {i32(exponent)}, mantissa_bits = {i32(mantissa)}"
+    return b.op("bm.reduce_precision", [x], x.type, attributes)
+
+
+@rule("convert_element_type")
+def _convert(b: Importer, eqn: Equation) -> Value:
+    x, type = b.read(eqn.invars[0]), b.type(eqn.outvars[0].aval)
+    if x.type == type:
+        return x
+    if type.dtype == np.bool_:
+        # Whether it is not zero: a conversion would first cut off the fraction.
+        zero = b.constant(np.zeros((), x.type.dtype), x.type.shape)
+        return _compare_op(b, "ne", x, zero)
+    if x.type.dtype.kind == "c" and type.dtype.kind != "c":
+        real = np.finfo(x.type.dtype).dtype
+        x = b.op("bm.real", [x], x.type.with_dtype(real))
+        if x.type == type:
+            return x
+    return b.op("bm.convert", [x], type)
+
+
+@rule("bitcast_convert_type")
+def _bitcast(b: Importer, eqn: Equation) -> Value:
+    return b.op("bm.bitcast_convert", b.read_all(eqn), b.type(eqn.outvars[0].aval))
+
+
+@rule("conj")
+def _conj(b: Importer, eqn: Equation) -> Value:
+    x, type = b.read(eqn.invars[0]), b.type(eqn.outvars[0].aval)
+    if x.type == type:
+        return b.op("bm.conj", [x], type)
+    return b.op("bm.convert", [x], type)
+
+
+def _compare_op(
+    b: Importer, direction: str, x: Value, y: Value, *, total_order: bool = False
+) -> Value:
+    attributes = f"direction = #bm<compare {direction}>" + (", total_order" if total_order else "")
+    return b.op("bm.compare", [x, y], x.type.with_dtype(np.bool_), attributes)
+
+
+def _comparison(direction: str, total_order: bool) -> Rule:
+    def compare(b: Importer, eqn: Equation) -> Value:
+        shape = eqn.outvars[0].aval.shape
+        x, y = (b.read_spread(atom, shape) for atom in eqn.invars)
+        return _compare_op(b, direction, x, y, total_order=total_order)
+
+    return compare
+
+
+for _direction in ("eq", "ne", "lt", "le", "gt", "ge"):
+    rule(_direction)(_comparison(_direction, total_order=False))
+for _direction in ("eq", "lt", "le"):
+    rule(f"{_direction}_to")(_comparison(_direction, total_order=True))
+
+
+@rule("select_n")
+def _select_n(b: Importer, eqn: Equation) -> Value:
+    which = b.read(eqn.invars[0])
+    shape = eqn.outvars[0].aval.shape
+    result, *others = (b.read_spread(atom, shape) for atom in eqn.invars[1:])
+    if which.type.dtype == np.bool_:
+        return _select(b, which, others[0], result) if others else result
+    # Case i + 1 where the selector is above i.
+    for i, case in enumerate(others):
+        bound = b.constant(np.array(i, which.type.dtype), which.type.shape)
+        result = _select(b, _compare_op(b, "gt", which, bound), case, result)
+    return result
+
+
+def _select(b: Importer, predicate: Value, on_true: Value, on_false: Value) -> Value:
+    return b.op("bm.select", [predicate, on_true, on_false], on_true.type)
+
+
+# Only in newer versions of JAX.
+
+
+@rule("log2")
+def _log2(b: Importer, eqn: Equation) -> Value:
+    if eqn.params.get("accuracy") is not None:
+        return import_kernel(b, eqn)[0]
+    x = b.read(eqn.invars[0])
+    scale = b.constant(np.array(1 / np.log(2)).astype(x.type.dtype), x.type.shape)
+    return b.op("bm.mul", [b.op("bm.log", [x], x.type), scale], x.type)
+
+
+@rule("one_minus_square")
+def _one_minus_square(b: Importer, eqn: Equation) -> Value:
+    # Not (1 + x)(1 - x): the derivative of that is lost to rounding near zero.
+    x = b.read(eqn.invars[0])
+    one = b.constant(np.ones((), x.type.dtype), x.type.shape)
+    return b.op("bm.sub", [one, b.op("bm.square", [x], x.type)], x.type)
+
+
+@rule("polynomial")
+def _polynomial(b: Importer, eqn: Equation) -> Value:
+    shape = eqn.outvars[0].aval.shape
+    x, *coefficients = (b.read_spread(atom, shape) for atom in eqn.invars)
+    result = coefficients.pop()
+    for coefficient in reversed(coefficients):
+        product = b.op("bm.mul", [result, x], result.type)
+        result = b.op("bm.add", [product, coefficient], result.type)
+    return result
+
+
+def _plain(op: str) -> Rule:
+    """The rule of a primitive whose op has operands and nothing else."""
+
+    def import_elementwise(b: Importer, eqn: Equation) -> Value:
+        type = b.type(eqn.outvars[0].aval)
+        for value in eqn.params.values():
+            if value is not None:
+                # A result accuracy, which the ops do not have.
+                return import_kernel(b, eqn)[0]
+        shape = type.shape
+        return b.op(op, [b.read_spread(atom, shape) for atom in eqn.invars], type)
+
+    return import_elementwise
+
+
+for _record in op_table():
+    if _record["family"] == "elementwise":
+        for _primitive in _record["primitives"]:
+            if _primitive not in RULES:
+                rule(_primitive)(_plain(_record["name"]))
