@@ -24,5 +24,13 @@ __all__ = [
     "math",
 ]
 
+# TODO: no guard once bmgrad.runtime is complete.
+try:
+    from bmgrad.runtime import load
+except ImportError:
+    pass
+else:
+    __all__ += ["load"]
+
 # Programs and messages name the user's line, not the wrapper here that the line called.
 _source_info_util.register_exclusion(_os.path.dirname(__file__))
