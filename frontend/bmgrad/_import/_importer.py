@@ -10,9 +10,10 @@ are written.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
@@ -22,7 +23,7 @@ from bmgrad._import._module import Body, Module
 from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
-from bmgrad.runtime._jax_internals import user_location
+from bmgrad.runtime._jax_internals import TracedJaxpr, user_location
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._program import Program
 
@@ -41,20 +42,14 @@ class Imported(NamedTuple):
     consts: list[Any]
 
 
-def import_program(
-    jaxpr: Any,
-    consts: Sequence[Any] = (),
-    *,
-    name: str,
-    arg_names: Sequence[str],
-    options: Options | None = None,
-) -> Imported:
-    """Imports `jaxpr`, whose `constvars` stand for `consts`.
+def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = None) -> Imported:
+    """Imports what `bmgrad.runtime._jax_internals.trace` returned.
 
     The inputs of the program are `Imported.consts` - the arrays that inner functions
-    close over, then those given, for no array is baked into a program - followed by
-    the inputs of the jaxpr, called `arg_names` in messages and in the IR.
+    close over, then those of `traced`, for no array is baked into a program - followed
+    by the inputs of the jaxpr, whose names appear in messages and in the IR.
     """
+    jaxpr, consts = traced.jaxpr, traced.consts
     importer = Importer()
     module = importer.module
 
@@ -65,7 +60,7 @@ def import_program(
         return importer.evaluate(jaxpr, given, args[len(consts) :])
 
     inputs = [*jaxpr.constvars, *jaxpr.invars]
-    names = [*(f"const{i}" for i in range(len(consts))), *arg_names]
+    names = [*(f"const{i}" for i in range(len(consts))), *traced.in_names]
     try:
         body = module.body([importer.type(var.aval) for var in inputs], main, names)
     except Unsupported as reason:
@@ -75,7 +70,7 @@ def import_program(
     text = module.text(name)
     program = Program(
         _linking.link(text, importer.linked) if importer.linked else text,
-        [*(jax.typeof(array) for array in captures), *(var.aval for var in inputs)],
+        [*(module.aval(array) for array in captures), *(var.aval for var in inputs)],
         [var.aval for var in jaxpr.outvars],
         name=name,
         in_names=[*(f"captured{i}" for i in range(len(captures))), *names],
@@ -132,14 +127,14 @@ class Importer:
                 "shape, of bool, 8 to 64-bit integers, float16, bfloat16, float32, float64 and "
                 "complex numbers"
             ) from None
-        self._has_keys |= jax.dtypes.issubdtype(aval.dtype, jax.dtypes.extended)
+        self._has_keys |= _is_key(aval)
         self._types[aval.shape, aval.dtype] = type
         return type
 
     def read(self, atom: Any) -> Value:
         """The value of a variable or literal of the jaxpr."""
         if isinstance(atom, Literal):
-            return self._literal(atom, atom.aval.shape)
+            return self._literal(atom, cast(Any, atom.aval).shape)
         return self._env[atom]
 
     def read_all(self, eqn: Equation) -> list[Value]:
@@ -194,7 +189,7 @@ class Importer:
             if self._has_keys and name not in KEEPS_KEYS and self._touches_keys(eqn):
                 rule = import_kernel
             result = rule(self, eqn)
-            if type(result) is Value:
+            if isinstance(result, Value):
                 env[eqn.outvars[0]] = result
             else:
                 env.update(zip(eqn.outvars, result, strict=True))
@@ -302,10 +297,7 @@ class Importer:
         return self.module.call(symbol, args, types)
 
     def _touches_keys(self, eqn: Equation) -> bool:
-        return any(
-            jax.dtypes.issubdtype(atom.aval.dtype, jax.dtypes.extended)
-            for atom in (*eqn.invars, *eqn.outvars)
-        )
+        return any(_is_key(atom.aval) for atom in (*eqn.invars, *eqn.outvars))
 
     # -- Errors ----------------------------------------------------------------------------------
 
@@ -317,6 +309,11 @@ class Importer:
             file, line, _ = self._where
             where = f"\n  at {file}:{line}"
         return UnsupportedError(f"{primitive}{reason}{where}")
+
+
+def _is_key(aval: Any) -> bool:
+    """Whether the elements are PRNG keys."""
+    return bool(jnp.issubdtype(aval.dtype, jax.dtypes.extended))
 
 
 def open_jaxpr(closed: Any) -> tuple[Any, Sequence[Any]]:

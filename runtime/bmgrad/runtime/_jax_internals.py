@@ -352,7 +352,7 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
 
 def _closed_over(wrapped: Any, *path: str) -> Any:
     """What the function inside `wrapped` closes over under these names, one in the other."""
-    value = getattr(wrapped, "f", None)
+    value: Any = getattr(wrapped, "f", None)
     for name in path:
         names = getattr(getattr(value, "__code__", None), "co_freevars", ())
         if name not in names:
@@ -379,7 +379,7 @@ def _static_key(value: Any) -> Hashable:
         except TypeError:
             return id(value.val)
         return type(value.val), value.val
-    return type(value)
+    return str(type(value))
 
 
 # -- Lowering ------------------------------------------------------------------------------------
