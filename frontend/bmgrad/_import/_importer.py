@@ -104,7 +104,7 @@ class Importer:
         # Where the user's code is, and what equations without a location of their own get.
         self._where: tuple[str, int, int] | None = None
         self._default_location = "loc(unknown)"
-        self._defined: dict[tuple[int, ...], tuple[Any, Any]] = {}
+        self._defined: dict[Hashable, tuple[Any, Any]] = {}
         # Functions with derivative rules that are being written, and those of them
         # that were met inside.
         self._in_progress: dict[Hashable, WithRule] = {}
@@ -238,13 +238,13 @@ class Importer:
         captured = [self.module.capture(array) for array in captures]
         return self.module.call(symbol, [*captured, *args], types)
 
-    def once(self, key: tuple[Any, ...], define: Callable[[], _T]) -> _T:
-        """What `define` returned for these very objects, called once at most."""
-        identity = tuple(map(id, key))
-        if identity not in self._defined:
+    def once(self, objects: tuple[Any, ...], define: Callable[[], _T], key: Hashable = None) -> _T:
+        """What `define` returned for these very objects, or for `key`, called once at most."""
+        key = key or tuple(map(id, objects))
+        if key not in self._defined:
             # The objects are kept, or others could take over their identity.
-            self._defined[identity] = key, define()
-        result: _T = self._defined[identity][1]
+            self._defined[key] = objects, define()
+        result: _T = self._defined[key][1]
         return result
 
     def with_rule(
@@ -277,8 +277,8 @@ class Importer:
             if same or key not in self._met:
                 return made
             self.module.rollback(checkpoint)
-            for identity in list(self._defined)[num_defined:]:
-                del self._defined[identity]
+            for defined in list(self._defined)[num_defined:]:
+                del self._defined[defined]
             assumed = made
 
     def call_program(self, program: Program, args: Sequence[Value]) -> list[Value]:
