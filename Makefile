@@ -1,4 +1,5 @@
-# make build | test | lint | lit | pytest | test-wheel | demo | docs | bench | format | clean
+# make build | test | lint | lit | pytest | test-package | test-wheel | demo | docs |
+#      bench | format | clean
 #
 # Needs Python 3.11 or newer, a C++17 compiler and PyPI; everything else, CMake
 # and MLIR included, is installed into a virtual environment of this folder.
@@ -33,16 +34,16 @@ cxx_files = $(shell find dialect passes -name '*.cpp' -o -name '*.h')
 # What decides which files the package has; the contents of C++ files do not.
 package_files := pyproject.toml $(shell find CMakeLists.txt cmake dialect passes docs tests/lit \
   -name CMakeLists.txt -o -name '*.cmake' -o -path 'dialect/python/*.py')
-pip_build := --config-settings=build-dir=$(build_dir) \
-  $(if $(MLIR_DIR),--config-settings=cmake.define.MLIR_DIR=$(MLIR_DIR))
+pip_mlir := $(if $(MLIR_DIR),--config-settings=cmake.define.MLIR_DIR=$(MLIR_DIR))
+pip_build := --config-settings=build-dir=$(build_dir) $(pip_mlir)
 
-.PHONY: build test lint lit pytest test-wheel demo docs bench format clean
+.PHONY: build test lint lit pytest test-package test-wheel demo docs bench format clean
 
 # The package stays importable from $(VENV); after C++ changes ninja is enough.
 build: $(build_dir)/.installed
 	@ninja -C $(build_dir)
 
-test: lint lit pytest test-wheel
+test: lint lit pytest test-package
 
 lint: $(VENV)/.dependencies-$(version)
 	ruff check
@@ -56,18 +57,25 @@ lit: build
 pytest: build
 	pytest -q -n $(JOBS)
 
-# A wheel as a user gets it: made by pip on its own, installed where nothing else
-# is, run from another folder without a compiler in reach.
-test-wheel: wheel_dir := build/wheel-py$(version)
-test-wheel: $(VENV)/.dependencies-$(version)
+# Installs a wheel where nothing else is and runs it from another folder, with no
+# compiler in reach. test-package takes the build folder's files; test-wheel lets
+# pip make the wheel on its own, as for a user, which compiles everything anew.
+wheel_dir = build/$@-py$(version)
+define check_wheel
 	rm -rf $(wheel_dir)
 	mkdir -p $(wheel_dir)/elsewhere
-	$(bin)/python -m pip wheel -q --no-deps --wheel-dir $(wheel_dir) . \
-	  $(if $(MLIR_DIR),--config-settings=cmake.define.MLIR_DIR=$(MLIR_DIR))
+	$(bin)/python -m pip wheel -q --no-deps --wheel-dir $(wheel_dir) . $(1)
 	$(bin)/python -m venv $(wheel_dir)/venv
 	$(wheel_dir)/venv/bin/python -m pip install -q $(wheel_dir)/*.whl
 	cp tests/wheel/check_wheel.py $(wheel_dir)/elsewhere
 	cd $(wheel_dir)/elsewhere && env -i PATH=/nonexistent ../venv/bin/python check_wheel.py
+endef
+
+test-package: build
+	$(call check_wheel,--no-build-isolation $(pip_build))
+
+test-wheel: $(VENV)/.dependencies-$(version)
+	$(call check_wheel,$(pip_mlir))
 
 demo: build
 	python -m pip install -q scikit-learn optax matplotlib tqdm
