@@ -78,7 +78,8 @@ test-wheel: $(VENV)/.dependencies-$(version)
 	$(call check_wheel,$(pip_mlir))
 
 demo: build
-	python -m pip install -q scikit-learn optax matplotlib tqdm
+	python cmake/requirements.py demo > build/requirements-demo.txt
+	python -m pip install -q -r build/requirements-demo.txt
 	python examples/train_digits.py
 
 docs: build
