@@ -27,6 +27,12 @@ Flattener::Flattener(ModuleOp module)
 FailureOr<func::FuncOp> Flattener::lookup(Operation *user, StringRef name) {
   if (auto function = symbols.lookup<func::FuncOp>(name))
     return function;
+  // Batching an op with a custom rule makes functions beside the table.
+  if (auto function = dyn_cast_or_null<func::FuncOp>(
+          SymbolTable::lookupSymbolIn(symbols.getOp(), name))) {
+    symbols.insert(function);
+    return function;
+  }
   return user->emitError("no function @") << name << " in this module";
 }
 

@@ -16,16 +16,18 @@ namespace {
 struct LowerToStablehlo
     : bmgrad::bm::impl::LowerToStablehloBase<LowerToStablehlo> {
   void runOnOperation() override {
-    // The ops made here belong to dialects that are loaded where the text is
-    // read.
-    MLIRContext &context = getContext();
-    context.allowUnregisteredDialects();
+    if (!getContext().allowsUnregisteredDialects()) {
+      getOperation().emitError(
+          "StableHLO ops are written unregistered: the context must allow "
+          "unregistered dialects (bm-opt -allow-unregistered-dialect)");
+      return signalPassFailure();
+    }
     for (auto function : getOperation().getOps<func::FuncOp>()) {
       for (Block &block : function.getBody())
         if (failed(lowerBlock(block)))
           return signalPassFailure();
       WalkResult left = function.walk([](Operation *op) {
-        if (!isa<BMDialect>(op->getDialect()))
+        if (!isa_and_nonnull<BMDialect>(op->getDialect()))
           return WalkResult::advance();
         op->emitOpError("has no lowering to StableHLO");
         return WalkResult::interrupt();

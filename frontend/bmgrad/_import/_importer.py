@@ -36,7 +36,7 @@ _DEEPEST = 32
 
 
 class Imported(NamedTuple):
-    """A program and the arrays to call it with, in front of the arguments."""
+    """A program and the arrays to call it with, after the arguments."""
 
     program: Program
     consts: list[Any]
@@ -45,22 +45,22 @@ class Imported(NamedTuple):
 def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = None) -> Imported:
     """Imports what `bmgrad.runtime._jax_internals.trace` returned.
 
-    The inputs of the program are `Imported.consts` - the arrays that inner functions
-    close over, then those of `traced`, for no array is baked into a program - followed
-    by the inputs of the jaxpr, whose names appear in messages and in the IR.
+    The inputs of the program are those of the jaxpr, whose names appear in messages and
+    in the IR, followed by `Imported.consts`: the arrays that `traced` and inner functions
+    close over, for no array is baked into a program.
     """
     jaxpr, consts = traced.jaxpr, traced.consts
     importer = Importer()
     module = importer.module
 
     def main(args: list[Value]) -> list[Value]:
-        given = args[: len(consts)]
-        for const, value in zip(consts, given, strict=True):
+        count = len(jaxpr.invars)
+        for const, value in zip(consts, args[count:], strict=True):
             module.alias(const, value)
-        return importer.evaluate(jaxpr, given, args[len(consts) :])
+        return importer.evaluate(jaxpr, args[count:], args[:count])
 
-    inputs = [*jaxpr.constvars, *jaxpr.invars]
-    names = [*(f"const{i}" for i in range(len(consts))), *traced.in_names]
+    inputs = [*jaxpr.invars, *jaxpr.constvars]
+    names = [*traced.in_names, *(f"const{i}" for i in range(len(consts)))]
     try:
         body = module.body([importer.type(var.aval) for var in inputs], main, names)
     except Unsupported as reason:
@@ -70,13 +70,13 @@ def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = 
     text = module.text(name)
     program = Program(
         _linking.link(text, importer.linked) if importer.linked else text,
-        [*(module.aval(array) for array in captures), *(var.aval for var in inputs)],
+        [*(var.aval for var in inputs), *(module.aval(array) for array in captures)],
         [var.aval for var in jaxpr.outvars],
         name=name,
-        in_names=[*(f"captured{i}" for i in range(len(captures))), *names],
+        in_names=[*names, *(f"captured{i}" for i in range(len(captures)))],
         options=options,
     )
-    return Imported(program, [*captures, *consts])
+    return Imported(program, [*consts, *captures])
 
 
 class WithRule(NamedTuple):

@@ -193,10 +193,16 @@ class Module:
     def function(
         self, symbol: str, body: Body, captures: Sequence[Any], *, public: bool = False
     ) -> None:
-        """Adds `body` as a function whose first arguments are `captures`."""
+        """Adds `body` as a function whose first arguments are `captures`.
+
+        In a public function they come last: its callers know the others by position.
+        """
         values = self._arguments(body, captures)
-        leading = [f"const{i}" for i in range(len(values) - len(body.args))]
-        names = [*leading, *body.names] if body.names else []
+        captured = len(values) - len(body.args)
+        names = [*(f"captured{i}" for i in range(captured)), *body.names] if body.names else []
+        if public:
+            values = values[captured:] + values[:captured]
+            names = names[captured:] + names[:captured]
         arguments = [f"{value.name}: {value.type.text}" for value in values]
         for i, argument_name in enumerate(names):
             arguments[i] += f" loc({string(argument_name)})"

@@ -4,3 +4,10 @@ In: `Program` objects, which the frontend makes. Out: results, executables, file
 Start reading at `_program.py`, then `_primitive.py`; `_stages.py` and
 `_artifact.py` are what users hold.
 """
+
+from bmgrad.runtime._artifact import load
+from bmgrad.runtime._platform import get_platform, set_platform
+from bmgrad.runtime._primitive import bind
+from bmgrad.runtime._program import LinearProgram, Program
+
+__all__ = ["LinearProgram", "Program", "bind", "get_platform", "load", "set_platform"]

@@ -149,7 +149,9 @@ def wrap(
 
 @contextmanager
 def _opened(source: Source) -> Iterator[ir.Module]:
-    with ir.Context(), ir.Location.unknown():
+    with ir.Context() as context, ir.Location.unknown():
+        # StableHLO is made here and read elsewhere; its dialects are not loaded.
+        context.allow_unregistered_dialects = True
         yield ir.Module.parse(source)
 
 
@@ -161,7 +163,7 @@ def _bytecode(module: ir.Module) -> bytes:
 
 def _ones(tensor: ir.Type) -> Any:
     element = ir.RankedTensorType(tensor).element_type
-    text = "(1.0,0.0)" if ir.ComplexType.isinstance(element) else "1.0"
+    text = "(1.0,0.0)" if isinstance(element, ir.ComplexType) else "1.0"
     value = ir.Attribute.parse(f"dense<{text}> : {tensor}")
     return ir.Operation.create(
         "bm.constant", results=[tensor], attributes={"value": value}

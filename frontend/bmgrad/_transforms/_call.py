@@ -1,0 +1,392 @@
+"""Calls: how a transformed function runs with JAX's own dispatch and no hidden state.
+
+In: a body, a Python function that does what the transform means with values or
+tracers alike. Out: :class:`Transformed`, the callable that users get. Outside any trace
+the body runs under one ``jax.jit``, whose inputs are the arguments and the values of
+all array objects that the body reads; a repeated call takes JAX's C++ path. Inside
+a trace the body runs as it is and becomes part of that trace.
+
+Next: ``runtime`` (the primitive that the body binds).
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import functools
+import threading
+import types
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import jax
+
+from bmgrad import _tracing_state
+from bmgrad._array import Array
+from bmgrad._tracing_state import current, tracing
+from bmgrad._transforms._trace import Arguments, Static, TracedFunction, aval_of, trace_function
+from bmgrad.runtime import _jax_internals as internals
+from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
+from bmgrad.runtime._convention import Convention
+from bmgrad.runtime._options import Options
+from bmgrad.runtime._platform import get_platform
+from bmgrad.runtime._stages import Lowered, Traced
+from bmgrad.runtime._versions import versions
+
+
+class _MissingInputs(Exception):
+    """The body reads arrays that its jit does not have as inputs yet."""
+
+    def __init__(self, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+
+
+class _Inputs:
+    """The trace context of a body under jit: the arrays known so far are inputs."""
+
+    def __init__(self, arrays: Sequence[Array], values: Sequence[Any]) -> None:
+        self._index = {id(array): i for i, array in enumerate(arrays)}
+        self._values = list(values)
+        self._owned: dict[int, Array] = {}
+        self._written: set[int] = set()
+
+    def read(self, array: Array) -> Any:
+        if id(array) in self._owned:
+            return array._value
+        return self._values[self._position(array)]
+
+    def write(self, array: Array, value: Any) -> None:
+        if id(array) in self._owned:
+            array._value = value
+            return
+        position = self._position(array)
+        self._values[position] = value
+        self._written.add(position)
+
+    def own(self, array: Array) -> None:
+        self._owned[id(array)] = array
+
+    def require(self, arrays: Sequence[Array]) -> None:
+        missing = [a for a in arrays if id(a) not in self._index and id(a) not in self._owned]
+        if missing:
+            raise _MissingInputs(missing)
+
+    def _position(self, array: Array) -> int:
+        self.require([array])
+        return self._index[id(array)]
+
+    def written(self) -> dict[int, Any]:
+        return {position: self._values[position] for position in sorted(self._written)}
+
+
+class State:
+    """What calls of equal transforms of one function share: array inputs, jit, counts."""
+
+    def __init__(self, transform: Transform) -> None:
+        self.transform = transform
+        self.calls = 0
+        self.keys: list[CacheKey] = []
+        self._lock = threading.RLock()
+        self._reset()
+
+    def _reset(self) -> None:
+        self.epoch = _tracing_state.rebind_epoch
+        self.arrays: list[Array] = []
+        self._traced: dict[Hashable, TracedFunction] = {}
+        self._takes_static = False
+        # `Static` has no arrays in it, so JAX can key its cache by it.
+        self._dynamic = jax.jit(_named(self._run_dynamic, self.transform.name))
+        self._static = jax.jit(_named(self._run_static, self.transform.name), static_argnums=(2,))
+
+    # -- Under jit ---------------------------------------------------------------------------
+
+    def _run_dynamic(self, values: list[Any], args: Any, kwargs: Any) -> Any:
+        return self._run(values, args, kwargs)
+
+    def _run_static(self, values: list[Any], leaves: Any, static: Static) -> Any:
+        args, kwargs = static.rebuild(leaves)
+        return self._run(values, args, kwargs)
+
+    def _run(self, values: list[Any], args: Any, kwargs: Any) -> tuple[Any, dict[int, Any]]:
+        # Another thread may have added arrays since these values were read.
+        context = _Inputs(self.arrays[: len(values)], values)
+        with tracing(context):
+            result = self.transform.body(self, args, kwargs)
+        arguments = Arguments.of(args, kwargs)
+        self.keys.append(self.transform.cache_key(arguments))
+        return result, context.written()
+
+    def trace(
+        self, function: Callable[..., Any], arguments: Arguments, **keywords: Any
+    ) -> TracedFunction:
+        """``trace_function``, once for equal avals while no outer trace is involved.
+
+        A jit whose inputs turn out to be incomplete runs its body again; the user's
+        function is not traced again for that.
+        """
+        context = current()
+        key = (keywords["name"], arguments.static, tuple(aval_of(x) for x in arguments.leaves))
+        traced = self._traced.get(key)
+        if traced is None:
+            traced = trace_function(function, arguments, **keywords)
+            closes_over_trace = any(isinstance(x, internals.Tracer) for x in traced.consts)
+            if isinstance(context, _Inputs) and not closes_over_trace:
+                self._traced[key] = traced
+        if isinstance(context, _Inputs):
+            context.require([*traced.reads, *traced.writes])
+        return traced
+
+    # -- Calls -------------------------------------------------------------------------------
+
+    def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.epoch != _tracing_state.rebind_epoch:
+            self._reset()
+        self.calls += 1
+        while True:
+            values = [array._value for array in self.arrays]
+            try:
+                if self._takes_static:
+                    arguments = Arguments.of(args, kwargs)
+                    result, written = self._static(values, arguments.leaves, arguments.static)
+                else:
+                    result, written = self._dynamic(values, args, kwargs)
+                break
+            except _MissingInputs as missing:
+                self._add(missing.arrays)
+            except TypeError:
+                # JAX refuses arguments that are no arrays: those are static.
+                if self._takes_static or not Arguments.of(args, kwargs).static.values:
+                    raise
+                self._takes_static = True
+        if written:
+            self._assign(written)
+        return result
+
+    def _add(self, arrays: Sequence[Array]) -> None:
+        with self._lock:
+            known = {id(array) for array in self.arrays}
+            # A new list: a call in another thread may be reading the old one.
+            self.arrays = [*self.arrays, *(a for a in arrays if id(a) not in known)]
+
+    def _assign(self, written: dict[int, Any]) -> None:
+        for position, value in written.items():
+            if isinstance(value, internals.Tracer):
+                raise jax.errors.UnexpectedTracerError(
+                    f"{self.transform.name} assigns a variable, "
+                    f"{type(self.arrays[position]).__name__} of shape {value.shape}, inside a "
+                    "function that JAX traces (jax.jit, jax.vmap, jax.grad), which would leave a "
+                    "tracer in it; use bm.jit, bm.vmap or bm.grad around it instead"
+                )
+        for position, value in written.items():
+            self.arrays[position]._value = value
+
+    def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+        """The first of the ahead-of-time stages: the whole call as one program."""
+        arguments = Arguments.of(args, kwargs)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self.transform.body(self, args, kwargs)
+
+        traced = trace_function(
+            call, arguments, name=self.transform.name, owner=self.transform.owner
+        )
+        convention = Convention(
+            in_tree=arguments.static.tree,
+            statics=arguments.static.positions,
+            out_tree=traced.out_tree,
+            variable_names=tuple(traced.program.in_names[len(arguments.leaves) :]),
+            written=traced.written_positions,
+        )
+        return Traced(traced.program, convention, Variables(traced))
+
+    def info(self) -> CacheInfo:
+        misses = len(self.keys)
+        return CacheInfo(max(self.calls - misses, 0), misses, misses, tuple(self.keys))
+
+
+class Variables:
+    """The arrays of a staged function: its variables, then what it closes over."""
+
+    def __init__(self, traced: TracedFunction) -> None:
+        self._traced = traced
+
+    def read(self) -> list[Any]:
+        return self._traced.inputs(())
+
+    def write(self, values: Sequence[Any]) -> None:
+        for array, value in zip(self._traced.writes, values, strict=True):
+            array.value = value
+
+
+def _named(method: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def run(*args: Any) -> Any:
+        return method(*args)
+
+    run.__name__ = run.__qualname__ = name
+    return run
+
+
+# -- What users hold -----------------------------------------------------------------------------
+
+
+class Transform(abc.ABC):
+    """What a transformed function means: one function with options, apart from any call."""
+
+    kind: str
+
+    def __init__(self, function: Callable[..., Any], options: Hashable) -> None:
+        if not callable(function):
+            raise TypeError(
+                f"bm.{self.kind} takes a function or a callable object, got {function!r} of type "
+                f"{type(function).__name__}"
+            )
+        self.options = options
+        self._function = _weak(function)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        function = self._function()
+        assert function is not None, "the Transformed object keeps its function alive"
+        return function
+
+    @property
+    def owner(self) -> object:
+        """The object whose variables the function mostly uses."""
+        return getattr(self.function, "__self__", self.function)
+
+    @property
+    def function_name(self) -> str:
+        function = self.function
+        name = getattr(function, "__qualname__", None) or type(function).__qualname__
+        return str(name).replace("<locals>.", "").replace("<lambda>", "lambda")
+
+    @property
+    def name(self) -> str:
+        return f"{self.function_name}.{self.kind}"
+
+    @abc.abstractmethod
+    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Apply the transform to a call, whatever trace is running."""
+
+    def trace(
+        self,
+        state: State,
+        arguments: Arguments,
+        *,
+        lifted: Sequence[Array] = (),
+        function: Callable[..., Any] | None = None,
+    ) -> TracedFunction:
+        """The function of this transform (or ``function`` in its place) as a program."""
+        return state.trace(
+            function or self.function,
+            arguments,
+            name=self.function_name,
+            owner=self.owner,
+            lifted=lifted,
+        )
+
+    def key_parts(self) -> dict[str, Any]:
+        """The parts of the cache key that this kind of transform adds."""
+        return {}
+
+    def cache_key(self, arguments: Arguments) -> CacheKey:
+        parts = {"grad_vars": None, "argnums": None} | self.key_parts()
+        return CacheKey(
+            function=self.function_name,
+            transform=self.kind,
+            options=(("options", self.options),),
+            in_avals=tuple(aval_of(leaf) for leaf in arguments.leaves),
+            in_tree=arguments.static.tree,
+            static_values=arguments.static.positions,
+            platform=get_platform(),
+            versions=versions(),
+            pass_options=Options().pass_options(),
+            jax_settings=jax_settings(),
+            **parts,
+        )
+
+
+def _weak(function: Callable[..., Any]) -> Callable[[], Callable[..., Any] | None]:
+    # A state outlives the wrapper it was made for, but not the model.
+    if isinstance(function, types.MethodType):
+        with contextlib.suppress(TypeError):
+            return weakref.WeakMethod(function)
+    with contextlib.suppress(TypeError):
+        return weakref.ref(function)
+    return lambda: function
+
+
+# States by the object that the function belongs to, then by function and options.
+_states: weakref.WeakKeyDictionary[Any, dict[Hashable, State]] = weakref.WeakKeyDictionary()
+_states_lock = threading.Lock()
+
+
+def _state_of(transform: Transform) -> State:
+    """The state of this transform, shared by all wrappers made with equal arguments."""
+    function = transform.function
+    key = (transform.kind, getattr(function, "__func__", None), transform.options)
+    try:
+        with _states_lock:
+            states = _states.setdefault(transform.owner, {})
+            if key not in states:
+                states[key] = State(transform)
+            return states[key]
+    except TypeError:  # The owner, or an option, cannot be hashed: nothing is shared.
+        return State(transform)
+
+
+def all_states() -> list[State]:
+    with _states_lock:
+        return [state for states in _states.values() for state in states.values()]
+
+
+class Transformed:
+    """A function made by a transform, called like the one it was made from.
+
+    Besides calls it offers JAX's stages: ``trace(*args)``, then ``.lower()``, then
+    ``.compile()``; and ``cache_info()``.
+    """
+
+    def __init__(self, transform: Transform, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function, updated=())
+        self._function = function
+        self._transform = transform
+        self._state = _state_of(transform)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if current() is None:
+            return self._state.call(args, kwargs)
+        return self._transform.body(self._state, args, kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """A transformed function in a class body is a method."""
+        if instance is None:
+            return self
+        method = types.MethodType(self._function, instance)
+        return Transformed(self._transform.on(method), method)
+
+    def __repr__(self) -> str:
+        return f"<bm.{self._transform.kind} of {self._transform.function_name}>"
+
+    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+        """Trace for arguments like these (arrays or ``jax.ShapeDtypeStruct``)."""
+        return self._state.stage(args, kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """``trace(*args).lower()``."""
+        return self.trace(*args, **kwargs).lower()
+
+    def cache_info(self) -> CacheInfo:
+        """Hits, misses and the named keys of what was compiled."""
+        return self._state.info()
+
+
+def cache_info() -> CacheInfo:
+    """Hits, misses and keys of all transformed functions that are alive."""
+    infos = [state.info() for state in all_states()]
+    keys = tuple(key for info in infos for key in info.keys)
+    return CacheInfo(
+        sum(info.hits for info in infos), sum(info.misses for info in infos), len(keys), keys
+    )

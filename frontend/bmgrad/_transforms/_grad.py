@@ -1,0 +1,75 @@
+"""Gradients: the body of ``grad``, ``vector_grad`` and ``value_and_grad``.
+
+In: a function and its :class:`Targets`. Out: a :class:`Transform` whose body binds
+one program, the ``bm.vjp`` of the function with cotangents of ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bmgrad._transforms._call import State, Transform
+from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
+from bmgrad._transforms._trace import Arguments
+from bmgrad.runtime import bind
+
+
+class GradTransform(Transform):
+    """Reverse mode with a cotangent of ones for every leaf of the value."""
+
+    def __init__(self, function: Callable[..., Any], targets: Targets, kind: str) -> None:
+        self.kind = kind
+        self.targets = targets
+        super().__init__(function, targets)
+
+    def on(self, function: Callable[..., Any]) -> GradTransform:
+        return GradTransform(function, self.targets, self.kind)
+
+    def key_parts(self) -> dict[str, Any]:
+        return self.targets.key_parts(self.owner)
+
+    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        targets = self.targets
+        arguments = Arguments.of(args, kwargs)
+        targets.check_arguments(arguments, args)
+        function = checked_function(
+            self.function, targets.has_aux, self.function_name, self._check_value
+        )
+        traced = self.trace(state, arguments, lifted=targets.variables, function=function)
+        value_tree, aux_tree = traced.out_tree.children()
+        wrt = targets.inputs(traced, arguments)
+        program = traced.program.vjp(wrt, range(value_tree.num_leaves))
+        outputs = bind(program, *traced.inputs(arguments.leaves))
+        num_primal = len(traced.program.out_avals)
+        results = traced.commit(outputs[:num_primal])
+        of_input = dict(zip(wrt, outputs[num_primal:], strict=True))
+        gradients = targets.assemble(
+            lambda i: of_input[i] if i in of_input else zero_gradient(traced.program.in_avals[i]),
+            traced,
+            arguments,
+        )
+        value = jax.tree.unflatten(value_tree, results[: value_tree.num_leaves])
+        aux = jax.tree.unflatten(aux_tree, results[value_tree.num_leaves :])
+        if self.kind == "value_and_grad":
+            return ((value, aux) if targets.has_aux else value), gradients
+        return targets.package(gradients, value, aux)
+
+    def _check_value(self, value: Any) -> None:
+        if self.kind != "vector_grad":
+            if not jax.tree_util.all_leaves([value]):
+                raise TypeError(
+                    "Gradient only defined for scalar-output functions. Output was a "
+                    f"{type(value).__name__}; pass has_aux=True if it is a pair (loss, aux), or "
+                    "use bm.vector_grad or bm.jacobian."
+                )
+            if jnp.shape(value) != ():
+                raise TypeError(
+                    "Gradient only defined for scalar-output functions. "
+                    f"Output had shape: {jnp.shape(value)}."
+                )
+        for leaf in jax.tree.leaves(value):
+            self.targets.check_output_dtype(jnp.result_type(leaf), self.kind)

@@ -1,0 +1,182 @@
+"""Jacobians: the bodies of ``jacrev``, ``jacfwd`` and ``hessian``.
+
+In: a function and its :class:`Targets`. Out: transforms whose bodies bind the
+linearized program once and its transpose (or tangent) once, batched over a basis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bmgrad._transforms._call import State, Transform
+from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
+from bmgrad._transforms._trace import Arguments, TracedFunction
+from bmgrad.runtime import bind
+
+
+class JacobianTransform(Transform):
+    """``jacrev`` or ``jacfwd``, by ``kind``."""
+
+    def __init__(self, function: Callable[..., Any], targets: Targets, kind: str) -> None:
+        self.kind = kind
+        self.targets = targets
+        super().__init__(function, targets)
+
+    def on(self, function: Callable[..., Any]) -> JacobianTransform:
+        return type(self)(function, self.targets, self.kind)
+
+    def key_parts(self) -> dict[str, Any]:
+        return self.targets.key_parts(self.owner)
+
+    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        jacobian, value, aux = self.apply(state, self.function, self.kind, args, kwargs)
+        return self.targets.package(jacobian, value, aux)
+
+    def apply(
+        self,
+        state: State,
+        function: Callable[..., Any],
+        kind: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, Any, Any]:
+        """Jacobian, value and aux of ``function`` at the arguments."""
+        targets = self.targets
+        arguments = Arguments.of(args, kwargs)
+        targets.check_arguments(arguments, args)
+
+        def check_value(value: Any) -> None:
+            for leaf in jax.tree.leaves(value):
+                targets.check_output_dtype(jnp.result_type(leaf), kind)
+
+        checked = checked_function(function, targets.has_aux, self.function_name, check_value)
+        traced = self.trace(state, arguments, lifted=targets.variables, function=checked)
+        value_tree, aux_tree = traced.out_tree.children()
+        num_values = value_tree.num_leaves
+        wrt = targets.inputs(traced, arguments)
+        rows = _rows_reverse if kind == "jacrev" else _rows_forward
+        results, blocks = rows(traced, traced.inputs(arguments.leaves), wrt, num_values)
+        avals = traced.program.in_avals
+
+        # One set of targets for each output leaf; then outputs go outside, as in JAX.
+        per_output = []
+        for output, row in enumerate(blocks):
+            of_input = dict(zip(wrt, row, strict=True))
+            shape = traced.program.out_avals[output].shape
+            per_output.append(
+                targets.assemble(
+                    lambda i, known=of_input, shape=shape: (
+                        known[i] if i in known else zero_jacobian(shape, avals[i])
+                    ),
+                    traced,
+                    arguments,
+                )
+            )
+        jacobian = targets.join(per_output, value_tree)
+        value = jax.tree.unflatten(value_tree, results[:num_values])
+        aux = jax.tree.unflatten(aux_tree, results[num_values:])
+        return jacobian, value, aux
+
+
+class HessianTransform(JacobianTransform):
+    """Forward over reverse: the Jacobian of the reverse-mode Jacobian."""
+
+    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # The inner call keeps value and aux; the outer one carries both as its aux.
+        inner_targets = self.targets
+        inner = JacobianTransform(self.function, inner_targets, "jacrev")
+        outer = JacobianTransform(self.function, inner_targets.with_aux(), "jacfwd")
+
+        def jacobian(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            first, value, aux = inner.apply(state, self.function, "jacrev", args, kwargs)
+            return first, (value, aux)
+
+        second, _, (value, aux) = outer.apply(state, jacobian, "jacfwd", args, kwargs)
+        return self.targets.package(second, value, aux)
+
+
+def _active(traced: TracedFunction, wrt: Sequence[int]) -> tuple[bool, ...]:
+    return tuple(i in wrt for i in range(len(traced.program.in_avals)))
+
+
+def _basis(avals: Sequence[Any]) -> list[jax.Array]:
+    """For arrays of these avals: all their elementary vectors, stacked along axis 0."""
+    sizes = [int(np.prod(aval.shape)) for aval in avals]
+    total, offset, parts = sum(sizes), 0, []
+    for aval, size in zip(avals, sizes, strict=True):
+        eye = jnp.eye(total, size, k=-offset, dtype=aval.dtype)
+        parts.append(eye.reshape(total, *aval.shape))
+        offset += size
+    return parts
+
+
+def _rows_reverse(
+    traced: TracedFunction, inputs: Sequence[Any], wrt: Sequence[int], num_values: int
+) -> tuple[list[Any], list[list[Any]]]:
+    program = traced.program
+    fwd, lin = program.linearize(_active(traced, wrt))
+    outputs = bind(fwd, *inputs)
+    num_outputs = len(program.out_avals)
+    results, residuals = traced.commit(outputs[:num_outputs]), outputs[num_outputs:]
+    values = program.out_avals[:num_values]
+    basis = _basis(values)
+    size = basis[0].shape[0] if basis else 0
+    if not size or not wrt:
+        shapes = [program.in_avals[i] for i in wrt]
+        return results, [
+            [jnp.zeros((*value.shape, *aval.shape), aval.dtype) for aval in shapes]
+            for value in values
+        ]
+    tangent_outputs = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in program.out_avals]
+    nonzero = [i < num_values for i, has in enumerate(tangent_outputs) if has]
+    transposed = lin.transpose((True,) * len(wrt), nonzero)
+    batched = transposed.batch([*[-1] * len(residuals), *[0] * len(basis)], size)
+    columns = bind(batched, *residuals, *basis)
+    blocks, offset = [], 0
+    for value in values:
+        count = int(np.prod(value.shape))
+        blocks.append(
+            [
+                column[offset : offset + count].reshape(*value.shape, *column.shape[1:])
+                for column in columns
+            ]
+        )
+        offset += count
+    return results, blocks
+
+
+def _rows_forward(
+    traced: TracedFunction, inputs: Sequence[Any], wrt: Sequence[int], num_values: int
+) -> tuple[list[Any], list[list[Any]]]:
+    # By jvp, not by linearize: loops of unknown length have no linear part to keep.
+    program = traced.program
+    num_outputs = len(program.out_avals)
+    in_avals = [program.in_avals[i] for i in wrt]
+    basis = _basis(in_avals)
+    size = basis[0].shape[0] if basis else 0
+    values = program.out_avals[:num_values]
+    if not size:
+        return traced.commit(bind(program, *inputs)), [
+            [jnp.zeros((*value.shape, *aval.shape), value.dtype) for aval in in_avals]
+            for value in values
+        ]
+    tangent = program.jvp(_active(traced, wrt))
+    batched = tangent.batch([*[-1] * len(inputs), *[0] * len(basis)], size)
+    outputs = bind(batched, *inputs, *basis)
+    # Primal results do not depend on the basis: all their rows are equal.
+    results = traced.commit([output[0] for output in outputs[:num_outputs]])
+    blocks = []
+    for rows in outputs[num_outputs : num_outputs + num_values]:
+        row, offset = [], 0
+        for aval in in_avals:
+            count = int(np.prod(aval.shape))
+            block = jnp.moveaxis(rows[offset : offset + count], 0, -1)
+            row.append(block.reshape(*rows.shape[1:], *aval.shape))
+            offset += count
+        blocks.append(row)
+    return results, blocks

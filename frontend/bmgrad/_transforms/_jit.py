@@ -1,0 +1,125 @@
+"""``jit`` and ``vmap``: compile a function with variables, or map it over a batch.
+
+In: a function. Out: transforms whose bodies bind its program, or that program's ``bm.batch``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.api_util import flatten_axes
+
+from bmgrad._transforms._call import State, Transform
+from bmgrad._transforms._trace import Arguments
+from bmgrad.runtime import bind
+
+
+class JitTransform(Transform):
+    """The function itself, compiled."""
+
+    kind = "jit"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function, None)
+
+    def on(self, function: Callable[..., Any]) -> JitTransform:
+        return JitTransform(function)
+
+    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        arguments = Arguments.of(args, kwargs)
+        traced = self.trace(state, arguments)
+        results = traced.commit(bind(traced.program, *traced.inputs(arguments.leaves)))
+        return jax.tree.unflatten(traced.out_tree, results)
+
+
+class VmapTransform(Transform):
+    """The function applied to each element of a batch."""
+
+    kind = "vmap"
+
+    def __init__(
+        self, function: Callable[..., Any], in_axes: Any, out_axes: Any, axis_size: int | None
+    ) -> None:
+        self.in_axes, self.out_axes, self.axis_size = in_axes, out_axes, axis_size
+        leaves, tree = jax.tree.flatten((in_axes, out_axes), is_leaf=lambda x: x is None)
+        super().__init__(function, (tuple(leaves), tree, axis_size))
+
+    def on(self, function: Callable[..., Any]) -> VmapTransform:
+        return VmapTransform(function, self.in_axes, self.out_axes, self.axis_size)
+
+    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        arguments = Arguments.of(args, kwargs)
+        axes = self._leaf_axes(arguments, args)
+        size = self._batch_size(arguments, axes)
+        element = arguments.map(
+            lambda i, leaf: leaf if axes[i] is None else jax.eval_shape(_drop_axis(axes[i]), leaf)
+        )
+        traced = self.trace(state, element)
+        in_axes = [-1] * len(traced.program.in_avals)
+        for position, axis in enumerate(axes):
+            if axis is not None:
+                in_axes[position] = axis
+        # A variable keeps its shape: what is written to it must not depend on the batch.
+        out_axes = [0] * traced.num_results + [-1] * len(traced.writes)
+        program = traced.program.batch(in_axes, size, out_axes)
+        results = traced.commit(bind(program, *traced.inputs(arguments.leaves)))
+        return self._place(jax.tree.unflatten(traced.out_tree, results))
+
+    def _leaf_axes(self, arguments: Arguments, args: tuple[Any, ...]) -> list[int | None]:
+        """The batch axis of each array leaf; those of keyword arguments are mapped at 0."""
+        in_axes = list(self.in_axes) if isinstance(self.in_axes, (tuple, list)) else self.in_axes
+        if isinstance(in_axes, list) and len(in_axes) != len(args):
+            raise ValueError(
+                f"vmap in_axes has {len(in_axes)} entries, but the call has {len(args)} positional "
+                "arguments"
+            )
+        spread = tuple(in_axes) if isinstance(in_axes, list) else (in_axes,) * len(args)
+        positional, _ = arguments.rebuild(range(len(arguments.leaves)))
+        axes: list[int | None] = [0] * len(arguments.leaves)
+        for arg, given in zip(positional, spread, strict=True):
+            leaves, tree = jax.tree.flatten(arg)
+            for leaf, axis in zip(leaves, flatten_axes("vmap in_axes", tree, given), strict=True):
+                if type(leaf) is int:
+                    axes[leaf] = axis
+        for position, axis in enumerate(axes):
+            rank = jnp.ndim(arguments.leaves[position])
+            if axis is not None and not -rank <= axis < rank:
+                raise ValueError(
+                    f"vmap in_axes asks for axis {axis} of {arguments.names[position]}, which has "
+                    f"rank {rank}; use None for arguments that are not mapped"
+                )
+            axes[position] = None if axis is None else axis % rank
+        return axes
+
+    def _batch_size(self, arguments: Arguments, axes: list[int | None]) -> int:
+        sizes = {
+            arguments.names[i]: jnp.shape(arguments.leaves[i])[axis]
+            for i, axis in enumerate(axes)
+            if axis is not None
+        }
+        found = set(sizes.values()) | ({self.axis_size} if self.axis_size is not None else set())
+        if not found:
+            raise ValueError("vmap needs an argument that is mapped, or axis_size")
+        if len(found) > 1:
+            raise ValueError(
+                f"vmap got inconsistent batch sizes: {sizes}"
+                + (f" and axis_size={self.axis_size}" if self.axis_size is not None else "")
+            )
+        return int(found.pop())
+
+    def _place(self, result: Any) -> Any:
+        leaves, tree = jax.tree.flatten(result)
+        axes = flatten_axes("vmap out_axes", tree, self.out_axes)
+        placed = []
+        for leaf, axis in zip(leaves, axes, strict=True):
+            if axis is None:
+                raise ValueError("vmap out_axes may not be None: results are batched")
+            placed.append(leaf if axis == 0 else jnp.moveaxis(leaf, 0, axis))
+        return jax.tree.unflatten(tree, placed)
+
+
+def _drop_axis(axis: int | None) -> Callable[[Any], Any]:
+    return lambda x: jax.lax.index_in_dim(x, 0, axis or 0, keepdims=False)

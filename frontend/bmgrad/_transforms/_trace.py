@@ -1,0 +1,313 @@
+"""From a user's function to a program: trace it, find what it reads and writes, import it.
+
+In: a Python function and its arguments (values or tracers). Out: a
+:class:`TracedFunction`, the program together with the array objects that are its
+further inputs and outputs. Next: ``_call.py`` binds it, ``_grad.py`` and its
+neighbours derive others from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from bmgrad._array import Array
+from bmgrad._base import Base
+from bmgrad._import import import_program
+from bmgrad._tracing_state import tracing
+from bmgrad.runtime import Program
+from bmgrad.runtime import _jax_internals as internals
+
+
+class FunctionTrace:
+    """The trace context of one function: arrays it reads become inputs on first sight."""
+
+    def __init__(self, opened: internals.OpenTrace, names: dict[int, str]) -> None:
+        self._opened = opened
+        self._names = names
+        self._values: dict[int, Any] = {}
+        self._owned: dict[int, Array] = {}
+        self.reads: list[Array] = []
+        self.writes: dict[int, Array] = {}
+
+    def read(self, array: Array) -> Any:
+        if id(array) in self._owned:
+            return array._value
+        self._opened.on_read()
+        if id(array) not in self._values:
+            self._lift(array)
+        return self._values[id(array)]
+
+    def write(self, array: Array, value: Any) -> None:
+        self._opened.on_write()
+        if id(array) in self._owned:
+            array._value = value
+            return
+        if id(array) not in self._values:
+            self._lift(array)
+        self._values[id(array)] = value
+        self.writes[id(array)] = array
+
+    def own(self, array: Array) -> None:
+        self._owned[id(array)] = array
+
+    def name_of(self, array: Array) -> str:
+        return self._names.get(id(array), f"{type(array).__name__.lower()}{len(self.reads)}")
+
+    def _lift(self, array: Array) -> None:
+        name = self.name_of(array)
+        self._values[id(array)] = self._opened.lift(aval_of(array._value), name)
+        self._names[id(array)] = name
+        self.reads.append(array)
+        array._lifted = True
+
+    def written_values(self) -> list[Any]:
+        """The last value of each array written, checked to belong to this trace."""
+        values = []
+        for key, array in self.writes.items():
+            value = self._values[key]
+            if isinstance(value, internals.Tracer) and not self._opened.owns(value):
+                raise jax.errors.UnexpectedTracerError(
+                    f"variable {self.name_of(array)} was assigned inside a function that JAX "
+                    "traces on its own (the body of jax.lax.scan, while_loop, cond, jax.vmap or "
+                    "jax.jit), where the value cannot leave it. Carry the value through that "
+                    "function and assign it outside, or use bm.jit, bm.vmap."
+                )
+            values.append(value)
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class TracedFunction:
+    """A function as a program.
+
+    Inputs of the program: the flat arguments, the values of ``reads``, ``consts``.
+    Outputs: the flat results (``out_tree``), the new values of ``writes``.
+    """
+
+    program: Program
+    consts: tuple[Any, ...]
+    reads: tuple[Array, ...]
+    writes: tuple[Array, ...]
+    read_names: tuple[str, ...]
+    out_tree: Any
+
+    @property
+    def first_read(self) -> int:
+        return len(self.program.in_avals) - len(self.reads) - len(self.consts)
+
+    @property
+    def num_results(self) -> int:
+        return len(self.program.out_avals) - len(self.writes)
+
+    @property
+    def written_positions(self) -> tuple[int, ...]:
+        """Where ``writes`` are among ``reads``."""
+        position = {id(array): i for i, array in enumerate(self.reads)}
+        return tuple(position[id(array)] for array in self.writes)
+
+    def inputs(self, leaves: Sequence[Any]) -> list[Any]:
+        """All inputs of the program, given the flat arguments."""
+        return [*leaves, *(array.value for array in self.reads), *self.consts]
+
+    def commit(self, outputs: Sequence[Any]) -> list[Any]:
+        """Assign what the program wrote, given its outputs; returns the flat results."""
+        for array, value in zip(self.writes, outputs[self.num_results :], strict=True):
+            array.value = value
+        return list(outputs[: self.num_results])
+
+
+def aval_of(value: Any) -> internals.ShapedArray:
+    """Shape, dtype and weak type of an array, tracer or Python number."""
+    return internals.plain_aval(jax.typeof(value))
+
+
+def trace_function(
+    function: Callable[..., Any],
+    arguments: Arguments,
+    *,
+    name: str,
+    owner: object = None,
+    lifted: Sequence[Array] = (),
+) -> TracedFunction:
+    """Trace ``function(*args, **kwargs)``.
+
+    Args:
+      function: returns a pytree of arrays.
+      arguments: its arguments, taken apart.
+      name: for messages and IR.
+      owner: the object whose variables give the inputs their names.
+      lifted: arrays that are inputs whether or not the function reads them.
+    """
+    out_tree: Any = None
+    context: FunctionTrace | None = None
+    written: tuple[Array, ...] = ()
+
+    def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
+        nonlocal out_tree, context, written
+        context = FunctionTrace(opened, array_names(owner))
+        with tracing(context):
+            for array in lifted:
+                context.read(array)
+            args, kwargs = arguments.rebuild(leaves)
+            results, out_tree = jax.tree.flatten(function(*args, **kwargs))
+            values = context.written_values()
+        check_results(results, name)
+        written = tuple(context.writes.values())
+        return [*results, *values]
+
+    avals = [aval_of(leaf) for leaf in arguments.leaves]
+    traced = internals.trace(flat, avals, name=name, arg_names=arguments.names)
+    assert context is not None
+    program, consts = import_program(traced, name=name)
+    return TracedFunction(
+        program=program,
+        consts=tuple(consts),
+        reads=tuple(context.reads),
+        writes=written,
+        read_names=tuple(context.name_of(array) for array in context.reads),
+        out_tree=out_tree,
+    )
+
+
+def check_results(results: Sequence[Any], name: str) -> None:
+    for result in results:
+        try:
+            aval_of(result)
+        except TypeError:
+            raise TypeError(
+                f"{name} returned {result!r} of type {type(result).__name__}; results must be "
+                "arrays, numbers, or pytrees of them"
+            ) from None
+
+
+# -- Arguments -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """The arguments of a call: array leaves, and everything else as it is.
+
+    ``static`` is hashable and, together with the avals of ``leaves``, identifies the call.
+    """
+
+    leaves: tuple[Any, ...]
+    names: tuple[str, ...]
+    static: Static
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
+        leaves, names, others = [], [], []
+        for path, leaf in paths:
+            if is_array_like(leaf):
+                leaves.append(leaf)
+                names.append(_spell(path))
+                others.append(_ARRAY)
+            else:
+                _check_static(leaf, path)
+                others.append(leaf)
+        return cls(tuple(leaves), tuple(names), Static(tree, tuple(others)))
+
+    def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``args, kwargs`` with other array leaves."""
+        return self.static.rebuild(leaves)
+
+    def map(self, change: Callable[[int, Any], Any]) -> Arguments:
+        """The same call with other array leaves: ``change(position, leaf)``."""
+        leaves = tuple(change(i, leaf) for i, leaf in enumerate(self.leaves))
+        return dataclasses.replace(self, leaves=leaves)
+
+    @property
+    def num_positional(self) -> int:
+        return len(self.static.rebuild(self.leaves)[0])
+
+    def positions(self, argnum: int) -> list[int]:
+        """Which of ``leaves`` belong to positional argument ``argnum``."""
+        args, _ = self.static.rebuild(range(len(self.leaves)))
+        return [leaf for leaf in jax.tree.leaves(args[argnum]) if type(leaf) is int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """What a call passes besides arrays: the tree of its arguments and the other leaves."""
+
+    tree: Any
+    others: tuple[Hashable, ...]
+
+    @property
+    def values(self) -> tuple[Hashable, ...]:
+        """The leaves that are no arrays."""
+        return tuple(other for _, other in self.positions)
+
+    @property
+    def positions(self) -> tuple[tuple[int, Hashable], ...]:
+        """The leaves that are no arrays, each with its position among all leaves."""
+        return tuple((i, other) for i, other in enumerate(self.others) if other is not _ARRAY)
+
+    def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        rest: Iterator[Any] = iter(leaves)
+        merged = [next(rest) if other is _ARRAY else other for other in self.others]
+        args, kwargs = jax.tree.unflatten(self.tree, merged)
+        return args, kwargs
+
+
+class _ArrayLeaf:
+    def __repr__(self) -> str:
+        return "*"
+
+
+_ARRAY = _ArrayLeaf()
+
+
+def is_array_like(leaf: Any) -> bool:
+    """Whether a leaf is traced; strings, functions and other objects are static."""
+    if isinstance(leaf, (bool, int, float, complex)):
+        return True
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not hasattr(leaf, "shape"):
+        return False
+    if dtype == object:
+        raise TypeError(
+            f"an argument is an array of Python objects, {leaf!r}; convert it to a numeric array"
+        )
+    return True
+
+
+def _check_static(leaf: Any, path: Any) -> None:
+    try:
+        hash(leaf)
+    except TypeError:
+        raise TypeError(
+            f"argument {_spell(path)} is a {type(leaf).__name__}, which is neither an array nor "
+            "hashable, so it can be no part of a compiled program; pass arrays, numbers, "
+            "pytrees of them, or hashable objects"
+        ) from None
+
+
+def _spell(path: Any) -> str:
+    """``x`` for the positional argument 0, ``arg1.w`` for leaf ``w`` of argument 1."""
+    (_, top, *rest) = path
+    name = f"arg{top.idx}" if isinstance(top, jax.tree_util.SequenceKey) else str(top.key)
+    inner = jax.tree_util.keystr(tuple(rest), simple=True, separator=".")
+    return f"{name}.{inner}" if inner else name
+
+
+# -- Names ---------------------------------------------------------------------------------------
+
+
+def array_names(owner: object) -> dict[int, str]:
+    """``Linear0.w`` for every array that ``owner`` or a node below it holds, by identity."""
+    if not isinstance(owner, Base):
+        return {}
+    names: dict[int, str] = {}
+    for node in owner.nodes().unique().values():
+        for key, value in vars(node).items():
+            if isinstance(value, Array):
+                names.setdefault(id(value), f"{node.name}.{key}")
+    for key, value in owner.vars().items():
+        names.setdefault(id(value), key)
+    return names
