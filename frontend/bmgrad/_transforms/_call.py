@@ -111,11 +111,15 @@ class State:
     def _run(self, values: list[Any], args: Any, kwargs: Any) -> tuple[Any, dict[int, Any]]:
         # Another thread may have added arrays since these values were read.
         context = _Inputs(self.arrays[: len(values)], values)
+        leaves, tree = jax.tree.flatten((args, kwargs))
         with tracing(context):
+            # JAX made the arrays in the arguments before this context could own them.
+            args, kwargs = jax.tree.unflatten(tree, leaves)
             result = self.transform.body(self, args, kwargs)
-        arguments = Arguments.of(args, kwargs)
-        self.keys.append(self.transform.cache_key(arguments))
-        return result, context.written()
+            self.keys.append(self.transform.cache_key(Arguments.of(args, kwargs)))
+            # Flat, in this context: what is returned may hold arrays of this trace.
+            leaves, tree = jax.tree.flatten(result)
+        return jax.tree.unflatten(tree, leaves), context.written()
 
     def trace(
         self, function: Callable[..., Any], arguments: Arguments, **keywords: Any
@@ -130,7 +134,7 @@ class State:
         traced = self._traced.get(key)
         if traced is None:
             traced = trace_function(function, arguments, **keywords)
-            closes_over_trace = any(isinstance(x, internals.Tracer) for x in traced.consts)
+            closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in traced.consts)
             if isinstance(context, _Inputs) and not closes_over_trace:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
@@ -171,7 +175,7 @@ class State:
 
     def _assign(self, written: dict[int, Any]) -> None:
         for position, value in written.items():
-            if isinstance(value, internals.Tracer):
+            if isinstance(value, jax.core.Tracer):
                 raise jax.errors.UnexpectedTracerError(
                     f"{self.transform.name} assigns a variable, "
                     f"{type(self.arrays[position]).__name__} of shape {value.shape}, inside a "

@@ -69,7 +69,7 @@ class FunctionTrace:
         values = []
         for key, array in self.writes.items():
             value = self._values[key]
-            if isinstance(value, internals.Tracer) and not self._opened.owns(value):
+            if isinstance(value, jax.core.Tracer) and not self._opened.owns(value):
                 raise jax.errors.UnexpectedTracerError(
                     f"variable {self.name_of(array)} was assigned inside a function that JAX "
                     "traces on its own (the body of jax.lax.scan, while_loop, cond, jax.vmap or "
