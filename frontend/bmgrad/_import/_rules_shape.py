@@ -20,10 +20,15 @@ def _broadcast_in_dim(b: Importer, eqn: Equation) -> Value:
     return b.spread(b.read(eqn.invars[0]), shape, eqn.params["broadcast_dimensions"])
 
 
-@rule("reshape", "squeeze", "expand_dims")
+@rule("squeeze", "expand_dims")
+def _squeeze(b: Importer, eqn: Equation) -> Value:
+    return _to_shape(b, b.read(eqn.invars[0]), eqn.outvars[0].aval.shape)
+
+
+@rule("reshape")
 def _reshape(b: Importer, eqn: Equation) -> Value:
     x = b.read(eqn.invars[0])
-    if eqn.params.get("dimensions") is not None:
+    if eqn.params["dimensions"] is not None:
         x = _permute(b, x, eqn.params["dimensions"])
     return _to_shape(b, x, eqn.outvars[0].aval.shape)
 

@@ -1,0 +1,29 @@
+"""Imports Python functions of arrays, for the tests of the importer."""
+
+import jax
+
+from bmgrad._import import import_program
+from bmgrad.runtime import _jax_internals
+from bmgrad.runtime._primitive import bind
+
+
+def imported(fun, *args, name="fun", arg_names=None):
+    """`fun` of flat arrays as `Imported`; its results are the leaves of what it returns."""
+    traced = _jax_internals.trace(
+        lambda _, *xs: jax.tree.leaves(fun(*xs)),
+        [jax.typeof(x) for x in args],
+        name=name,
+        arg_names=arg_names or [f"x{i}" for i in range(len(args))],
+    )
+    return import_program(traced, name=name)
+
+
+def text(fun, *args, **keywords):
+    """The IR of `fun`, parsed and verified."""
+    return imported(fun, *args, **keywords).program.as_text("bm")
+
+
+def run(fun, *args):
+    """The results of the imported, lowered and compiled `fun`."""
+    program, consts = imported(fun, *args)
+    return bind(program, *args, *consts)

@@ -1,0 +1,53 @@
+"""What cannot be imported: the message names primitive, line and what to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from import_helpers import imported
+
+from bmgrad._import import UnsupportedError
+
+X = jnp.arange(1.0, 4.0)
+
+
+def prints(x):
+    jax.debug.print("{}", x)
+    return x
+
+
+def calls_back(x):
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+def float8(x):
+    return x.astype(jnp.float8_e4m3fn).astype(jnp.float32)
+
+
+def inside(fun):
+    """`fun` in a jitted function and a loop: the innermost line is the one to name."""
+    jitted = jax.jit(fun)
+    return lambda x: jax.lax.scan(lambda c, _: (jitted(c), None), x, None, length=2)[0]
+
+
+@pytest.mark.parametrize(
+    ("fun", "primitive", "advice"),
+    [
+        (prints, "debug_", "do it outside"),
+        (calls_back, "pure_callback", "call the function outside"),
+        (float8, "convert_element_type", "float8_e4m3fn[3]"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda fun: fun, inside])
+def test_message(wrap, fun, primitive, advice):
+    with pytest.raises(UnsupportedError) as error:
+        imported(wrap(fun), X)
+    message = str(error.value)
+    assert message.startswith(f"`{primitive}")
+    assert advice in message
+    assert f"{__file__}:{fun.__code__.co_firstlineno + 1}" in message
+
+
+def test_input_type():
+    with pytest.raises(UnsupportedError, match="no values of type float8_e5m2"):
+        imported(lambda x: x, X.astype(jnp.float8_e5m2))
