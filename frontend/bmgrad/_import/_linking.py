@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bmgrad.mlir import ir
+from bmgrad.runtime import _pipeline
 from bmgrad.runtime._program import Program
 
 
@@ -23,7 +24,7 @@ def link(text: str, programs: Mapping[str, Program]) -> bytes:
         for symbol, program in programs.items():
             symbols.erase(symbols[symbol])
             taken.discard(symbol)
-            callee = ir.Module.parse(program.source())
+            callee = _pipeline.read(program.source())
             _rename(callee, symbol, taken)
             for function in list(callee.body.operations):
                 function.detach_from_parent()

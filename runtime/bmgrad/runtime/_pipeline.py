@@ -4,6 +4,7 @@ In: a module of the bm dialect as text or bytecode. Out: bytecode, or text to re
 The names of passes and pipelines are written here and nowhere else in Python.
 """
 
+import dataclasses
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,8 +15,27 @@ from bmgrad.mlir.dialects import func
 from bmgrad.mlir.passmanager import PassManager
 from bmgrad.runtime._options import Options
 
-# MLIR text or bytecode: what travels between contexts.
-Source: TypeAlias = str | bytes
+
+@dataclasses.dataclass(frozen=True)
+class Wrapped:
+    """A module whose `@main` applies transform `op` to the `@main` of `source`.
+
+    `attributes` of `op` are 64-bit integers or arrays of them. Its operands are the
+    arguments of `@main`, then arrays of ones of the types `ones`.
+    """
+
+    source: "Source"
+    op: str
+    attributes: Mapping[str, Sequence[int] | int]
+    in_types: Sequence[str]
+    out_types: Sequence[str]
+    in_names: Sequence[str]
+    ones: Sequence[str] = ()
+
+
+# What travels between contexts: MLIR text, bytecode, or what is made of another module
+# when it is opened, so that no module is written and read just to be wrapped.
+Source: TypeAlias = str | bytes | Wrapped
 
 MAIN = "main"
 FWD, LIN = "main.fwd", "main.lin"
@@ -59,11 +79,21 @@ def run(source: Source, pipeline: str) -> bytes:
         return _bytecode(module)
 
 
+def stablehlo(source: Source, options: Options) -> str:
+    """`source` after all pipelines, as generic text with the user's locations."""
+    pipelines = ",".join([differentiate(), optimize(options), lower()])
+    with _opened(source) as module:
+        manager = PassManager.parse(f"builtin.module({pipelines})")
+        # The module was verified when it was read, and its text will be by jaxlib.
+        manager.enable_verifier(False)
+        manager.run(module.operation)
+        return _asm(module, generic=True, locations=True)
+
+
 def text(source: Source, *, generic: bool = False, locations: bool = False) -> str:
     """`source` as text; `generic` is the form that any MLIR parser reads."""
     with _opened(source) as module:
-        asm = module.operation.get_asm(enable_debug_info=locations, print_generic_op_form=generic)
-        return str(asm)
+        return _asm(module, generic=generic, locations=locations)
 
 
 def result_types(source: Source, symbol: str = MAIN) -> list[str]:
@@ -90,10 +120,10 @@ def extract(source: Source, symbol: str) -> bytes:
         return _bytecode(module)
 
 
-def select_results(source: Source, keep: Sequence[bool]) -> bytes:
+def select_results(source: Source, keep: Sequence[bool]) -> Source:
     """`source` with only those results of `@main` that `keep` says."""
     if all(keep):
-        return source.encode() if isinstance(source, str) else source
+        return source
     with _opened(source) as module:
         main = ir.SymbolTable(module.operation)[MAIN]
         returned = main.entry_block.operations[len(main.entry_block.operations) - 1]
@@ -108,51 +138,50 @@ def select_results(source: Source, keep: Sequence[bool]) -> bytes:
         return _bytecode(module)
 
 
-def wrap(
-    source: Source,
-    op: str,
-    attributes: Mapping[str, Sequence[int] | int],
-    in_types: Sequence[str],
-    out_types: Sequence[str],
-    in_names: Sequence[str],
-    ones: Sequence[str] = (),
-) -> bytes:
-    """A module whose `@main` applies transform `op` to the `@main` of `source`.
-
-    `attributes` of `op` are 64-bit integers or arrays of them. After the arguments of
-    `@main` the operands of `op` are arrays of ones of the types `ones`.
-    """
-    with _opened(source) as module:
-        inner = ir.SymbolTable(module.operation)[MAIN]
-        inner_name = _rename(module, inner, "primal")
-        inner.attributes["sym_visibility"] = ir.StringAttr.get("private")
-        arguments = [ir.Type.parse(t) for t in in_types]
-        results = [ir.Type.parse(t) for t in out_types]
-        with ir.InsertionPoint(module.body), inner.location:
-            main = func.FuncOp(MAIN, ir.FunctionType.get(arguments, results))
-        block = main.add_entry_block([ir.Location.name(name) for name in in_names])
-        values: dict[str, Any] = {
-            name: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-            if isinstance(value, int)
-            else ir.DenseI64ArrayAttr.get(list(value))
-            for name, value in attributes.items()
-        }
-        values["callee"] = ir.FlatSymbolRefAttr.get(inner_name)
-        with ir.InsertionPoint(block), inner.location:
-            operands = [*block.arguments, *(_ones(ir.Type.parse(t)) for t in ones)]
-            applied = ir.Operation.create(
-                op, results=results, operands=operands, attributes=values
-            )
-            func.ReturnOp(list(applied.results))
-        return _bytecode(module)
-
-
 @contextmanager
 def _opened(source: Source) -> Iterator[ir.Module]:
     with ir.Context() as context, ir.Location.unknown():
         # StableHLO is made here and read elsewhere; its dialects are not loaded.
         context.allow_unregistered_dialects = True
-        yield ir.Module.parse(source)
+        yield read(source)
+
+
+def read(source: Source) -> ir.Module:
+    """The module of `source`, in the current context."""
+    if not isinstance(source, Wrapped):
+        return ir.Module.parse(source)
+    module = read(source.source)
+    inner = ir.SymbolTable(module.operation)[MAIN]
+    inner_name = _rename(module, inner, "primal")
+    inner.attributes["sym_visibility"] = ir.StringAttr.get("private")
+    arguments = [ir.Type.parse(t) for t in source.in_types]
+    results = [ir.Type.parse(t) for t in source.out_types]
+    with ir.InsertionPoint.at_block_begin(module.body), inner.location:
+        main = func.FuncOp(MAIN, ir.FunctionType.get(arguments, results))
+    block = main.add_entry_block([ir.Location.name(name) for name in source.in_names])
+    values: dict[str, Any] = {
+        name: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+        if isinstance(value, int)
+        else ir.DenseI64ArrayAttr.get(list(value))
+        for name, value in source.attributes.items()
+    }
+    values["callee"] = ir.FlatSymbolRefAttr.get(inner_name)
+    with ir.InsertionPoint(block), inner.location:
+        operands = [*block.arguments, *(_ones(ir.Type.parse(t)) for t in source.ones)]
+        applied = ir.Operation.create(
+            source.op, results=results, operands=operands, attributes=values
+        )
+        func.ReturnOp(list(applied.results))
+    return module
+
+
+def _asm(module: ir.Module, *, generic: bool, locations: bool) -> str:
+    asm = module.operation.get_asm(
+        enable_debug_info=locations,
+        print_generic_op_form=generic,
+        use_name_loc_as_prefix=not generic,
+    )
+    return str(asm)
 
 
 def _bytecode(module: ir.Module) -> bytes:
@@ -165,9 +194,7 @@ def _ones(tensor: ir.Type) -> Any:
     element = ir.RankedTensorType(tensor).element_type
     text = "(1.0,0.0)" if isinstance(element, ir.ComplexType) else "1.0"
     value = ir.Attribute.parse(f"dense<{text}> : {tensor}")
-    return ir.Operation.create(
-        "bm.constant", results=[tensor], attributes={"value": value}
-    ).result
+    return ir.Operation.create("bm.constant", results=[tensor], attributes={"value": value}).result
 
 
 def _rename(module: ir.Module, function: Any, wanted: str) -> str:

@@ -85,10 +85,13 @@ class Program:
 
     def stablehlo(self) -> str:
         """The program in StableHLO, generic form, with the user's locations."""
-        return self.once(
-            "stablehlo",
-            lambda: _pipeline.text(self._stage("stablehlo"), generic=True, locations=True),
-        )
+        return self.once("stablehlo", self._make_stablehlo)
+
+    def _make_stablehlo(self) -> str:
+        if self.options.dump_dir is not None:
+            return _pipeline.text(self._stage("stablehlo"), generic=True, locations=True)
+        # All at once: stages that nobody looks at are not written down.
+        return _pipeline.stablehlo(self._stages["bm"], self.options)
 
     def source(self) -> Source:
         """The module as imported, text or bytecode: for programs that call this one."""
@@ -141,7 +144,7 @@ class Program:
     def _make_jvp(self, active: tuple[bool, ...]) -> "Program":
         in_avals, in_names = self._with_tangents(active)
         out_avals = (*self.out_avals, *self._out_tangents())
-        module = _pipeline.wrap(
+        module = _pipeline.Wrapped(
             self._stages["bm"],
             "bm.jvp",
             {"wrt": _positions(active)},
@@ -162,7 +165,7 @@ class Program:
     def _make_vjp(self, wrt: tuple[int, ...], of: tuple[int, ...]) -> "Program":
         gradients = [tangent_aval(self.in_avals[i]) for i in wrt]
         out_avals = (*self.out_avals, *gradients)
-        module = _pipeline.wrap(
+        module = _pipeline.Wrapped(
             self._stages["bm"],
             "bm.vjp",
             {"wrt": wrt, "of": of},
@@ -227,7 +230,7 @@ class Program:
             aval if axis < 0 else _insert_axis(aval, axis, size)
             for aval, axis in zip(self.out_avals, out_axes, strict=True)
         ]
-        module = _pipeline.wrap(
+        module = _pipeline.Wrapped(
             self._stages["bm"],
             "bm.batch",
             {"in_axes": in_axes, "out_axes": out_axes, "size": size},
