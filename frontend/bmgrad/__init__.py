@@ -11,6 +11,7 @@ from bmgrad import math
 from bmgrad._base import Base
 from bmgrad._collector import ArrayCollector, Collector, TensorCollector
 from bmgrad._naming import clear_name_cache
+from bmgrad.runtime import load
 
 __version__ = "0.1.0"
 
@@ -21,16 +22,9 @@ __all__ = [
     "TensorCollector",
     "__version__",
     "clear_name_cache",
+    "load",
     "math",
 ]
-
-# TODO: no guard once bmgrad.runtime is complete.
-try:
-    from bmgrad.runtime import load
-except ImportError:
-    pass
-else:
-    __all__ += ["load"]
 
 # Programs and messages name the user's line, not the wrapper here that the line called.
 _source_info_util.register_exclusion(_os.path.dirname(__file__))

@@ -18,6 +18,7 @@ import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
 from bmgrad._tracing_state import _stack
+from bmgrad.runtime import _jax_internals, _trees
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -611,6 +612,8 @@ class _IndexedUpdate:
 
 def _register(cls: type[Array]) -> None:
     """Make ``cls`` a pytree node with one child; out of a pytree comes a plain Array."""
+    _jax_internals.accept_as_array(cls, lambda array: array.value)
+    _trees.register_node(cls, "bm.Array", lambda children: _new(*children))
     register_pytree_with_keys(
         cls,
         lambda array: (((GetAttrKey("value"), array.value),), None),

@@ -16,7 +16,6 @@ from bmgrad._transforms._jit import JitTransform, VmapTransform
 from bmgrad._transforms._targets import Targets
 
 
-
 def _transformed(
     func: Callable[..., Any] | None, make: Callable[[Callable[..., Any]], Transform]
 ) -> Any:

@@ -26,7 +26,6 @@ from bmgrad import _tracing_state
 from bmgrad._array import Array
 from bmgrad._tracing_state import current, tracing
 from bmgrad._transforms._trace import Arguments, Static, TracedFunction, aval_of, trace_function
-from bmgrad.runtime import _jax_internals as internals
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._options import Options
@@ -271,6 +270,10 @@ class Transform(abc.ABC):
         return f"{self.function_name}.{self.kind}"
 
     @abc.abstractmethod
+    def on(self, function: Callable[..., Any]) -> Transform:
+        """The same transform of another function."""
+
+    @abc.abstractmethod
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the transform to a call, whatever trace is running."""
 
@@ -305,7 +308,7 @@ class Transform(abc.ABC):
             in_tree=arguments.static.tree,
             static_values=arguments.static.positions,
             platform=get_platform(),
-            versions=versions(),
+            versions=tuple(versions().items()),
             pass_options=Options().pass_options(),
             jax_settings=jax_settings(),
             **parts,
@@ -390,7 +393,7 @@ class Transformed:
 def cache_info() -> CacheInfo:
     """Hits, misses and keys of all transformed functions that are alive."""
     infos = [state.info() for state in all_states()]
-    keys = tuple(key for info in infos for key in info.keys)
+    keys = tuple(key for info in infos for key in info.entries)
     return CacheInfo(
         sum(info.hits for info in infos), sum(info.misses for info in infos), len(keys), keys
     )

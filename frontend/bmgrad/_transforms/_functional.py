@@ -157,9 +157,7 @@ class VjpFunction:
         wanted = (True,) * (len(point.lin.in_avals) - len(point.residuals))
         nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
         program = point.lin.transpose(wanted, nonzero)
-        results = _with_zeros(
-            point.arguments.leaves, bind(program, *point.residuals, *cotangents)
-        )
+        results = _with_zeros(point.arguments.leaves, bind(program, *point.residuals, *cotangents))
         args, _ = point.arguments.rebuild(results)
         return args
 
@@ -215,9 +213,7 @@ def _active_inputs(traced: TracedFunction, arguments: Arguments) -> tuple[bool, 
 def _with_zeros(like: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
     """``inexact`` for the leaves that have a derivative, float0 zeros for the others."""
     rest = iter(inexact)
-    return [
-        next(rest) if _inexact(x) else np.zeros(jnp.shape(x), jax.dtypes.float0) for x in like
-    ]
+    return [next(rest) if _inexact(x) else np.zeros(jnp.shape(x), jax.dtypes.float0) for x in like]
 
 
 def _matching_leaves(
@@ -225,7 +221,7 @@ def _matching_leaves(
 ) -> list[Any]:
     """The leaves of ``given``, checked to fit ``primal`` in tree, shape and dtype."""
     leaves, tree = jax.tree.flatten(_plain(given))
-    expected = jax.tree.structure(_plain(primal))
+    expected: Any = jax.tree.structure(_plain(primal))
     if tree != expected:
         raise TypeError(
             f"the {what} has the tree {tree}, but the {of} has {expected}; they must be equal"
@@ -236,8 +232,8 @@ def _matching_leaves(
         weak = not hasattr(leaf, "dtype")
         if jnp.shape(leaf) != jnp.shape(like) or (came != dtype and not weak):
             raise TypeError(
-                f"{what} {position} has shape {jnp.shape(leaf)} and dtype {np.dtype(came)}, but its "
-                f"{of} asks for shape {jnp.shape(like)} and dtype {np.dtype(dtype)}"
+                f"{what} {position} has shape {jnp.shape(leaf)} and dtype {np.dtype(came)}, but "
+                f"its {of} asks for shape {jnp.shape(like)} and dtype {np.dtype(dtype)}"
             )
         if weak and dtype != jax.dtypes.float0:
             leaves[position] = jnp.asarray(leaf, dtype)

@@ -6,6 +6,7 @@ linearized program once and its transpose (or tangent) once, batched over a basi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -61,22 +62,14 @@ class JacobianTransform(Transform):
         wrt = targets.inputs(traced, arguments)
         rows = _rows_reverse if kind == "jacrev" else _rows_forward
         results, blocks = rows(traced, traced.inputs(arguments.leaves), wrt, num_values)
-        avals = traced.program.in_avals
 
         # One set of targets for each output leaf; then outputs go outside, as in JAX.
         per_output = []
         for output, row in enumerate(blocks):
             of_input = dict(zip(wrt, row, strict=True))
             shape = traced.program.out_avals[output].shape
-            per_output.append(
-                targets.assemble(
-                    lambda i, known=of_input, shape=shape: (
-                        known[i] if i in known else zero_jacobian(shape, avals[i])
-                    ),
-                    traced,
-                    arguments,
-                )
-            )
+            block = functools.partial(_block, of_input, shape, traced.program.in_avals)
+            per_output.append(targets.assemble(block, traced, arguments))
         jacobian = targets.join(per_output, value_tree)
         value = jax.tree.unflatten(value_tree, results[:num_values])
         aux = jax.tree.unflatten(aux_tree, results[num_values:])
@@ -98,6 +91,12 @@ class HessianTransform(JacobianTransform):
 
         second, _, (value, aux) = outer.apply(state, jacobian, "jacfwd", args, kwargs)
         return self.targets.package(second, value, aux)
+
+
+def _block(
+    of_input: dict[int, Any], shape: tuple[int, ...], in_avals: Sequence[Any], i: int
+) -> Any:
+    return of_input[i] if i in of_input else zero_jacobian(shape, in_avals[i])
 
 
 def _active(traced: TracedFunction, wrt: Sequence[int]) -> tuple[bool, ...]:

@@ -76,7 +76,8 @@ class Targets:
             if not -count <= argnum < count:
                 raise ValueError(
                     f"argnums={self.argnums} asks for positional argument {argnum}, but the call "
-                    f"has {count}; keyword arguments cannot be differentiated, pass them by position"
+                    f"has {count}; keyword arguments cannot be differentiated, pass them by "
+                    "position"
                 )
         return [argnum % count for argnum in given]
 
@@ -121,9 +122,7 @@ class Targets:
 
     # -- Inputs and results ------------------------------------------------------------------
 
-    def inputs(
-        self, traced: TracedFunction, arguments: Arguments
-    ) -> list[int]:
+    def inputs(self, traced: TracedFunction, arguments: Arguments) -> list[int]:
         """The inputs of the program to differentiate for, each once, in order."""
         wanted = {self._read_index(traced, variable) for variable in self.variables}
         for argnum in self.argnum_list(arguments.num_positional):
@@ -249,10 +248,11 @@ def _flatten_variables(variables: Any, argument: str) -> tuple[tuple[Array, ...]
         return (), None
     if isinstance(variables, Array):
         return (variables,), "one"
+    container: Any = "tuple"
     if isinstance(variables, Mapping):
         flat, container = tuple(variables.values()), tuple(variables.keys())
     elif isinstance(variables, (tuple, list)):
-        flat, container = tuple(variables), "tuple"
+        flat = tuple(variables)
     else:
         raise TypeError(
             f"{argument} must be a bm.Array or Variable, or a list, tuple, dict or Collector of "

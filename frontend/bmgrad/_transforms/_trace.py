@@ -270,7 +270,7 @@ def is_array_like(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or not hasattr(leaf, "shape"):
         return False
-    if dtype == object:
+    if getattr(dtype, "kind", None) == "O":
         raise TypeError(
             f"an argument is an array of Python objects, {leaf!r}; convert it to a numeric array"
         )

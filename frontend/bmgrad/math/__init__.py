@@ -10,10 +10,26 @@ from typing import Any as _Any
 from bmgrad._array import Array
 from bmgrad._base import NodeDict, NodeList
 from bmgrad._containers import VarDict, VarList
+from bmgrad._transforms import (
+    cache_info,
+    grad,
+    hessian,
+    jacfwd,
+    jacobian,
+    jacrev,
+    jit,
+    jvp,
+    linearize,
+    value_and_grad,
+    vector_grad,
+    vjp,
+    vmap,
+)
 from bmgrad._variable import Parameter, TrainVar, Variable
 from bmgrad.math import fft, linalg, random
 from bmgrad.math._functions import *  # noqa: F403  # the table there is the list
 from bmgrad.math._functions import __all__ as _function_names
+from bmgrad.runtime import get_platform, set_platform
 
 JaxArray = ndarray = Array
 
@@ -27,51 +43,27 @@ __all__ = [
     "VarDict",
     "VarList",
     "Variable",
+    "cache_info",
     "fft",
+    "get_platform",
+    "grad",
+    "hessian",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jit",
+    "jvp",
     "linalg",
+    "linearize",
     "ndarray",
     "random",
+    "set_platform",
+    "value_and_grad",
+    "vector_grad",
+    "vjp",
+    "vmap",
     *_function_names,
 ]
-
-# The transforms and the platform. TODO: no guard once the modules behind them are complete.
-try:
-    from bmgrad._transforms import (
-        cache_info,
-        grad,
-        hessian,
-        jacfwd,
-        jacobian,
-        jacrev,
-        jit,
-        jvp,
-        linearize,
-        value_and_grad,
-        vector_grad,
-        vjp,
-        vmap,
-    )
-    from bmgrad.runtime import get_platform, set_platform
-except ImportError:
-    pass
-else:
-    __all__ += [
-        "cache_info",
-        "get_platform",
-        "grad",
-        "hessian",
-        "jacfwd",
-        "jacobian",
-        "jacrev",
-        "jit",
-        "jvp",
-        "linearize",
-        "set_platform",
-        "value_and_grad",
-        "vector_grad",
-        "vjp",
-        "vmap",
-    ]
 
 if _TYPE_CHECKING:
 

@@ -1,21 +1,16 @@
-"""What has been compiled already: a key that is a list of named parts, and the cache.
+"""What has been compiled already: a key that is a list of named parts, and the counts.
 
-In: a `CacheKey` and a function that compiles. Out: what was compiled for an equal
-key before, or now. Every part of a key changes what is compiled; the tests show it
-for each.
+Calls find executables through JAX's own C++ cache. A `CacheKey` is the account of one
+entry there: every part of it changes what is compiled, and the tests show it for each.
 """
 
 import dataclasses
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Hashable
+from typing import Any, NamedTuple
 
 import jax
 
 from bmgrad.runtime._jax_internals import ShapedArray
-
-T = TypeVar("T")
 
 # JAX's settings that change what the same function is traced to.
 _JAX_SETTINGS = (
@@ -39,9 +34,9 @@ class CacheKey:
     """What a compiled function depends on.
 
     Attributes:
-      function: the function that the user wrote.
+      function: the name of the function that the user wrote.
       transform: what is made of it: `grad`, `jacrev`, `jit`, ...
-      grad_vars: identities and names of the variables to differentiate by, or None.
+      grad_vars: names of the variables to differentiate by, or None.
       argnums: the arguments to differentiate by, or None.
       options: all other keywords, by name: `has_aux`, `return_value`, ...
       in_avals: shape, dtype and weak type of each array in the arguments.
@@ -73,52 +68,9 @@ class CacheKey:
 
 
 class CacheInfo(NamedTuple):
-    """How a cache has done: `entries` are its keys, least recently used first."""
+    """How often calls found what they need compiled: `entries` are the keys, oldest first."""
 
     hits: int
     misses: int
     size: int
-    maxsize: int
     entries: tuple[CacheKey, ...]
-
-
-class Cache(Generic[T]):
-    """The last `maxsize` things compiled, by key. May be used from many threads."""
-
-    def __init__(self, maxsize: int = 256) -> None:
-        self._maxsize = maxsize
-        self._lock = threading.Lock()
-        self._entries: OrderedDict[CacheKey, T] = OrderedDict()
-        self._hits = self._misses = 0
-
-    def get(self, key: CacheKey, compile: Callable[[], T]) -> T:
-        """What is cached for `key`; `compile()` makes it where nothing is.
-
-        Threads that miss at the same time compile each for itself, and all get what
-        the first one made.
-        """
-        with self._lock:
-            if key in self._entries:
-                self._hits += 1
-                self._entries.move_to_end(key)
-                return self._entries[key]
-            self._misses += 1
-        # Not under the lock: compiling may call other cached functions.
-        made = compile()
-        with self._lock:
-            kept = self._entries.setdefault(key, made)
-            while len(self._entries) > self._maxsize:
-                self._entries.popitem(last=False)
-            return kept
-
-    def info(self) -> CacheInfo:
-        """Hits, misses and the keys cached now."""
-        with self._lock:
-            entries = tuple(self._entries)
-            return CacheInfo(self._hits, self._misses, len(entries), self._maxsize, entries)
-
-    def clear(self) -> None:
-        """Forgets everything, the counts too."""
-        with self._lock:
-            self._entries.clear()
-            self._hits = self._misses = 0

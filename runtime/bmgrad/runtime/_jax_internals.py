@@ -112,6 +112,15 @@ def without_mesh() -> contextlib.AbstractContextManager[Any]:
     return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
 
 
+def accept_as_array(cls: type, value: Callable[[Any], Any]) -> None:
+    """Lets every JAX operation take objects of class `cls` as the arrays that `value` gives.
+
+    JAX calls `__jax_array__` in `jax.numpy` only; this is for `jax.lax` and the rest.
+    """
+    dtypes.register_canonicalize_value_handler(cls, lambda x: dtypes.canonicalize_value(value(x)))
+    core.pytype_aval_mappings[cls] = lambda x: core.typeof(value(x))
+
+
 # -- Tracing -------------------------------------------------------------------------------------
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
@@ -248,6 +257,11 @@ def trace(
         [v.aval for v in jaxpr.outvars],
         opened._names,
     )
+
+
+def is_dead(value: Any) -> bool:
+    """Whether `value` is a tracer of a trace that has finished."""
+    return isinstance(value, jax.core.Tracer) and not value._trace.is_valid()
 
 
 # -- Locations -----------------------------------------------------------------------------------
