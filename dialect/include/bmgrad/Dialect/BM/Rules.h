@@ -140,6 +140,11 @@ llvm::LogicalResult batchElementwise(mlir::Operation *op, BatchFrame &frame);
 llvm::LogicalResult lowerOneToOne(mlir::Operation *op, llvm::StringRef name,
                                   LoweringFrame &frame);
 
+/// Replaces the op by a call of a function of its operands.
+llvm::LogicalResult lowerToCall(mlir::Operation *op,
+                                mlir::FlatSymbolRefAttr callee,
+                                LoweringFrame &frame);
+
 /// Creates an op of a dialect that is not loaded here (StableHLO, CHLO).
 mlir::Operation *
 createForeign(mlir::ImplicitLocOpBuilder &b, llvm::StringRef name,

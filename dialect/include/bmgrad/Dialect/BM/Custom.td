@@ -1,0 +1,84 @@
+//===- Custom.td - User-defined derivative rules -*- tablegen -*-----------===//
+//
+// Calls of functions for which the user knows a better derivative than that of
+// their ops. The rule is a function too, so its own derivative is known.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef BMGRAD_DIALECT_BM_CUSTOM_TD
+#define BMGRAD_DIALECT_BM_CUSTOM_TD
+
+include "bmgrad/Dialect/BM/BMBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+
+class BM_CustomRule<string mnemonic, dag rules>
+    : BM_Op<mnemonic, !listconcat(
+        [DeclareOpInterfaceMethods<SymbolUserOpInterface>,
+         DeclareOpInterfaceMethods<BM_CustomRuleOpInterface>],
+        BM_HasJvp, BM_HasBatching, BM_HasLowering)> {
+  let arguments = !con((ins FlatSymbolRefAttr:$primal), rules, (ins Variadic<BM_Tensor>:$inputs));
+  let results = (outs Variadic<BM_Tensor>:$outputs);
+  let definition = [{
+    ::llvm::StringRef $cppClass::getPrimalSymbol() { return getPrimal(); }
+    ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
+      return ::bmgrad::bm::detail::lowerToCall(*this, getPrimalAttr(), frame);
+    }
+  }];
+}
+
+def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins FlatSymbolRefAttr:$rule)> {
+  let summary = "Call of a function with its own forward derivative";
+  let description = [{
+    Where nothing is differentiated, a call of `primal`. The derivative is a call of `rule`, which takes
+    the inputs and a tangent for each float or complex one, and returns the outputs and a tangent for each float
+    or complex one. Reverse mode transposes it.
+    Example: `%r = bm.custom_jvp @spike, @spike.jvp(%v) : (tensor<3xf32>) -> tensor<3xf32>`
+  }];
+  let primitives = ["custom_jvp_call"];
+  let assemblyFormat = [{
+    $primal `,` $rule `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs)
+  }];
+}
+
+def BM_CustomVjpOp : BM_CustomRule<"custom_vjp", (ins FlatSymbolRefAttr:$fwd, FlatSymbolRefAttr:$bwd,
+                                                      ConfinedAttr<I64Attr, [IntNonNegative]>:$num_residuals,
+                                                      DefaultValuedAttr<I64Attr, "0">:$num_closed_over)> {
+  let summary = "Call of a function with its own reverse derivative";
+  let description = [{
+    Where nothing is differentiated, a call of `primal`. For reverse mode, `fwd` takes the inputs and
+    returns the outputs and `num_residuals` residuals; `bwd` takes the residuals and a cotangent for each float
+    or complex output, and returns a cotangent for each float or complex input. There is no forward mode.
+    The first `num_closed_over` inputs are no arguments of the user's function but values that it closes over: the
+    rule knows nothing of them, so a derivative with respect to them is an error.
+    Example:
+    ```mlir
+    %r = bm.custom_vjp @f, @f.fwd, @f.bwd(%x) {num_residuals = 1 : i64} : (tensor<3xf32>) -> tensor<3xf32>
+    ```
+  }];
+  let primitives = ["custom_vjp_call"];
+  let assemblyFormat = [{
+    $primal `,` $fwd `,` $bwd `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs)
+  }];
+}
+
+def BM_CustomLinOp : BM_Op<"custom_lin", !listconcat(
+    [AttrSizedOperandSegments, DeclareOpInterfaceMethods<SymbolUserOpInterface>],
+    BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
+  let summary = "The linear map whose transpose a function computes";
+  let description = [{
+    What the tangents of a `custom_vjp` are: a linear map of `tangents` of which only the transpose is known,
+    `bwd(residuals, cotangents of the outputs) -> cotangents of the inputs`. It lives from the forward derivative
+    to the transposition; one that is left over is an error.
+    Example: `%dr = bm.custom_lin @f.bwd residuals(%x) tangents(%dx) : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>`
+  }];
+  let primitives = [];
+  let arguments = (ins FlatSymbolRefAttr:$bwd, Variadic<BM_Tensor>:$residuals,
+                       Variadic<BM_InexactTensor>:$tangents);
+  let results = (outs Variadic<BM_InexactTensor>:$outputs);
+  let assemblyFormat = [{
+    $bwd `residuals` `(` $residuals `)` `tangents` `(` $tangents `)` attr-dict `:`
+    functional-type(operands, results)
+  }];
+}
+
+#endif // BMGRAD_DIALECT_BM_CUSTOM_TD

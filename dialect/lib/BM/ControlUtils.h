@@ -1,0 +1,107 @@
+//===- ControlUtils.h - What the rules of loops and branches share -*- C++
+//-*-===//
+//
+// Private to Control.cpp, Scan.cpp, While.cpp, Cond.cpp and their canonical
+// forms.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef BMGRAD_LIB_BM_CONTROLUTILS_H
+#define BMGRAD_LIB_BM_CONTROLUTILS_H
+
+#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "mlir/IR/PatternMatch.h"
+
+namespace bmgrad::bm::control {
+
+/// For each value, whether it is in the set.
+llvm::SmallVector<bool> flagsOf(mlir::ValueRange values,
+                                const llvm::DenseSet<mlir::Value> &set);
+
+/// For each value, whether it is one, not a symbolic zero.
+llvm::SmallVector<bool> nonNull(llvm::ArrayRef<mlir::Value> values);
+
+/// The values whose flag is `wanted`.
+llvm::SmallVector<mlir::Value>
+pick(mlir::ValueRange values, llvm::ArrayRef<bool> flags, bool wanted = true);
+
+/// The block arguments of a scan, or of the body of a while, that marks of the
+/// operands reach, and the yielded values that depend on them. `carries` is
+/// where the carries begin among the arguments and how many they are.
+struct LoopMarks {
+  llvm::SmallVector<bool> arguments, yields;
+};
+LoopMarks markLoop(mlir::Block &body, llvm::ArrayRef<bool> operands,
+                   unsigned firstCarry, unsigned numCarries, BlockFlow flow);
+
+/// One step's part of a stacked array, and the array of `length` such parts.
+mlir::RankedTensorType sliceType(mlir::Type type);
+mlir::RankedTensorType stackedType(mlir::Type type, int64_t length);
+
+/// A builder at the end of a block, which may be in no op yet.
+mlir::ImplicitLocOpBuilder builderAt(mlir::Location loc, mlir::Block &block);
+
+/// A block argument of the type, and with the location (its name), of `like`.
+mlir::Value addArgument(mlir::Block &block, mlir::Value like);
+
+/// A block argument of this type with the location of `like`.
+mlir::Value addArgument(mlir::Block &block, mlir::Value like, mlir::Type type);
+
+/// Moves linear ops to the end of `block`. `mapping` gives what stands there
+/// for the primal values they read and for block arguments; constants and what
+/// spreads them are made again.
+void moveLinearOps(mlir::Block &block, llvm::ArrayRef<mlir::Operation *> ops,
+                   const llvm::DenseSet<mlir::Value> &linear,
+                   mlir::IRMapping &mapping);
+
+/// What linear values of a moved block are yielded as: a value that does not
+/// depend on a linear one is zero, or the block were not linear.
+mlir::Value yieldLinear(mlir::ImplicitLocOpBuilder &b, mlir::Value value,
+                        const llvm::DenseSet<mlir::Value> &linear,
+                        mlir::IRMapping &mapping);
+
+/// The ops of a block that read linear values, in order. `linear` is seeded
+/// with block arguments and extended.
+llvm::SmallVector<mlir::Operation *>
+findLinearOps(mlir::Block &block, llvm::DenseSet<mlir::Value> &linear);
+
+/// Clones the ops of a block that read no linear values.
+void clonePrimalOps(mlir::ImplicitLocOpBuilder &b, mlir::Block &block,
+                    const llvm::DenseSet<mlir::Value> &linear,
+                    mlir::IRMapping &mapping);
+
+/// Adds to `reached` the linear values to which the transposes of `linearOps`
+/// bring a cotangent, given those in it.
+void reachBackward(llvm::ArrayRef<mlir::Operation *> linearOps,
+                   const llvm::DenseSet<mlir::Value> &linear,
+                   llvm::DenseSet<mlir::Value> &reached);
+
+/// `onTrue` or `onFalse` for each element of a batch: all have the batch
+/// dimension.
+mlir::Value selectLanes(mlir::ImplicitLocOpBuilder &b, mlir::Value predicate,
+                        mlir::Value onTrue, mlir::Value onFalse);
+
+//===----------------------------------------------------------------------===//
+// Canonical forms
+//===----------------------------------------------------------------------===//
+
+/// Adds to `live` the values that the values in `roots` depend on, within a
+/// block. Ops with side effects, calls among them, are live.
+void findLive(mlir::Block &block, llvm::ArrayRef<mlir::Value> roots,
+              llvm::DenseSet<mlir::Value> &live);
+
+/// Erases the pure ops of a block whose results are not in `live`.
+void eraseDeadOps(mlir::RewriterBase &rewriter, mlir::Block &block,
+                  const llvm::DenseSet<mlir::Value> &live);
+
+/// The constant that every slice of `value` is, or null. Without `slice`, the
+/// value itself.
+mlir::ElementsAttr splatOf(mlir::Value value);
+
+/// A constant splat of this type with the element of `splat`.
+mlir::Value makeSplat(mlir::OpBuilder &b, mlir::Location loc,
+                      mlir::ElementsAttr splat, mlir::Type type);
+
+} // namespace bmgrad::bm::control
+
+#endif // BMGRAD_LIB_BM_CONTROLUTILS_H

@@ -1,0 +1,336 @@
+//===- Custom.cpp - The rules of the ops of Custom.td ---------------------===//
+//
+// Derivatives are calls of the user's functions. Batching refers to batched
+// functions, made here as wrappers around bm.batch, so that the rule stays
+// custom.
+//
+//===----------------------------------------------------------------------===//
+
+#include "bmgrad/Dialect/BM/BMDialect.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+
+using namespace mlir;
+using namespace bmgrad::bm;
+
+#define GET_OP_CLASSES
+#include "bmgrad/Dialect/BM/Custom.cpp.inc"
+
+void BMDialect::addCustomOps() {
+  addOperations<
+#define GET_OP_LIST
+#include "bmgrad/Dialect/BM/Custom.cpp.inc"
+      >();
+}
+
+static SmallVector<Type> differentiable(TypeRange types) {
+  return llvm::filter_to_vector(
+      types, [](Type type) { return isDifferentiable(type); });
+}
+
+template <typename... Ranges>
+static SmallVector<Type> concat(const Ranges &...ranges) {
+  SmallVector<Type> types;
+  (llvm::append_range(types, ranges), ...);
+  return types;
+}
+
+//===----------------------------------------------------------------------===//
+// Verifiers
+//===----------------------------------------------------------------------===//
+
+/// `role` says what the op calls the function for.
+static LogicalResult verifyFunction(Operation *op, FlatSymbolRefAttr name,
+                                    StringRef role, TypeRange arguments,
+                                    TypeRange results,
+                                    SymbolTableCollection &symbols) {
+  auto function =
+      symbols.lookupNearestSymbolFrom<FunctionOpInterface>(op, name);
+  if (!function)
+    return op->emitOpError()
+           << "has " << name << " as " << role << ", which is no function";
+  auto expected = FunctionType::get(op->getContext(), arguments, results);
+  auto found = FunctionType::get(op->getContext(), function.getArgumentTypes(),
+                                 function.getResultTypes());
+  if (found != expected)
+    return op->emitOpError() << "has " << name << " as " << role << " of type "
+                             << found << ", expected " << expected;
+  return success();
+}
+
+LogicalResult CustomJvpOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  TypeRange inputs = getInputs().getTypes(), outputs = getResultTypes();
+  if (failed(verifyFunction(*this, getPrimalAttr(), "primal", inputs, outputs,
+                            symbols)))
+    return failure();
+  return verifyFunction(*this, getRuleAttr(), "rule",
+                        concat(inputs, differentiable(inputs)),
+                        concat(outputs, differentiable(outputs)), symbols);
+}
+
+LogicalResult CustomVjpOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  TypeRange inputs = getInputs().getTypes(), outputs = getResultTypes();
+  if (failed(verifyFunction(*this, getPrimalAttr(), "primal", inputs, outputs,
+                            symbols)))
+    return failure();
+  auto fwd =
+      symbols.lookupNearestSymbolFrom<FunctionOpInterface>(*this, getFwdAttr());
+  SmallVector<Type> residuals;
+  if (fwd && fwd.getNumResults() == outputs.size() + getNumResiduals())
+    residuals = concat(fwd.getResultTypes().drop_front(outputs.size()));
+  else if (fwd)
+    return emitOpError() << "has " << getFwdAttr() << " as fwd with "
+                         << fwd.getNumResults() << " results, expected "
+                         << outputs.size() << " outputs and "
+                         << getNumResiduals() << " residuals";
+  if (failed(verifyFunction(*this, getFwdAttr(), "fwd", inputs,
+                            concat(outputs, residuals), symbols)))
+    return failure();
+  return verifyFunction(*this, getBwdAttr(), "bwd",
+                        concat(residuals, differentiable(outputs)),
+                        differentiable(inputs), symbols);
+}
+
+LogicalResult CustomLinOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyFunction(*this, getBwdAttr(), "bwd",
+                        concat(getResiduals().getTypes(), getResultTypes()),
+                        getTangents().getTypes(), symbols);
+}
+
+//===----------------------------------------------------------------------===//
+// Derivatives
+//===----------------------------------------------------------------------===//
+
+/// A tangent for each float or complex input.
+static SmallVector<Value> inputTangents(JvpFrame &frame) {
+  SmallVector<Value> tangents;
+  for (auto [primal, tangent] : llvm::zip_equal(frame.primals, frame.tangents))
+    if (isDifferentiable(primal.getType()))
+      tangents.push_back(materialize(frame.b, tangent, primal.getType()));
+  return tangents;
+}
+
+/// Gives the tangents, one a float or complex result, to those results.
+static void setResultTangents(JvpFrame &frame, ValueRange tangents) {
+  auto next = tangents.begin();
+  for (Value result : frame.results)
+    frame.resultTangents.push_back(
+        isDifferentiable(result.getType()) ? *next++ : Value());
+}
+
+LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
+  SmallVector<Value> operands(frame.primals);
+  llvm::append_range(operands, inputTangents(frame));
+  auto call = func::CallOp::create(
+      frame.b, getRuleAttr(),
+      concat(getResultTypes(), differentiable(getResultTypes())), operands);
+  llvm::append_range(frame.results,
+                     call.getResults().take_front(getNumResults()));
+  setResultTangents(frame, call.getResults().drop_front(getNumResults()));
+  return success();
+}
+
+LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
+  for (Value tangent : frame.tangents.take_front(getNumClosedOver()))
+    if (tangent)
+      return emitError("derivative with respect to a value that a function "
+                       "with a custom VJP rule closes over; pass the value to "
+                       "the function as an argument");
+  auto fwd = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      *this, getFwdAttr());
+  auto call = func::CallOp::create(frame.b, getFwdAttr(), fwd.getResultTypes(),
+                                   frame.primals);
+  llvm::append_range(frame.results,
+                     call.getResults().take_front(getNumResults()));
+  auto tangent = CustomLinOp::create(
+      frame.b, differentiable(getResultTypes()), getBwdAttr(),
+      call.getResults().drop_front(getNumResults()), inputTangents(frame));
+  setResultTangents(frame, tangent.getResults());
+  return success();
+}
+
+static LogicalResult reportForwardMode(Operation *op) {
+  return op->emitError(
+      "forward-mode derivative of a function with a custom VJP rule; use "
+      "reverse mode, or give the function a custom JVP rule");
+}
+
+LogicalResult CustomLinOp::emitJvp(JvpFrame &frame) {
+  unsigned numResiduals = getResiduals().size();
+  if (llvm::any_of(frame.tangents.take_front(numResiduals),
+                   [](Value tangent) { return static_cast<bool>(tangent); }))
+    return reportForwardMode(*this);
+  ValueRange residuals = frame.primals.take_front(numResiduals);
+  auto emit = [&](ValueRange tangents) {
+    return CustomLinOp::create(frame.b, getResultTypes(), getBwdAttr(),
+                               residuals, tangents)
+        .getResults();
+  };
+  llvm::append_range(frame.results,
+                     emit(frame.primals.drop_front(numResiduals)));
+  SmallVector<Value> tangents;
+  for (auto [tangent, like] :
+       llvm::zip_equal(frame.tangents.drop_front(numResiduals), getTangents()))
+    tangents.push_back(materialize(frame.b, tangent, like.getType()));
+  llvm::append_range(frame.resultTangents, emit(tangents));
+  return success();
+}
+
+LogicalResult CustomLinOp::emitTranspose(TransposeFrame &frame) {
+  unsigned numResiduals = getResiduals().size();
+  SmallVector<Value> operands(frame.operands.take_front(numResiduals));
+  for (auto [cotangent, type] :
+       llvm::zip_equal(frame.cotangents, getResultTypes()))
+    operands.push_back(materialize(frame.b, cotangent, type));
+  auto call = func::CallOp::create(frame.b, getBwdAttr(),
+                                   getTangents().getTypes(), operands);
+  for (auto [index, cotangent] : llvm::enumerate(call.getResults()))
+    if (frame.isLinear(numResiduals + index))
+      frame.operandCotangents[numResiduals + index] = cotangent;
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Batching
+//===----------------------------------------------------------------------===//
+
+/// A function that applies `name` to each element of a batch: marked arguments
+/// have a batch dimension, and all results but those in `summed`, which are
+/// summed over the batch. Equal ones are made once.
+static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
+                                     ArrayRef<bool> batched,
+                                     ArrayRef<bool> summed, int64_t size) {
+  auto function =
+      SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, name);
+  std::string text = name.getValue().str() + ".batched." + std::to_string(size);
+  for (ArrayRef<bool> flags : {batched, summed}) {
+    text += '.';
+    for (bool flag : flags)
+      text += flag ? '1' : '0';
+  }
+  auto made = FlatSymbolRefAttr::get(op->getContext(), text);
+  if (SymbolTable::lookupNearestSymbolFrom(op, made))
+    return made;
+
+  ImplicitLocOpBuilder b(function.getLoc(), op->getContext());
+  b.setInsertionPointAfter(function);
+  SmallVector<Type> arguments, batchedResults, results;
+  SmallVector<int64_t> inAxes, outAxes(summed.size(), 0);
+  for (auto [type, flag] :
+       llvm::zip_equal(function.getArgumentTypes(), batched)) {
+    arguments.push_back(flag ? Type(batchedType(type, size)) : type);
+    inAxes.push_back(flag ? 0 : -1);
+  }
+  for (auto [type, flag] : llvm::zip_equal(function.getResultTypes(), summed)) {
+    batchedResults.push_back(batchedType(type, size));
+    results.push_back(flag ? type : batchedResults.back());
+  }
+  auto wrapper =
+      func::FuncOp::create(b, text, b.getFunctionType(arguments, results));
+  wrapper.setPrivate();
+  b.setInsertionPointToStart(wrapper.addEntryBlock());
+  auto all = BatchOp::create(b, batchedResults, name.getValue(),
+                             ValueRange(wrapper.getArguments()), inAxes,
+                             outAxes, size);
+  SmallVector<Value> returned;
+  for (auto [value, type, flag] :
+       llvm::zip_equal(all->getResults(), results, summed))
+    returned.push_back(flag ? Value(ReduceSumOp::create(
+                                  b, type, value, b.getDenseI64ArrayAttr({0})))
+                            : value);
+  func::ReturnOp::create(b, returned);
+  return made;
+}
+
+/// The flags of the inputs that have tangents.
+static SmallVector<bool> differentiableFlags(ValueRange inputs,
+                                             ArrayRef<bool> flags) {
+  SmallVector<bool> chosen;
+  for (auto [input, flag] : llvm::zip_equal(inputs, flags))
+    if (isDifferentiable(input.getType()))
+      chosen.push_back(flag);
+  return chosen;
+}
+
+static SmallVector<bool> negated(ArrayRef<bool> flags) {
+  return llvm::map_to_vector(flags, [](bool flag) { return !flag; });
+}
+
+static SmallVector<Type> batchedTypes(TypeRange types, int64_t size) {
+  return llvm::map_to_vector(
+      types, [&](Type type) -> Type { return batchedType(type, size); });
+}
+
+LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
+  SmallVector<bool> ruleFlags(frame.batched);
+  llvm::append_range(ruleFlags,
+                     differentiableFlags(getInputs(), frame.batched));
+  unsigned numTangents = differentiable(getResultTypes()).size();
+  auto primal =
+      makeBatched(*this, getPrimalAttr(), frame.batched,
+                  SmallVector<bool>(getNumResults(), false), frame.size);
+  auto rule = makeBatched(
+      *this, getRuleAttr(), ruleFlags,
+      SmallVector<bool>(getNumResults() + numTangents, false), frame.size);
+  auto made =
+      CustomJvpOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
+                          primal, rule, frame.operands);
+  llvm::append_range(frame.results, made.getResults());
+  return success();
+}
+
+LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
+  unsigned numResults = getNumResults(), numResiduals = getNumResiduals();
+  unsigned numCotangents = differentiable(getResultTypes()).size();
+  auto primal = makeBatched(*this, getPrimalAttr(), frame.batched,
+                            SmallVector<bool>(numResults, false), frame.size);
+  auto fwd = makeBatched(*this, getFwdAttr(), frame.batched,
+                         SmallVector<bool>(numResults + numResiduals, false),
+                         frame.size);
+  // The cotangent of an input that all elements of the batch share is the sum
+  // of theirs.
+  auto bwd = makeBatched(
+      *this, getBwdAttr(),
+      SmallVector<bool>(numResiduals + numCotangents, true),
+      negated(differentiableFlags(getInputs(), frame.batched)), frame.size);
+  auto made = CustomVjpOp::create(
+      frame.b, batchedTypes(getResultTypes(), frame.size), primal, fwd, bwd,
+      frame.b.getI64IntegerAttr(numResiduals), getNumClosedOverAttr(),
+      frame.operands);
+  llvm::append_range(frame.results, made.getResults());
+  return success();
+}
+
+LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
+  unsigned numResiduals = getResiduals().size();
+  SmallVector<bool> flags(frame.batched.take_front(numResiduals));
+  flags.append(getNumResults(), true);
+  auto bwd =
+      makeBatched(*this, getBwdAttr(), flags,
+                  negated(frame.batched.drop_front(numResiduals)), frame.size);
+  auto made =
+      CustomLinOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
+                          bwd, frame.operands.take_front(numResiduals),
+                          frame.operands.drop_front(numResiduals));
+  llvm::append_range(frame.results, made.getResults());
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Lowering
+//===----------------------------------------------------------------------===//
+
+LogicalResult bmgrad::bm::detail::lowerToCall(Operation *op,
+                                              FlatSymbolRefAttr callee,
+                                              LoweringFrame &frame) {
+  auto call = func::CallOp::create(frame.b, callee, op->getResultTypes(),
+                                   op->getOperands());
+  llvm::append_range(frame.results, call.getResults());
+  return success();
+}
+
+LogicalResult CustomLinOp::emitLowering(LoweringFrame &) {
+  return reportForwardMode(*this);
+}
