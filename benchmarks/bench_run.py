@@ -1,0 +1,40 @@
+"""How long compiled gradients run, beside JAX's."""
+
+from __future__ import annotations
+
+import jax
+
+import bmgrad.math as bm
+from benchmarks import _models
+from benchmarks._harness import Report, arguments, calls, check_equal
+
+# Calls in a sample, and what is called.
+CASES: dict[str, tuple[int, _models.Case]] = {
+    "500 elementwise ops": (100, _models.chain(500)),
+    "MLP, 4 x 256, batch 64": (20, _models.mlp(4, 256, 64)),
+    "RNN scan, 100 x 64, batch 16": (10, _models.rnn(100, 64, 16)),
+    "LSTM scan, 100 x 64, batch 16": (10, _models.lstm(100, 64, 16)),
+}
+
+
+def main() -> None:
+    options = arguments(__doc__)
+    rounds = 11 if options.quick else 41
+    report = Report("A compiled gradient, running")
+    for name, (count, (make, args)) in CASES.items():
+        loss = make()
+        ours, theirs = bm.grad(loss), jax.jit(jax.grad(loss))
+        check_equal(name, ours(*args), theirs(*args))
+        report.compare(
+            name,
+            "jax.jit(jax.grad)",
+            calls(ours, *args, count=count),
+            calls(theirs, *args, count=count),
+            rounds=rounds,
+            target=1.0,
+        )
+    report.close()
+
+
+if __name__ == "__main__":
+    main()
