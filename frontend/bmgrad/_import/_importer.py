@@ -23,7 +23,7 @@ from bmgrad._import._module import Body, Module
 from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
-from bmgrad.runtime._jax_internals import TracedJaxpr, user_location
+from bmgrad.runtime._jax_internals import TracedJaxpr, is_dead, user_location
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._program import Program
 
@@ -66,6 +66,11 @@ def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = 
     except Unsupported as reason:
         raise importer.error(reason) from None
     captures = body.captures()
+    if any(map(is_dead, [*consts, *captures])):
+        raise UnsupportedError(
+            f"{name} reads a value that left the loop body or inner function that computed it; "
+            "return the value from there instead"
+        )
     module.function(module.new_symbol("main"), body, captures, public=True)
     text = module.text(name)
     program = Program(
@@ -176,6 +181,7 @@ class Importer:
         inputs = [*jaxpr.constvars, *jaxpr.invars]
         env: dict[Any, Value] = dict(zip(inputs, [*consts, *args], strict=True))
         self._env = env
+        module.variables(env)
         for eqn in jaxpr.eqns:
             self._equation = eqn
             where = user_location(eqn)
@@ -194,6 +200,7 @@ class Importer:
             else:
                 env.update(zip(eqn.outvars, result, strict=True))
         results = [self.read(atom) for atom in jaxpr.outvars]
+        module.end_variables()
         self._env, self._equation, self._where, module.location = outer
         return results
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
+from bmgrad.runtime._jax_internals import variable_of
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
 # elements, which are mostly tables of indices, are constants instead.
@@ -32,6 +33,8 @@ class Scope:
     captured: list[Any] = field(default_factory=list)
     # The values of arrays, keyed by identity: of those captured, and of arguments.
     arrays: dict[int, Value] = field(default_factory=dict)
+    # The variables of the jaxprs that are being written here, outermost first.
+    environments: list[dict[Any, Value]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -136,13 +139,27 @@ class Module:
         """The value of a concrete array: a constant, or an input of every scope on the way."""
         if not isinstance(array, jax.Array) and np.size(array) <= _SMALL:
             return self.constant(np.asarray(array))
-        known = self._scope.arrays.get(id(array))
+        scope = self._scope
+        known = scope.arrays.get(id(array))
+        if known is None and isinstance(array, jax.core.Tracer):
+            # Derivative rules may read what the function around them computed.
+            variable = variable_of(array)
+            for environment in reversed(scope.environments):
+                known = known or environment.get(variable)
         if known is None:
             aval = self.aval(array)
             known = self.new_value(type_of_array(aval.shape, aval.dtype))
-            self._scope.captured.append(array)
-            self._scope.arrays[id(array)] = known
+            scope.captured.append(array)
+            scope.arrays[id(array)] = known
         return known
+
+    def variables(self, environment: dict[Any, Value]) -> None:
+        """Opens a jaxpr in the open scope: the values of its variables."""
+        self._scope.environments.append(environment)
+
+    def end_variables(self) -> None:
+        """Closes the jaxpr opened last."""
+        self._scope.environments.pop()
 
     @staticmethod
     def aval(array: Any) -> Any:

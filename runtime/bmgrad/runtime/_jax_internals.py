@@ -261,7 +261,20 @@ def trace(
 
 def is_dead(value: Any) -> bool:
     """Whether `value` is a tracer of a trace that has finished."""
-    return isinstance(value, jax.core.Tracer) and not value._trace.is_valid()
+    trace = core.trace_ctx.trace
+    while isinstance(value, jax.core.Tracer):
+        if trace is value._trace:
+            return False
+        if trace is None:
+            return True
+        trace = getattr(trace, "parent_trace", None)
+    return False
+
+
+def variable_of(value: Any) -> Any:
+    """The jaxpr variable that a tracer stands for; None where it stands for none."""
+    variable = getattr(value, "val", None)
+    return variable if isinstance(variable, core.Var) else None
 
 
 # -- Locations -----------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[I
 
 def _is_zero(tangent: Any) -> bool:
     """Whether a (co)tangent is symbolically zero, or is of an integer and has no value."""
-    return isinstance(tangent, ad.Zero) or tangent.dtype == jax.dtypes.float0
+    # A tangent may be a Python number.
+    return isinstance(tangent, ad.Zero) or jax.typeof(tangent).dtype == jax.dtypes.float0
 
 
 def _zero_tangent(aval: ShapedArray) -> Any:

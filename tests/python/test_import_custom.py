@@ -1,0 +1,231 @@
+"""Functions with derivative rules of their own: the rules are honoured, to any order."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from import_helpers import imported, text
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from bmgrad._import import UnsupportedError
+from bmgrad.runtime._primitive import bind
+
+X = np.linspace(-1.2, 1.5, 4, dtype=np.float32)
+WIDE = jnp.linspace(1.0, 2.0, 20)
+
+
+def close(got, want, rtol=1e-4):
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=rtol, atol=1e-5)
+
+
+def through_program(fun, *args):
+    """`fun` by way of a program, which JAX's transforms then ask for its derivatives."""
+    program, consts = imported(fun, *args)
+
+    def call(*args):
+        results = bind(program, *args, *consts)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    return call
+
+
+@jax.custom_jvp
+def spike(x, width):
+    """A step whose derivative is a bell; the rule calls the step, as rules do."""
+    return jnp.where(x > 0, 1.0, 0.0) + 0 * width
+
+
+@spike.defjvp
+def _(primals, tangents):
+    x, width = primals
+    return spike(x, width), tangents[0] * WIDE[3] / (width * x * x + 1) ** 2
+
+
+@jax.custom_vjp
+def clipped(x, n):
+    """The identity, with a gradient of its own making; an integer argument and result."""
+    return x * jnp.sum(WIDE), n + 1
+
+
+def _clipped_bwd(residuals, cts):
+    x, n = residuals
+    return jnp.clip(cts[0], -1, 1) * jnp.cos(x) * n * WIDE[2], None
+
+
+clipped.defvjp(lambda x, n: (clipped(x, n), (x, n)), _clipped_bwd)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def scaled(x, factor):
+    return jnp.sin(x) * factor
+
+
+scaled.defvjp(
+    lambda x, factor: (scaled(x, factor), jnp.cos(x)), lambda factor, cos, ct: (3 * ct * cos,)
+)
+
+
+@jax.custom_vjp
+def with_zeros(x, y):
+    return x * y
+
+
+def _with_zeros_fwd(x, y):
+    return x.value * y.value, (x.value, y.value)
+
+
+with_zeros.defvjp(_with_zeros_fwd, lambda res, ct: (5 * ct * res[1], None), symbolic_zeros=True)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def applied(fun, x):
+    return fun(x)
+
+
+@applied.defjvp
+def _(fun, primals, tangents):
+    return applied(fun, *primals), 2 * tangents[0]
+
+
+FUNCTIONS = {
+    "custom_jvp": lambda x: jnp.sum(spike(x, 2.0) * x),
+    "custom_jvp in scan": lambda x: jax.lax.scan(
+        lambda c, _: (spike(jnp.sin(c), 2.0), None), x, None, length=1
+    )[0].sum(),
+    "custom_jvp in vmap": lambda x: jnp.sum(jax.vmap(spike, (0, None))(x, 2.0) * x),
+    "static argument": lambda x: jnp.sum(applied(jnp.sin, x) * x),
+    "defjvps": lambda x: jnp.sum(jax.nn.relu(x) ** 2 + jax.nn.silu(x) + jax.nn.relu6(x)),
+    "custom_vjp": lambda x: jnp.sum(clipped(x, 3)[0] * x),
+    "custom_vjp in scan": lambda x: jax.lax.scan(
+        lambda c, _: (jnp.sin(clipped(c, 2)[0]), None), x, None, length=3
+    )[0].sum(),
+    "custom_vjp in vmap": lambda x: jnp.sum(jax.vmap(lambda x: clipped(x, 3)[0] * x)(x)),
+    "custom_vjp in jit": lambda x: jnp.sum(jax.jit(lambda x: jnp.cos(clipped(x, 3)[0]))(x)),
+    "nondiff_argnums": lambda x: jnp.sum(scaled(x, 2.0) * x),
+    "symbolic_zeros": lambda x: jnp.sum(with_zeros(x, jnp.cos(x)) * x),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_derivatives_are_those_of_the_rule(name):
+    fun = FUNCTIONS[name]
+    call = through_program(fun, X)
+    close(call(X), fun(X))
+    close(jax.grad(call)(X), jax.grad(fun)(X))
+    if name != "symbolic_zeros":  # JAX cannot differentiate it twice.
+        again = lambda f: jax.grad(lambda x: jnp.sum(jnp.cos(jax.grad(f)(x))))  # noqa: E731
+        close(again(call)(X), again(fun)(X))
+
+
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if "vmap" not in n])
+def test_batches(name):
+    fun, xs = FUNCTIONS[name], np.stack([X, 2 * X, -X])
+    call = through_program(fun, X)
+    close(jax.vmap(call)(xs), jax.vmap(fun)(xs))
+    close(jax.vmap(jax.grad(call))(xs), jax.vmap(jax.grad(fun))(xs))
+
+
+@pytest.mark.parametrize("name", ["custom_jvp", "static argument", "defjvps"])
+def test_forward_mode(name):
+    fun = FUNCTIONS[name]
+    close(jax.jvp(through_program(fun, X), (X,), (X,)), jax.jvp(fun, (X,), (X,)))
+
+
+def test_rules_that_call_their_function_are_written_once():
+    ir = text(lambda x: spike(x, x) + clipped(x, 2)[0], X)
+    assert ir.count("func.func private @spike.jvp(") == 1
+    assert ir.count("func.func private @clipped.fwd(") == 1
+    assert "@spike_1" not in ir
+    assert "@clipped_1" not in ir
+
+
+def product_with(y):
+    """A function that closes over `y`, and its rule does so too."""
+
+    @jax.custom_vjp
+    def product(x):
+        return x * y
+
+    product.defvjp(lambda x: (product(x), y), lambda y, ct: (ct * y * jnp.cos(y),))
+    return product
+
+
+def test_rules_may_read_values_of_the_function_around():
+    def fun(x, y):
+        def body(c, x):
+            return product_with(jnp.cos(y))(c), jax.jit(lambda x: product_with(y)(x))(x)
+
+        return jnp.sum(product_with(jnp.sin(y))(x)), jax.lax.scan(body, y, jnp.stack([x, x]))[1]
+
+    program, consts = imported(fun, X, X)
+    assert consts == []
+    call = lambda x: bind(program, x, X)  # noqa: E731
+    close(call(X), fun(X, X))
+    first = jax.grad(lambda x: call(x)[0])(X)
+    close(first, np.sin(X) * np.cos(np.sin(X)))
+    second = jax.grad(lambda x: jnp.sum(call(x)[1]))(X)
+    close(second, 2 * X * np.cos(X))
+
+
+def test_values_closed_over_have_no_rule():
+    program, _ = imported(lambda x, y: jnp.sum(product_with(y)(x)), X, X)
+    with pytest.raises(Exception, match="closes over; pass the value to the function"):
+        jax.grad(lambda y: bind(program, X, y)[0])(X)
+
+
+def test_values_that_left_their_loop():
+    def fun(x):
+        kept = []
+
+        def body(c, _):
+            kept.append(jnp.sin(c))
+            return c, None
+
+        jax.lax.scan(body, x, None, length=2)
+        return product_with(kept[0])(x)
+
+    with pytest.raises(UnsupportedError, match="return the value from there"):
+        imported(fun, X)
+
+
+# -- Primitives of third parties -----------------------------------------------------------------
+
+swirl_p = Primitive("swirl")
+
+
+def swirl(x, turns):
+    return swirl_p.bind(x, turns=turns)
+
+
+swirl_p.def_impl(lambda x, turns: jnp.sin(turns * x))
+swirl_p.def_abstract_eval(lambda x, turns: x)
+mlir.register_lowering(
+    swirl_p, mlir.lower_fun(lambda x, turns: jnp.sin(turns * x), multiple_results=False)
+)
+batching.defvectorized(swirl_p)
+# Its second derivative goes through the primitive again. The factor 2 is not the true one.
+ad.defjvp(swirl_p, lambda g, x, turns: 2 * g * turns * swirl(x + np.pi / (2 * turns), turns))
+
+
+def test_third_party_rule_is_honoured():
+    fun = lambda x: jnp.sum(swirl(x, 3.0) * x)  # noqa: E731
+    call = through_program(fun, X)
+    close(call(X), fun(X))
+    close(jax.grad(call)(X), jax.grad(fun)(X))
+    hessians = [jax.jacfwd(jax.grad(f))(X) for f in (call, fun)]
+    close(*hessians, rtol=1e-3)
+    close(jax.vmap(jax.grad(call))(X[None]), jax.grad(fun)(X)[None])
+
+
+def test_third_party_primitive_without_a_rule():
+    silent_p = Primitive("silent")
+    silent_p.def_abstract_eval(lambda x: x)
+    mlir.register_lowering(silent_p, mlir.lower_fun(jnp.sin, multiple_results=False))
+    call = through_program(lambda x: jnp.sum(silent_p.bind(x)), X)
+    close(call(X), np.sin(X).sum())
+    with pytest.raises(Exception, match="no derivative rule for primitive 'silent'"):
+        jax.grad(call)(X)
