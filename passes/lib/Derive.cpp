@@ -202,7 +202,7 @@ LogicalResult bmgrad::bm::deriveSplit(func::FuncOp function,
 
   SmallVector<Type> linArguments = typesOf(residuals);
   llvm::append_range(linArguments, typesOf(body->linearArguments));
-  NewFunction lin(function, linName, linArguments,
+  NewFunction lin(fwd.function, linName, linArguments,
                   typesOf(body->linearResults));
   IRMapping linMapping;
   for (auto [index, value] : llvm::enumerate(residuals))

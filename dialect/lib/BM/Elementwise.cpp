@@ -348,11 +348,11 @@ LogicalResult CompareOp::emitLowering(LoweringFrame &frame) {
       b.getNamedAttr(
           "comparison_direction",
           bm::detail::foreignAttr(b, "stablehlo",
-                                  "comparison_direction<" + direction + ">")),
+                                  "comparison_direction " + direction)),
       b.getNamedAttr(
           "compare_type",
           bm::detail::foreignAttr(b, "stablehlo",
-                                  ("comparison_type<" + kind + ">").str()))};
+                                  ("comparison_type " + kind).str()))};
   frame.results.push_back(
       bm::detail::createForeign(frame.b, "stablehlo.compare", getType(),
                                 {getX(), getY()}, attributes)

@@ -12,7 +12,7 @@
 include "bmgrad/Dialect/BM/BMBase.td"
 
 class BM_Elementwise<string mnemonic, list<Trait> traits>
-    : BM_Op<mnemonic, !listconcat(traits, [Elementwise], BM_HasJvp,
+    : BM_Op<mnemonic, !listconcat(traits, BM_HasJvp,
                                   BM_HasBatching, BM_HasLowering)> {
   list<string> partials = [];
   code jvp = [{
