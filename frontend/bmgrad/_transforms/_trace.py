@@ -162,7 +162,9 @@ def trace_function(
     avals = [aval_of(leaf) for leaf in arguments.leaves]
     traced = internals.trace(flat, avals, name=name, arg_names=arguments.names)
     assert context is not None
-    program, consts = import_program(traced, name=name)
+    # The import traces derivative rules, which read variables as the function did.
+    with tracing(context):
+        program, consts = import_program(traced, name=name)
     return TracedFunction(
         program=program,
         consts=tuple(consts),

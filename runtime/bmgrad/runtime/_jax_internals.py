@@ -184,7 +184,10 @@ class OpenTrace:
         input still belongs to this jaxpr.
         """
         if self._inner is None:
-            raise RuntimeError(f"cannot lift {name!r}: its trace has finished")
+            raise RuntimeError(
+                f"cannot lift {name!r}: its trace has finished. If a derivative rule reads it "
+                "(jax.custom_vjp, custom_jvp), read it in the function that has the rule too"
+            )
         self._names.append(name)
         return self._inner.new_arg(aval, source_info_util.current())
 
