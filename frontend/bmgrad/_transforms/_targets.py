@@ -251,6 +251,7 @@ def _flatten_variables(variables: Any, argument: str) -> tuple[tuple[Array, ...]
     container: Any = "tuple"
     if isinstance(variables, Mapping):
         flat, container = tuple(variables.values()), tuple(variables.keys())
+        _check_keys(container, argument)
     elif isinstance(variables, (tuple, list)):
         flat = tuple(variables)
     else:
@@ -266,6 +267,16 @@ def _flatten_variables(variables: Any, argument: str) -> tuple[tuple[Array, ...]
                 f"{type(variable).__name__}; to differentiate for an argument use argnums"
             )
     return flat, container
+
+
+def _check_keys(keys: tuple[Any, ...], argument: str) -> None:
+    try:
+        sorted(keys)
+    except TypeError:
+        raise TypeError(
+            f"the keys of {argument} must be of kinds that can be sorted together, got "
+            f"{list(keys)}; name the variables by strings"
+        ) from None
 
 
 def _checked_argnums(argnums: Any) -> int | tuple[int, ...] | None:

@@ -193,8 +193,11 @@ def _bytecode(module: ir.Module) -> bytes:
 def _ones(tensor: ir.Type) -> Any:
     element = ir.RankedTensorType(tensor).element_type
     text = "(1.0,0.0)" if isinstance(element, ir.ComplexType) else "1.0"
-    value = ir.Attribute.parse(f"dense<{text}> : {tensor}")
-    return ir.Operation.create("bm.constant", results=[tensor], attributes={"value": value}).result
+    # As text: the bindings have no class for an attribute of complex numbers.
+    value = f"{{value = dense<{text}> : {tensor}}}"
+    constant = ir.Operation.parse(f'"bm.constant"() {value} : () -> {tensor}')
+    ir.InsertionPoint.current.insert(constant)
+    return constant.result
 
 
 def _rename(module: ir.Module, function: Any, wanted: str) -> str:
