@@ -5,15 +5,10 @@ import sys
 from importlib.metadata import files
 from pathlib import Path
 
-from bmgrad.mlir import ir
-from bmgrad.mlir.passmanager import PassManager
+import jax.numpy as jnp
+import numpy as np
 
-TEXT = """
-func.func @main(%x: tensor<3xf32>) -> tensor<3xf32> {
-  %0 = bm.sin %x : tensor<3xf32>
-  return %0 : tensor<3xf32>
-}
-"""
+import bmgrad.math as bm
 
 
 def check_surroundings() -> None:
@@ -21,11 +16,10 @@ def check_surroundings() -> None:
         assert shutil.which(tool) is None, f"{tool} is in reach"
 
 
-def check_ir() -> None:
-    with ir.Context():
-        module = ir.Module.parse(TEXT)
-        PassManager.parse("builtin.module(canonicalize)").run(module.operation)
-        assert "bm.sin %arg0 : tensor<3xf32>" in str(module)
+def check_gradient() -> None:
+    x = np.arange(3, dtype=np.float32)
+    gradient = bm.grad(lambda x: jnp.sin(x).sum(), argnums=0)(x)
+    np.testing.assert_allclose(np.asarray(gradient), np.cos(x), rtol=1e-6)
 
 
 def check_contents() -> None:
@@ -51,7 +45,7 @@ def check_loaded_libraries() -> None:
 
 if __name__ == "__main__":
     check_surroundings()
-    check_ir()
+    check_gradient()
     check_contents()
     check_loaded_libraries()
     print("wheel: ok")
