@@ -6,7 +6,8 @@
 // CHECK-SAME: (%[[X:[^:]+]]: tensor<3xf32>) -> (tensor<3xf32>, tensor<3xf32>)
 // CHECK: %[[Y:.*]] = bm.sin %[[X]]
 // CHECK: %[[C:.*]] = bm.cos %[[X]]
-// CHECK: return %[[Y]], %[[C]]
+// CHECK: %[[Z:.*]] = bm.mul %[[Y]]
+// CHECK: return %[[Z]], %[[C]]
 // CHECK-LABEL: func.func @main.lin
 // CHECK-SAME: (%[[R:[^:]+]]: tensor<3xf32>, %[[DX:[^:]+]]: tensor<3xf32>) -> tensor<3xf32>
 // The factor is a constant: it is made again, not kept.
