@@ -177,7 +177,7 @@ class State:
             if isinstance(value, jax.core.Tracer):
                 raise jax.errors.UnexpectedTracerError(
                     f"{self.transform.name} assigns a variable, "
-                    f"{type(self.arrays[position]).__name__} of shape {value.shape}, inside a "
+                    f"{self.arrays[position]._label()} of shape {value.shape}, inside a "
                     "function that JAX traces (jax.jit, jax.vmap, jax.grad), which would leave a "
                     "tracer in it; use bm.jit, bm.vmap or bm.grad around it instead"
                 )

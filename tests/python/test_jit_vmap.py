@@ -1,0 +1,181 @@
+"""`bm.jit` and `bm.vmap`: axes, static values, variables, errors."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad as bp
+import bmgrad.math as bm
+
+X, M = jnp.arange(3.0), jnp.arange(6.0).reshape(2, 3)
+
+
+class TestJit:
+    def test_tree_kwargs_and_static(self):
+        @bm.jit
+        def g(p, x, *, mode="add"):
+            return {"out": p["a"] + x if mode == "add" else p["a"] * x, "mode": jnp.ones(2)}
+
+        np.testing.assert_allclose(g({"a": X}, 2.0)["out"], X + 2)
+        np.testing.assert_allclose(g({"a": X}, 2.0, mode="mul")["out"], X * 2)
+
+    def test_boxes_come_back_as_boxes(self):
+        got = bm.jit(lambda x, y: (x + 1, y + 1))(bm.ones(2), jnp.ones(2))
+        assert type(got[0]) is bm.Array
+        assert isinstance(got[1], jax.Array)
+
+    def test_returned_variable_is_its_value(self):
+        v = bm.Variable(bm.ones(2))
+        got = bm.jit(lambda: v)()
+        np.testing.assert_allclose(got, [1, 1])
+        v.value = jnp.zeros(2)
+        np.testing.assert_allclose(got, [1, 1])
+
+    def test_none_and_empty_results(self):
+        assert bm.jit(lambda x: None)(1.0) is None
+        assert bm.jit(lambda x: ())(1.0) == ()
+
+    def test_training_step(self):
+        class Net(bp.Base):
+            def __init__(self):
+                super().__init__()
+                self.w = bm.TrainVar(bm.zeros(3))
+
+            def loss(self, x, y):
+                return ((self.w * x).sum() - y) ** 2
+
+        net = Net()
+        grad = bm.grad(net.loss, grad_vars=net.train_vars(), return_value=True)
+
+        @bm.jit
+        def step(x, y):
+            grads, loss = grad(x, y)
+            for name, variable in net.train_vars().items():
+                variable.value = variable - 0.05 * grads[name]
+            return loss
+
+        losses = [float(step(jnp.ones(3), 2.0)) for _ in range(20)]
+        assert losses[-1] < 1e-3 * losses[0]
+        assert step.cache_info().misses == 1
+
+    def test_returned_objects_that_are_no_arrays(self):
+        with pytest.raises(TypeError, match=r"returned 'text' of type str; results must be arrays"):
+            bm.jit(lambda x: "text")(1.0)
+
+    def test_method_decorator(self):
+        class Cell(bp.Base):
+            def __init__(self):
+                super().__init__()
+                self.h = bm.Variable(bm.zeros(()))
+
+            @bm.jit
+            def step(self, x):
+                self.h += x
+                return self.h * 2
+
+        cell, other = Cell(), Cell()
+        assert [float(cell.step(1.0)) for _ in range(3)] == [2, 4, 6]
+        assert float(other.h) == 0
+        assert float(cell.h) == 3
+
+    def test_recursion(self):
+        def power(x, n):
+            return x if n == "1" else x * bm.jit(power)(x, str(int(n) - 1))
+
+        assert float(bm.jit(power)(2.0, "4")) == 16
+
+
+def same(got, expected):
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def product(x, y):
+    return {"p": x * y, "s": jnp.sum(x) + y}
+
+
+class TestVmap:
+    @pytest.mark.parametrize(
+        ("in_axes", "args"),
+        [
+            (0, (M, M)),
+            (1, (M, M)),
+            (-1, (M, M)),
+            ((0, None), (M, 2.0)),
+            ((None, 0), (X, M)),
+            ((1, 0), (M, X)),
+            ([0, 1], (M, M.T)),
+        ],
+    )
+    @pytest.mark.parametrize("out_axes", [0, -1, {"p": 1, "s": 0}])
+    def test_axes(self, in_axes, args, out_axes):
+        same(
+            bm.vmap(product, in_axes, out_axes)(*args),
+            jax.vmap(product, in_axes, out_axes)(*args),
+        )
+
+    def test_prefix_trees(self):
+        def g(p, x):
+            return p["a"] + p["b"] * x
+
+        args = {"a": M, "b": X}, 2.0
+        in_axes = ({"a": 1, "b": 0}, None)
+        same(bm.vmap(g, in_axes)(*args), jax.vmap(g, in_axes)(*args))
+
+    def test_axis_size_and_keywords(self):
+        got = bm.vmap(lambda x: x * 2, None, axis_size=4)(X)
+        np.testing.assert_allclose(got, np.tile(2 * X, (4, 1)))
+        got = bm.vmap(lambda x, *, k: x * k)(X, k=X)
+        np.testing.assert_allclose(got, X * X)
+
+    def test_result_that_does_not_depend_on_the_batch(self):
+        same(bm.vmap(lambda x: 3.0)(X), jax.vmap(lambda x: jnp.array(3.0))(X))
+
+    def test_variables_are_shared(self):
+        w, n = bm.TrainVar(2.0), bm.Variable(bm.zeros(()))
+
+        def g(x):
+            n.value = n + 1
+            return x * w
+
+        got = bm.vmap(g)(X)
+        np.testing.assert_allclose(got, 2 * X)
+        assert float(n) == 1
+
+    def test_a_write_that_depends_on_the_batch_is_refused(self):
+        v = bm.Variable(bm.zeros(()))
+
+        def g(x):
+            v.value = v + x
+            return x
+
+        with pytest.raises(Exception, match=r"batch|depend|vari"):
+            bm.vmap(g)(X)
+        assert float(v) == 0
+
+    @pytest.mark.parametrize(
+        ("in_axes", "args", "message"),
+        [
+            (0, (M, X), "inconsistent batch sizes.*arg0.*2.*arg1.*3"),
+            (2, (M,), "axis 2 of arg0, which has rank 2"),
+            (0, (1.0,), "axis 0 of arg0, which has rank 0"),
+            ((0, 0, 0), (M, M), "in_axes has 3 entries, but the call has 2"),
+            (None, (M,), "needs an argument that is mapped, or axis_size"),
+        ],
+    )
+    def test_errors(self, in_axes, args, message):
+        with pytest.raises(ValueError, match=message):
+            bm.vmap(lambda *a: a[0], in_axes)(*args)
+
+    def test_out_axes_none(self):
+        with pytest.raises(ValueError, match="out_axes may not be None"):
+            bm.vmap(lambda x: x, out_axes=None)(X)
+
+    def test_random_numbers(self):
+        bm.random.seed(0)
+        got = bm.vmap(lambda x: x + bm.random.normal())(jnp.zeros(4))
+        # One draw for all elements: the state is shared.
+        assert len(set(np.asarray(got).tolist())) == 1
