@@ -8,10 +8,10 @@ from bmgrad.runtime._primitive import bind
 
 
 def imported(fun, *args, name="fun", arg_names=None):
-    """`fun` of flat arrays as `Imported`; its results are the leaves of what it returns."""
+    """`fun` of flat arrays or avals, imported; its results are the leaves of what it returns."""
     traced = _jax_internals.trace(
         lambda _, *xs: jax.tree.leaves(fun(*xs)),
-        [jax.typeof(x) for x in args],
+        [x if isinstance(x, jax.core.ShapedArray) else jax.typeof(x) for x in args],
         name=name,
         arg_names=arg_names or [f"x{i}" for i in range(len(args))],
     )

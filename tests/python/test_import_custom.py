@@ -229,3 +229,29 @@ def test_third_party_primitive_without_a_rule():
     close(call(X), np.sin(X).sum())
     with pytest.raises(Exception, match="no derivative rule for primitive 'silent'"):
         jax.grad(call)(X)
+
+
+# -- Variables -----------------------------------------------------------------------------------
+
+
+def test_rules_read_variables_as_they_are():
+    import bmgrad.math as bm
+
+    weight, other = bm.Variable(jnp.arange(1.0, 5.0)), bm.Variable(jnp.ones(4))
+
+    def loss(x, unread=False):
+        @jax.custom_vjp
+        def scale(x):
+            return x * weight.value
+
+        read = other if unread else weight
+        scale.defvjp(lambda x: (scale(x), None), lambda _, ct: (ct * 10 * read.value,))
+        return jnp.sum(scale(x))
+
+    gradient = bm.grad(loss)
+    close(gradient(X), 10 * jnp.arange(1.0, 5.0))
+    weight.value = jnp.ones(4)
+    close(gradient(X), 10 * jnp.ones(4))
+    # Too late to become an input: an error, and not a constant that goes stale.
+    with pytest.raises(RuntimeError, match="read it in the function that has the rule too"):
+        bm.grad(lambda x: loss(x, unread=True))(X)

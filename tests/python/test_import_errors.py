@@ -51,3 +51,19 @@ def test_message(wrap, fun, primitive, advice):
 def test_input_type():
     with pytest.raises(UnsupportedError, match="no values of type float8_e5m2"):
         imported(lambda x: x, X.astype(jnp.float8_e5m2))
+
+
+def test_shapes_that_are_not_static():
+    (n,) = jax.export.symbolic_shape("n")
+    with pytest.raises(UnsupportedError, match=r"no values of type f(loat)?32\[n\]"):
+        imported(jnp.sin, jax.core.ShapedArray((n,), np.float32))
+
+
+def test_references():
+    def fun(x):
+        ref = jax.new_ref(x)
+        ref[0] = 2.0
+        return ref[...]
+
+    with pytest.raises(UnsupportedError, match="side effects"):
+        imported(fun, X)

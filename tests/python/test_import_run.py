@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
-from import_helpers import run
+from import_helpers import imported, run
 from jax import lax
+
+from bmgrad.runtime._primitive import bind
 
 X = np.linspace(-1.5, 2.0, 12, dtype=np.float32).reshape(3, 4)
 Y = np.cos(3 * X) + 0.1
@@ -31,6 +33,11 @@ def check(fun, *args, rtol=1e-5):
             g, w = jax.random.key_data(g), jax.random.key_data(w)
         wide = np.complex128 if np.iscomplexobj(w) else np.float64
         np.testing.assert_allclose(np.asarray(g, wide), np.asarray(w, wide), rtol=rtol, atol=1e-6)
+
+
+def close(got, want):
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-4, atol=1e-5)
 
 
 def loop(x, y):
@@ -251,10 +258,6 @@ def test_equals_jax_in_double_precision(name):
 
 
 def test_programs_in_programs():
-    from import_helpers import imported
-
-    from bmgrad.runtime._primitive import bind
-
     @jax.jit
     def shared(x):
         return jnp.sin(jnp.cos(jnp.tan(jnp.sin(x))))
@@ -271,3 +274,54 @@ def test_programs_in_programs():
     assert "@shared_1" in ir
     want = 2 * shared(shared(2 * shared(X)))
     np.testing.assert_allclose(bind(program, X)[0], want, rtol=1e-6)
+
+
+# -- Kernels under transforms --------------------------------------------------------------------
+
+
+def test_batched_kernels():
+    def fun(key, x):
+        noise = jax.random.normal(key, (3,))
+        return jnp.linalg.cholesky(jnp.outer(x, x) + jnp.eye(3)) + noise, lax.igamma(x * x, x * x)
+
+    keys, xs = jax.random.split(KEY, 4), np.linspace(0.5, 2, 15, dtype=np.float32).reshape(5, 3)
+    program, consts = imported(fun, KEY, xs[0])
+
+    def call(key, x):
+        return bind(program, key, x, *consts)
+
+    for axes in ((None, 0), (0, None), (0, 0)):
+        args = [
+            array[:4] if axis == 0 else array[0]
+            for array, axis in zip((keys, xs), axes, strict=True)
+        ]
+        close(jax.vmap(call, axes)(*args), jax.vmap(fun, axes)(*args))
+    twice = [jax.vmap(jax.vmap(f, (0, None)), (None, 0)) for f in (call, fun)]
+    close(twice[0](keys, xs), twice[1](keys, xs))
+
+
+def test_derivatives_beside_kernels_of_integers():
+    def loss(x, key):
+        mask = jax.random.bernoulli(key, 0.5, x.shape)
+        return jnp.sum(jnp.where(mask, x, 0.0) ** 3)
+
+    program, _ = imported(loss, X, KEY)
+    close(jax.grad(lambda x: bind(program, x, KEY)[0])(X), jax.grad(loss)(X, KEY))
+
+
+def test_derivative_of_a_kernel_names_it_and_the_line():
+    fun = lambda x: jnp.sum(lax.igamma(x, x))  # noqa: E731
+    program, _ = imported(fun, V)
+    with pytest.raises(Exception, match="no derivative rule for primitive 'igamma'") as error:
+        jax.grad(lambda x: bind(program, x)[0])(V)
+    assert f'{__file__}":{fun.__code__.co_firstlineno}' in str(error.value)
+
+
+@pytest.mark.skipif(not hasattr(lax, "polynomial"), reason="newer than this JAX")
+def test_polynomials():
+    coefficients = [1.0, -2.0, 0.5, 3.0]
+    for fun in (lambda x: lax.polynomial(x, coefficients), lambda x: lax.one_minus_square(x)):
+        check(fun, X)
+        program, _ = imported(lambda x, fun=fun: jnp.sum(fun(x)), X)
+        gradient = jax.grad(lambda x, program=program: bind(program, x)[0])
+        close(gradient(X), jax.grad(lambda x, fun=fun: jnp.sum(fun(x)))(X))
