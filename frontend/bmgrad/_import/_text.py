@@ -119,10 +119,6 @@ def i32(value: Any) -> str:
     return f"{int(value)} : i32"
 
 
-def boolean(value: Any) -> str:
-    return "true" if value else "false"
-
-
 def i64_array(values: Iterable[Any]) -> str:
     items = ", ".join(str(int(v)) for v in values)
     return f"array<i64: {items}>" if items else "array<i64>"
@@ -131,7 +127,3 @@ def i64_array(values: Iterable[Any]) -> str:
 def i32_array(values: Iterable[Any]) -> str:
     items = ", ".join(str(int(v)) for v in values)
     return f"array<i32: {items}>" if items else "array<i32>"
-
-
-def symbol(name: str) -> str:
-    return f"@{name}"
