@@ -297,5 +297,5 @@ class TestLinearize:
         same((out, aux), (X**2, X))
         with pytest.raises(TypeError, match="the tangent has the tree"):
             linear(X, X)
-        with pytest.raises(TypeError, match="has_aux=True expects .* a pair"):
+        with pytest.raises(TypeError, match=r"has_aux=True expects .* a pair"):
             bm.linearize(lambda x: x, X, has_aux=True)
