@@ -27,6 +27,16 @@ static nb::list opTable() {
         entry["family"] = toPython(record->family);
         entry["stablehlo"] = toPython(record->stablehlo);
         entry["primitives"] = primitives;
+        nb::list rules;
+        if (record->hasJvp)
+          rules.append("jvp");
+        if (record->hasTranspose)
+          rules.append("transpose");
+        if (record->hasBatching)
+          rules.append("batching");
+        if (record->hasLowering)
+          rules.append("lowering");
+        entry["rules"] = rules;
         static_cast<nb::list *>(table)->append(entry);
       },
       &table);
@@ -49,7 +59,7 @@ NB_MODULE(_bm, m) {
   m.def("register_dialects", &bmRegisterDialects, nb::arg("registry"),
         "Adds bm and func to a dialect registry.");
   m.def("op_table", &opTable,
-        "One dict per bm op: name, family, stablehlo, primitives.");
+        "One dict per bm op: name, family, stablehlo, primitives, rules.");
   m.def("pipeline_names", &pipelineNames,
         "The pass pipelines that PassManager.parse knows.");
 }

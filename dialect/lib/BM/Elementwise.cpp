@@ -74,9 +74,12 @@ LogicalResult AbsOp::emitJvp(JvpFrame &frame) {
   Value result = AbsOp::create(b, getType(), x);
   frame.results.push_back(result);
   if (!isa<ComplexType>(tensorType(x).getElementType())) {
-    Value sign = SignOp::create(b, x.getType(), x);
+    // 1 at zero, as in JAX, where a sign would lose the derivative.
+    Expr at(b, x), one = expr::constantLike(at, 1.0);
+    Expr slope =
+        expr::select(expr::lt(at, expr::constantLike(at, 0.0)), -one, one);
     frame.resultTangents.push_back(
-        MulOp::create(b, x.getType(), tangent, sign));
+        MulOp::create(b, x.getType(), tangent, slope.get()));
     return success();
   }
   // Re(conj(x) dx) / |x|, with 1 for |x| at zero: the numerator is zero there.
@@ -335,6 +338,25 @@ LogicalResult PowOp::emitLowering(LoweringFrame &frame) {
   return success();
 }
 
+/// StableHLO has no order of complex numbers.
+template <typename OpTy>
+static LogicalResult lowerExtremum(OpTy op, LoweringFrame &frame,
+                                   Expr (*wins)(Expr, Expr)) {
+  if (!isa<ComplexType>(getElementTypeOrSelf(op.getType())))
+    return bm::detail::lowerOneToOne(op, op.getStablehloName(), frame);
+  Expr x(frame.b, op.getX()), y(frame.b, op.getY());
+  frame.results.push_back(expr::select(wins(x, y), x, y).get());
+  return success();
+}
+
+LogicalResult MaxOp::emitLowering(LoweringFrame &frame) {
+  return lowerExtremum(*this, frame, expr::gt);
+}
+
+LogicalResult MinOp::emitLowering(LoweringFrame &frame) {
+  return lowerExtremum(*this, frame, expr::lt);
+}
+
 LogicalResult CompareOp::emitLowering(LoweringFrame &frame) {
   Type element = tensorType(getX()).getElementType();
   StringRef kind = "SIGNED";
@@ -345,14 +367,12 @@ LogicalResult CompareOp::emitLowering(LoweringFrame &frame) {
   std::string direction = stringifyCompareDirection(getDirection()).upper();
   OpBuilder &b = frame.b;
   SmallVector<NamedAttribute> attributes{
-      b.getNamedAttr(
-          "comparison_direction",
-          bm::detail::foreignAttr(b, "stablehlo",
-                                  "comparison_direction " + direction)),
-      b.getNamedAttr(
-          "compare_type",
-          bm::detail::foreignAttr(b, "stablehlo",
-                                  ("comparison_type " + kind).str()))};
+      b.getNamedAttr("comparison_direction",
+                     bm::detail::foreignAttr(
+                         b, "stablehlo", "comparison_direction " + direction)),
+      b.getNamedAttr("compare_type",
+                     bm::detail::foreignAttr(
+                         b, "stablehlo", ("comparison_type " + kind).str()))};
   frame.results.push_back(
       bm::detail::createForeign(frame.b, "stablehlo.compare", getType(),
                                 {getX(), getY()}, attributes)

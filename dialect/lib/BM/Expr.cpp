@@ -23,6 +23,24 @@ Expr compare(Expr x, Expr y, CompareDirection direction) {
   return x.with(CompareOp::create(x.b(), type, x.get(), y.get(), direction,
                                   /*total_order=*/false));
 }
+
+/// Complex numbers are ordered by real, then imaginary part.
+Expr ordered(Expr x, Expr y, CompareDirection direction) {
+  auto type = tensorType(x.get());
+  auto complex = dyn_cast<ComplexType>(type.getElementType());
+  if (!complex)
+    return compare(x, y, direction);
+  Type part = type.clone(complex.getElementType());
+  auto re = [&](Expr v) {
+    return v.with(RealOp::create(v.b(), part, v.get()));
+  };
+  auto im = [&](Expr v) {
+    return v.with(ImagOp::create(v.b(), part, v.get()));
+  };
+  return expr::select(compare(re(x), re(y), CompareDirection::EQ),
+                      compare(im(x), im(y), direction),
+                      compare(re(x), re(y), direction));
+}
 } // namespace
 
 namespace bmgrad::bm::expr {
@@ -57,8 +75,8 @@ Expr integerPow(Expr x, int64_t exponent) {
 }
 
 Expr eq(Expr x, Expr y) { return compare(x, y, CompareDirection::EQ); }
-Expr lt(Expr x, Expr y) { return compare(x, y, CompareDirection::LT); }
-Expr gt(Expr x, Expr y) { return compare(x, y, CompareDirection::GT); }
+Expr lt(Expr x, Expr y) { return ordered(x, y, CompareDirection::LT); }
+Expr gt(Expr x, Expr y) { return ordered(x, y, CompareDirection::GT); }
 Expr both(Expr p, Expr q) { return binary<AndOp>(p, q); }
 
 Expr select(Expr predicate, Expr onTrue, Expr onFalse) {

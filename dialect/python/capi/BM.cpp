@@ -22,9 +22,15 @@ static void report(llvm::StringRef family, BMOpRecordCallback callback,
   for (llvm::StringRef primitive : Op::getPrimitives())
     primitives.push_back(wrap(primitive));
   llvm::StringRef stablehlo = Op::getStablehloName();
-  BMOpRecord record{wrap(Op::getOperationName()), wrap(family), wrap(stablehlo),
+  BMOpRecord record{wrap(Op::getOperationName()),
+                    wrap(family),
+                    wrap(stablehlo),
                     static_cast<intptr_t>(primitives.size()),
-                    primitives.data()};
+                    primitives.data(),
+                    std::is_base_of_v<DifferentiableOpInterface::Trait<Op>, Op>,
+                    std::is_base_of_v<LinearOpInterface::Trait<Op>, Op>,
+                    std::is_base_of_v<BatchableOpInterface::Trait<Op>, Op>,
+                    std::is_base_of_v<LowerableOpInterface::Trait<Op>, Op>};
   callback(&record, userData);
 }
 

@@ -257,7 +257,7 @@ class BM_Changing<string mnemonic, string hlo, Type from, Type to, list<Trait> t
 
 def BM_AbsOp : BM_Changing<"abs", "stablehlo.abs", BM_NumberTensor, BM_RealTensor> {
   let summary = "Absolute value";
-  let description = [{`r = |x|`, derivative `sign x` (0 at 0); of a complex number the modulus, with
+  let description = [{`r = |x|`, derivative `-1` below zero, else `1`; of a complex number the modulus, with
     tangent `Re(conj(x) dx)/r`. Example: `%1 = bm.abs %0 : (tensor<3xf32>) -> tensor<3xf32>`}];
   let jvp = "";
 }
@@ -353,13 +353,17 @@ def BM_MaxOp : BM_Binary<"max", "stablehlo.maximum", BM_Tensor,
     ["winner(gt(x, y), eq(x, y), x)", "winner(gt(y, x), eq(x, y), x)"], [Commutative]> {
   let summary = "Maximum";
   let description = [{The larger operand gets the derivative; equal ones a half each. NaN propagates.
+    Complex numbers are ordered by real, then imaginary part.
     Example: `%2 = bm.max %0, %1 : tensor<3xf32>`}];
+  let lowering = "";
 }
 def BM_MinOp : BM_Binary<"min", "stablehlo.minimum", BM_Tensor,
     ["winner(lt(x, y), eq(x, y), x)", "winner(lt(y, x), eq(x, y), x)"], [Commutative]> {
   let summary = "Minimum";
   let description = [{The smaller operand gets the derivative; equal ones a half each. NaN propagates.
+    Complex numbers are ordered by real, then imaginary part.
     Example: `%2 = bm.min %0, %1 : tensor<3xf32>`}];
+  let lowering = "";
 }
 def BM_Atan2Op : BM_Binary<"atan2", "stablehlo.atan2", BM_InexactTensor,
     ["y / (x * x + y * y)", "-x / (x * x + y * y)"]> {
