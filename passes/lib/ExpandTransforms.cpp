@@ -17,10 +17,15 @@ struct ExpandTransforms
     : bmgrad::bm::impl::ExpandTransformsBase<ExpandTransforms> {
   void runOnOperation() override {
     Flattener flattener(getOperation());
-    auto functions = llvm::to_vector(getOperation().getOps<func::FuncOp>());
+    auto functions = llvm::to_vector(llvm::make_filter_range(
+        getOperation().getOps<func::FuncOp>(),
+        [](func::FuncOp function) { return function.isPublic(); }));
     for (func::FuncOp function : functions)
-      if (function.isPublic() && (failed(flattener.flatten(function)) ||
-                                  failed(flattener.dropCustomRules(function))))
+      if (failed(flattener.flatten(function)))
+        return signalPassFailure();
+    // Not before all are flat: one function may differentiate another.
+    for (func::FuncOp function : functions)
+      if (failed(flattener.dropCustomRules(function)))
         return signalPassFailure();
   }
 };

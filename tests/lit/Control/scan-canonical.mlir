@@ -67,7 +67,7 @@ func.func @invariant(%a: tensor<f32>, %b: tensor<f32>) -> (tensor<f32>, tensor<f
 func.func @known(%a: tensor<f32>, %w: tensor<f32>) -> tensor<f32> {
   %zero = bm.constant dense<0.0> : tensor<f32>
   %two = bm.constant dense<2.0> : tensor<f32>
-  %ws = bm.broadcast_in_dim %w, dims = [] : (tensor<f32>) -> tensor<5xf32>
+  %ws = bm.broadcast_in_dim %w dims = [] : (tensor<f32>) -> tensor<5xf32>
   %0:2 = bm.scan consts(%two, %w, %w) init(%a, %zero) xs(%ws) length 5
       : (tensor<f32>, tensor<f32>, tensor<f32>, tensor<f32>, tensor<f32>, tensor<5xf32>) -> (tensor<f32>, tensor<f32>) {
   ^bb0(%two_: tensor<f32>, %v: tensor<f32>, %w_: tensor<f32>, %a_: tensor<f32>, %z: tensor<f32>, %x: tensor<f32>):
@@ -86,7 +86,7 @@ func.func @known(%a: tensor<f32>, %w: tensor<f32>) -> tensor<f32> {
 // CHECK-LABEL: func @stacked
 // CHECK-SAME: %[[A:.*]]: tensor<f32>, %[[W:.*]]: tensor<3xf32>, %[[XS:.*]]: tensor<5xf32>
 // CHECK-DAG: %[[ONES:.*]] = bm.constant dense<1.000000e+00> : tensor<5xf32>
-// CHECK-DAG: %[[WS:.*]] = bm.broadcast_in_dim %[[W]], dims = [1] : (tensor<3xf32>) -> tensor<5x3xf32>
+// CHECK-DAG: %[[WS:.*]] = bm.broadcast_in_dim %[[W]] dims = [1] : (tensor<3xf32>) -> tensor<5x3xf32>
 // CHECK: %[[R:.*]]:2 = bm.scan consts() init(%[[A]]) xs() length 5 : (tensor<f32>) -> (tensor<f32>, tensor<5xf32>)
 // CHECK: return %[[XS]], %[[WS]], %[[ONES]], %[[R]]#1, %[[R]]#1
 func.func @stacked(%a: tensor<f32>, %w: tensor<3xf32>, %xs: tensor<5xf32>)

@@ -1,0 +1,54 @@
+// RUN: bm-opt %s -split-input-file -verify-diagnostics
+
+func.func @no_primal(%x: tensor<f32>) {
+  // expected-error@+1 {{has @missing as primal, which is no function}}
+  %0 = bm.custom_jvp @missing, @missing(%x) : (tensor<f32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func @primal_type(%x: tensor<f64>) {
+  // expected-error@+1 {{has @f as primal of type '(tensor<f32>) -> tensor<f32>', expected '(tensor<f64>) -> tensor<f64>'}}
+  %0 = bm.custom_jvp @f, @f(%x) : (tensor<f64>) -> tensor<f64>
+  return
+}
+
+// -----
+
+// Integers have no tangents.
+func.func private @f(%x: tensor<f32>, %i: tensor<i32>) -> tensor<f32>
+func.func @rule_type(%x: tensor<f32>, %i: tensor<i32>) {
+  // expected-error@+1 {{has @f as rule of type '(tensor<f32>, tensor<i32>) -> tensor<f32>', expected '(tensor<f32>, tensor<i32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)'}}
+  %0 = bm.custom_jvp @f, @f(%x, %i) : (tensor<f32>, tensor<i32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func @too_few_residuals(%x: tensor<f32>) {
+  // expected-error@+1 {{has @f as fwd with 1 results, expected 1 outputs and 2 residuals}}
+  %0 = bm.custom_vjp @f, @f, @f(%x) {num_residuals = 2 : i64} : (tensor<f32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func private @f.fwd(%x: tensor<f32>) -> (tensor<f32>, tensor<3xi32>)
+func.func @bwd_type(%x: tensor<f32>) {
+  // expected-error@+1 {{has @f as bwd of type '(tensor<f32>) -> tensor<f32>', expected '(tensor<3xi32>, tensor<f32>) -> tensor<f32>'}}
+  %0 = bm.custom_vjp @f, @f.fwd, @f(%x) {num_residuals = 1 : i64} : (tensor<f32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func @linear(%x: tensor<f64>) {
+  // expected-error@+1 {{has @f as bwd of type '(tensor<f32>) -> tensor<f32>', expected '(tensor<f64>) -> tensor<f64>'}}
+  %0 = bm.custom_lin @f residuals() tangents(%x) : (tensor<f64>) -> tensor<f64>
+  return
+}
