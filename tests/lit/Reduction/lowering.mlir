@@ -37,6 +37,20 @@ func.func @identities(%f: tensor<3xf32>, %i: tensor<3xi8>, %u: tensor<3xui8>, %p
   return %0, %1, %2, %3, %4, %5 : tensor<f32>, tensor<i8>, tensor<ui8>, tensor<i1>, tensor<i32>, tensor<complex<f32>>
 }
 
+// StableHLO does not order complex numbers.
+// CHECK-LABEL: func @complex_max
+// CHECK: value = dense<(0xFF800000,0.000000e+00)> : tensor<complex<f32>>
+// CHECK: stablehlo.reduce
+// CHECK-NOT: stablehlo.maximum
+// CHECK: stablehlo.real
+// CHECK: stablehlo.imag
+// CHECK: stablehlo.select
+// CHECK: stablehlo.return
+func.func @complex_max(%x: tensor<3xcomplex<f32>>) -> tensor<complex<f32>> {
+  %0 = bm.reduce_max %x axes = [0] : (tensor<3xcomplex<f32>>) -> tensor<complex<f32>>
+  return %0 : tensor<complex<f32>>
+}
+
 // Values and indices are reduced together; NaN wins, then the first index.
 // CHECK-LABEL: func @argmax
 // CHECK: %[[I:.*]] = "stablehlo.iota"() {iota_dimension = 1 : i64} : () -> tensor<2x3xi32>
