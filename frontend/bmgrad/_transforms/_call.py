@@ -129,7 +129,8 @@ class State:
         function is not traced again for that.
         """
         context = current()
-        key = (keywords["name"], arguments.static, tuple(aval_of(x) for x in arguments.leaves))
+        avals = tuple(aval_of(x) for x in arguments.leaves)
+        key = (keywords["name"], arguments.static, avals, jax_settings())
         traced = self._traced.get(key)
         if traced is None:
             traced = trace_function(function, arguments, **keywords)
@@ -299,11 +300,10 @@ class Transform(abc.ABC):
         return {}
 
     def cache_key(self, arguments: Arguments) -> CacheKey:
-        parts = {"grad_vars": None, "argnums": None} | self.key_parts()
+        parts = {"grad_vars": None, "argnums": None, "options": ()} | self.key_parts()
         return CacheKey(
             function=self.function_name,
             transform=self.kind,
-            options=(("options", self.options),),
             in_avals=tuple(aval_of(leaf) for leaf in arguments.leaves),
             in_tree=arguments.static.tree,
             static_values=arguments.static.positions,

@@ -50,6 +50,9 @@ class VmapTransform(Transform):
     def on(self, function: Callable[..., Any]) -> VmapTransform:
         return VmapTransform(function, self.in_axes, self.out_axes, self.axis_size)
 
+    def key_parts(self) -> dict[str, Any]:
+        return {"options": (("axes", self.options),)}
+
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = Arguments.of(args, kwargs)
         axes = self._leaf_axes(arguments, args)

@@ -187,11 +187,14 @@ class Targets:
 
     def key_parts(self, owner: object) -> dict[str, Any]:
         """The parts of the cache key: variables by name where the owner knows one."""
-        if self.container is None:
-            return {"grad_vars": None, "argnums": self.argnums}
-        names = array_names(owner)
-        grad_vars = tuple(names.get(id(v), f"array at {id(v):#x}") for v in self.variables)
-        return {"grad_vars": grad_vars, "argnums": self.argnums}
+        names = array_names(owner) if self.variables else {}
+        known = tuple(names.get(id(v), f"array at {id(v):#x}") for v in self.variables)
+        options = ("holomorphic", "allow_int", "has_aux", "return_value")
+        return {
+            "grad_vars": None if self.container is None else (self.container, known),
+            "argnums": self.argnums,
+            "options": tuple((name, getattr(self, name)) for name in options),
+        }
 
 
 def zero_gradient(aval: Any) -> Any:

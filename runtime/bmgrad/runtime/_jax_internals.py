@@ -427,7 +427,15 @@ def _closed_over(wrapped: Any, *path: str) -> Any:
 def _wrapped_key(wrapped: Any) -> Hashable:
     if wrapped is None:
         return None
-    return wrapped.f, tuple((step, _static_key(params)) for step, params in wrapped.transforms)
+    steps: list[Hashable] = []
+    while True:
+        steps += [(step, _static_key(params)) for step, params in wrapped.transforms]
+        # A call that JAX evaluates from a jaxpr again (`vmap` of `jit`) has its rule there.
+        inner = _closed_over(_closed_over(wrapped, "jvp_jaxpr_fun"), "fn", "jvp")
+        inner = inner or _closed_over(_closed_over(wrapped, "fwd_jaxpr_thunk"), "fn", "fwd")
+        if inner is None:
+            return wrapped.f, tuple(steps)
+        wrapped = inner
 
 
 def _static_key(value: Any) -> Hashable:
