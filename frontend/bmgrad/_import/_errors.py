@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from bmgrad.runtime._errors import UnsupportedError
 
-class UnsupportedError(NotImplementedError):
-    """Something that a bmgrad program cannot hold.
-
-    The message names the JAX primitive, the user's file and line, and what to do.
-    """
+__all__ = ["Unsupported", "UnsupportedError"]
 
 
 class Unsupported(Exception):

@@ -92,32 +92,29 @@ class Targets:
                     )
                 self._check_input_dtype(jnp.result_type(leaf), f"argument {argnum}")
         for index, variable in enumerate(self.variables):
-            self._check_input_dtype(variable._value.dtype, f"grad_vars entry {index}")
+            what = f"grad_vars entry {index} ({variable._label()})"
+            self._check_input_dtype(variable._value.dtype, what)
 
     def _check_input_dtype(self, dtype: Any, what: str) -> None:
         if self.holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(
-                f"holomorphic=True needs complex inputs, but {what} has dtype {np.dtype(dtype)}"
-            )
+            raise TypeError(f"holomorphic=True needs complex inputs, but {what} has dtype {dtype}")
         if not self.allow_int and not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
                 f"gradients need real- or complex-valued inputs (a dtype that is a sub-dtype of "
-                f"np.inexact), but {what} has dtype {np.dtype(dtype)}. Convert it to a float, or "
+                f"np.inexact), but {what} has dtype {dtype}. Convert it to a float, or "
                 "pass allow_int=True to get a zero gradient of dtype float0."
             )
 
     def check_output_dtype(self, dtype: Any, kind: str) -> None:
         if self.holomorphic:
             if not jnp.issubdtype(dtype, jnp.complexfloating):
-                raise TypeError(
-                    f"{kind} with holomorphic=True needs complex outputs, got {np.dtype(dtype)}"
-                )
+                raise TypeError(f"{kind} with holomorphic=True needs complex outputs, got {dtype}")
         elif not jnp.issubdtype(dtype, jnp.floating):
             hint = "; for holomorphic functions pass holomorphic=True"
             is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
             raise TypeError(
                 f"{kind} needs real-valued outputs (a dtype that is a sub-dtype of np.floating), "
-                f"got {np.dtype(dtype)}{hint if is_complex else ''}"
+                f"got {dtype}{hint if is_complex else ''}"
             )
 
     # -- Inputs and results ------------------------------------------------------------------
@@ -234,11 +231,12 @@ def split_aux(result: Any, has_aux: bool, name: str) -> tuple[Any, Any]:
     if not has_aux:
         return result, None
     if not isinstance(result, (tuple, list)) or len(result) != 2:
-        came = (
-            f"a {type(result).__name__} of length {len(result)}"
-            if isinstance(result, (tuple, list))
-            else f"a {type(result).__name__}"
-        )
+        if isinstance(result, (tuple, list)):
+            came = f"a {type(result).__name__} of length {len(result)}"
+        elif isinstance(result, (Array, jax.Array)):
+            came = f"an array of shape {result.shape}"
+        else:
+            came = f"a {type(result).__name__}"
         raise TypeError(
             f"has_aux=True expects {name} to return a pair (value, aux), but it returned {came}"
         )

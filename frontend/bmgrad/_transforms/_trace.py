@@ -272,9 +272,10 @@ def is_array_like(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or not hasattr(leaf, "shape"):
         return False
-    if getattr(dtype, "kind", None) == "O":
+    if getattr(dtype, "kind", None) in ("O", "S", "U", "M", "m"):
+        what = "Python objects" if dtype.kind == "O" else f"dtype {dtype}"
         raise TypeError(
-            f"an argument is an array of Python objects, {leaf!r}; convert it to a numeric array"
+            f"an argument is an array of {what}, {leaf!r}; convert it to a numeric array"
         )
     return True
 

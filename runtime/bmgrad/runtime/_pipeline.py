@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from bmgrad.mlir import ir
 from bmgrad.mlir.dialects import func
 from bmgrad.mlir.passmanager import PassManager
+from bmgrad.runtime._errors import from_diagnostic
 from bmgrad.runtime._options import Options
 
 
@@ -73,9 +74,9 @@ def _braced(options: Mapping[str, str]) -> str:
 
 
 def run(source: Source, pipeline: str) -> bytes:
-    """`source` after `pipeline`. Errors of the passes arrive as `ir.MLIRError`."""
+    """`source` after `pipeline`."""
     with _opened(source) as module:
-        PassManager.parse(f"builtin.module({pipeline})").run(module.operation)
+        _run(PassManager.parse(f"builtin.module({pipeline})"), module)
         return _bytecode(module)
 
 
@@ -86,8 +87,20 @@ def stablehlo(source: Source, options: Options) -> str:
         manager = PassManager.parse(f"builtin.module({pipelines})")
         # The module was verified when it was read, and its text will be by jaxlib.
         manager.enable_verifier(False)
-        manager.run(module.operation)
+        _run(manager, module)
         return _asm(module, generic=True, locations=True)
+
+
+def _run(manager: Any, module: ir.Module) -> None:
+    error = None
+    try:
+        manager.run(module.operation)
+    except ir.MLIRError as failure:
+        error = from_diagnostic(failure.error_diagnostics[0])
+        if error is None:
+            raise
+    if error is not None:
+        raise error
 
 
 def text(source: Source, *, generic: bool = False, locations: bool = False) -> str:

@@ -1,0 +1,34 @@
+"""What the compiler raises where a program cannot be made, in the user's words."""
+
+import re
+from typing import Any
+
+
+class UnsupportedError(NotImplementedError):
+    """Something that bmgrad cannot compile or differentiate.
+
+    The message names the JAX primitive, the user's file and line, and what to do.
+    """
+
+
+_FILE = re.compile(r'"([^"]+)":(\d+):\d+')
+_ADVICE = {
+    "no derivative rule for primitive": (
+        "; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp), "
+        "or keep the gradient from it (jax.lax.stop_gradient)"
+    ),
+    "reverse-mode derivative of a while loop": (
+        "; forward mode (bm.jvp, bm.jacfwd) goes through any loop"
+    ),
+}
+
+
+def from_diagnostic(diagnostic: Any) -> UnsupportedError | None:
+    """The error that a pass reported; None if it is about broken IR, which is our fault."""
+    message = str(diagnostic.message)
+    # Verifiers of ops begin with the op's name.
+    if message.startswith("'"):
+        return None
+    message += "".join(advice for start, advice in _ADVICE.items() if message.startswith(start))
+    where = _FILE.search(str(diagnostic.location))
+    return UnsupportedError(message + (f"\n  at {where[1]}:{where[2]}" if where else ""))

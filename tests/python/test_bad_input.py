@@ -1,0 +1,222 @@
+"""Bad input: each error says what came, what was expected and what to do; no variable moves."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad.math as bm
+
+X = jnp.ones(3)
+
+
+@pytest.fixture(autouse=True)
+def state():
+    """A variable that every function below assigns before it fails."""
+    variable = bm.Variable([1.0, 2.0])
+    yield variable
+    assert not isinstance(variable._value, jax.core.Tracer)
+    np.testing.assert_array_equal(variable, [1, 2])
+
+
+def fails(state, transform, fun, *args, **options):
+    def assigns(*args):
+        state.value = state + 1
+        return fun(*args)
+
+    return lambda: transform(assigns, **options)(*args)
+
+
+def raises(call, kind, message):
+    with pytest.raises(kind) as error:
+        call()
+    assert type(error.value) is kind or issubclass(error.type, kind)
+    for part in message if isinstance(message, tuple) else (message,):
+        assert part in str(error.value)
+    return str(error.value)
+
+
+SCALAR = "Gradient only defined for scalar-output functions. Output "
+ONLY_REAL = "needs real-valued outputs (a dtype that is a sub-dtype of np.floating), got "
+NO_DERIVATIVE = "gradients need real- or complex-valued inputs"
+
+OUTPUTS = [
+    (lambda x: x, SCALAR + "had shape: (3,)."),
+    (lambda x: x[:1], SCALAR + "had shape: (1,)."),
+    (lambda x: x[None], SCALAR + "had shape: (1, 3)."),
+    (lambda x: bm.Array(x), SCALAR + "had shape: (3,)."),
+    (lambda x: (x.sum(), x), (SCALAR + "was a tuple", "has_aux=True", "bm.vector_grad")),
+    (lambda x: {"loss": x.sum()}, SCALAR + "was a dict"),
+    (lambda x: None, SCALAR + "was a NoneType"),
+    (lambda x: 3, "grad " + ONLY_REAL + "int32"),
+    (lambda x: (x > 0).all(), "grad " + ONLY_REAL + "bool"),
+    (lambda x: (x * 1j).sum(), (ONLY_REAL + "complex64", "pass holomorphic=True")),
+    (lambda x: "loss", "returned 'loss' of type str; results must be arrays, numbers"),
+]
+
+
+@pytest.mark.parametrize(("fun", "message"), OUTPUTS)
+def test_what_a_loss_may_not_return(state, fun, message):
+    raises(fails(state, bm.grad, fun, X), TypeError, message)
+    raises(fails(state, bm.value_and_grad, fun, X), TypeError, message)
+
+
+@pytest.mark.parametrize(
+    ("arg", "what"),
+    [
+        (jnp.arange(3), "argument 0 has dtype int32"),
+        (3, "argument 0 has dtype int32"),
+        (True, "argument 0 has dtype bool"),
+        (np.arange(3, dtype=np.uint8), "argument 0 has dtype uint8"),
+        ({"w": X, "n": jnp.arange(2)}, "argument 0 has dtype int32"),
+        (jax.random.key(0), "argument 0 has dtype key<fry>"),
+    ],
+)
+@pytest.mark.parametrize("transform", [bm.grad, bm.vector_grad, bm.jacrev, bm.jacfwd, bm.hessian])
+def test_inputs_without_a_derivative(state, transform, arg, what):
+    call = fails(state, transform, lambda x: jnp.zeros(()), arg)
+    raises(call, TypeError, (NO_DERIVATIVE, what, "allow_int=True"))
+
+
+def test_variables_without_a_derivative(state):
+    steps = bm.Variable(jnp.arange(3))
+    call = fails(state, bm.grad, lambda: 1.0, grad_vars=[state, steps])
+    raises(call, TypeError, (NO_DERIVATIVE, "grad_vars entry 1 (Variable) has dtype int32"))
+
+
+def test_holomorphic_functions_of_real_inputs(state):
+    call = fails(state, bm.grad, lambda x: x.sum(), X, holomorphic=True)
+    raises(call, TypeError, "holomorphic=True needs complex inputs, but argument 0 has dtype float")
+    call = fails(state, bm.grad, lambda z: z.real.sum(), X * 1j, holomorphic=True)
+    raises(call, TypeError, "holomorphic=True needs complex outputs, got float32")
+
+
+@pytest.mark.parametrize(
+    ("fun", "came"),
+    [
+        (lambda x: x.sum(), "it returned an array of shape ()"),
+        (lambda x: bm.Array(x), "it returned an array of shape (3,)"),
+        (lambda x: (x.sum(), 1, 2), "it returned a tuple of length 3"),
+        (lambda x: {"loss": x.sum()}, "it returned a dict"),
+    ],
+)
+@pytest.mark.parametrize("transform", [bm.grad, bm.jacrev, bm.jacfwd, bm.hessian])
+def test_wrong_aux(state, transform, fun, came):
+    call = fails(state, transform, fun, X, has_aux=True)
+    raises(call, TypeError, ("has_aux=True expects", "to return a pair (value, aux)", came))
+
+
+def test_argnums(state):
+    call = fails(state, bm.grad, lambda x, y: x, 1.0, 2.0, argnums=2)
+    raises(call, ValueError, "argnums=2 asks for positional argument 2, but the call has 2")
+    call = fails(state, bm.grad, lambda: 1.0)
+    raises(call, ValueError, "argnums=0 asks for positional argument 0, but the call has 0")
+
+
+@pytest.mark.parametrize("name", ["grad_vars", "dyn_vars"])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (3, "must be a bm.Array or Variable, or a list, tuple, dict or Collector"),
+        (X, "must be a bm.Array or Variable, or a list, tuple, dict or Collector"),
+        ([X], "[0] must be a bm.Array or Variable, got ArrayImpl; to differentiate for an arg"),
+        ({"w": 1.0}, "['w'] must be a bm.Array or Variable, got float"),
+    ],
+)
+def test_variables_that_are_none(name, value, message):
+    raises(lambda: bm.grad(lambda: 1.0, **{name: value}), TypeError, (name, message))
+
+
+def test_shapes_that_do_not_fit(state):
+    call = fails(state, bm.grad, lambda x, y: (x + y).sum(), X, jnp.ones(4))
+    raises(call, TypeError, "incompatible shapes for broadcasting: (3,), (4,)")
+
+
+def test_arrays_of_objects_and_strings(state):
+    for array, what in (
+        (np.array([1, None], object), "an array of Python objects"),
+        (np.array(["a"]), "an array of dtype <U1"),
+        (np.array(["2020-01-01"], "datetime64[D]"), "an array of dtype datetime64[D]"),
+    ):
+        call = fails(state, bm.grad, lambda x, y: x, 1.0, array)
+        raises(call, TypeError, (what, "convert it to a numeric array"))
+
+
+def test_decisions_by_traced_values(state):
+    call = fails(state, bm.grad, lambda x: x if x > 0 else -x, 1.0)
+    raises(call, jax.errors.TracerBoolConversionError, "arg0")
+
+
+# -- What cannot be imported or differentiated: named, with the user's line --------------------
+
+
+def convolution(x):
+    kernel = jnp.ones((1, 1, 3, 3))
+    return jax.lax.conv(x, kernel, (1, 1), "SAME").sum()
+
+
+def fourier(x):
+    return jnp.abs(jnp.fft.fft(x)).sum()
+
+
+def loop(x):
+    start = x.sum()
+    return jax.lax.while_loop(lambda c: c < 100.0, lambda c: c * 2.0, start)
+
+
+def callback(x):
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.pure_callback(np.sin, shape, x).sum()
+
+
+IMAGE = jnp.ones((1, 1, 5, 5))
+
+
+def line(fun, offset=2):
+    return f"\n  at {__file__}:{fun.__code__.co_firstlineno + offset}"
+
+
+@pytest.mark.parametrize("transform", [bm.grad, bm.vector_grad, bm.jacrev, bm.jacfwd, bm.hessian])
+@pytest.mark.parametrize(
+    ("fun", "arg", "offset", "primitive"),
+    [(convolution, IMAGE, 2, "conv_general_dilated"), (fourier, X, 1, "fft")],
+)
+def test_no_derivative_rule(state, transform, fun, arg, offset, primitive):
+    text = raises(fails(state, transform, fun, arg), NotImplementedError, "no derivative rule")
+    assert f"primitive '{primitive}'" in text
+    assert "jax.custom_jvp" in text
+    assert text.endswith(line(fun, offset))
+
+
+def test_without_a_derivative_it_runs(state):
+    before = state.value
+    np.testing.assert_allclose(bm.jit(convolution)(IMAGE), 169)
+    np.testing.assert_allclose(bm.grad(lambda x: convolution(IMAGE) * x)(2.0), 169)
+    state.value = before
+
+
+@pytest.mark.parametrize("transform", [bm.grad, bm.jacrev, bm.hessian])
+def test_reverse_mode_through_a_loop_of_unknown_length(state, transform):
+    text = raises(fails(state, transform, loop, X), NotImplementedError, "while loop")
+    assert "bm.jacfwd" in text
+    assert text.endswith(line(loop))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bm.vjp(loop, X),
+        lambda: bm.linearize(convolution, IMAGE),
+        lambda: bm.jvp(convolution, (IMAGE,), (IMAGE,)),
+        lambda: jax.grad(bm.jit(loop))(X),
+        lambda: jax.jit(bm.grad(convolution))(IMAGE),
+        lambda: bm.grad(convolution).trace(IMAGE).lower(),
+    ],
+)
+def test_the_same_from_everywhere(call):
+    raises(call, NotImplementedError, f"\n  at {__file__}:")
+
+
+def test_callbacks(state):
+    text = raises(fails(state, bm.grad, callback, X), NotImplementedError, "`pure_callback`")
+    assert text.endswith(line(callback))
