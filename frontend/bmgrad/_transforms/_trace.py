@@ -292,8 +292,10 @@ def _check_static(leaf: Any, path: Any) -> None:
 
 
 def _spell(path: Any) -> str:
-    """``x`` for the positional argument 0, ``arg1.w`` for leaf ``w`` of argument 1."""
+    """``arg0`` for the positional argument 0, ``arg1.w`` for leaf ``w`` of argument 1."""
     (_, top, *rest) = path
+    if rest and rest[-1] == jax.tree_util.GetAttrKey("value"):
+        rest.pop()  # A bm.Array, whose name is that of its value.
     name = f"arg{top.idx}" if isinstance(top, jax.tree_util.SequenceKey) else str(top.key)
     inner = jax.tree_util.keystr(tuple(rest), simple=True, separator=".")
     return f"{name}.{inner}" if inner else name
