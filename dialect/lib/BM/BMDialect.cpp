@@ -38,6 +38,7 @@ void BMDialect::initialize() {
   addElementwiseOps();
   addShapeOps();
   addIndexingOps();
+  addSortingOps();
   addReductionOps();
   addContractionOps();
   addControlOps();

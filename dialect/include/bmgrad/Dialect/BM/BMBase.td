@@ -33,6 +33,7 @@ def BM_Dialect : Dialect {
     void addElementwiseOps();
     void addShapeOps();
     void addIndexingOps();
+    void addSortingOps();
     void addReductionOps();
     void addContractionOps();
     void addControlOps();

@@ -27,6 +27,8 @@
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Indexing.h.inc"
 #define GET_OP_CLASSES
+#include "bmgrad/Dialect/BM/Sorting.h.inc"
+#define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Reduction.h.inc"
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Contraction.h.inc"

@@ -6,6 +6,7 @@
 include "bmgrad/Dialect/BM/Elementwise.td"
 include "bmgrad/Dialect/BM/Shape.td"
 include "bmgrad/Dialect/BM/Indexing.td"
+include "bmgrad/Dialect/BM/Sorting.td"
 include "bmgrad/Dialect/BM/Reduction.td"
 include "bmgrad/Dialect/BM/Contraction.td"
 include "bmgrad/Dialect/BM/Control.td"
