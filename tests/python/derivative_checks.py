@@ -17,12 +17,17 @@ Arrays = tuple[Any, ...]
 
 
 def check_derivatives(
-    fun: Callable[..., Any], *args: Any, rtol: float = 1e-9, differences: bool = True
+    fun: Callable[..., Any],
+    *args: Any,
+    rtol: float = 1e-9,
+    differences: bool = True,
+    oracle: Callable[..., Any] | None = None,
 ) -> None:
     """`fun` of float or complex arrays has JAX's value and derivatives of order 1 and 2.
 
     All in double precision; with `differences`, the first derivative is compared with central
-    differences as well (not where `fun` has a kink).
+    differences as well (not where `fun` has a kink). JAX differentiates `oracle`, if given, in
+    place of `fun`.
     """
     with jax.enable_x64(True):
         args = tuple(_widened(arg) for arg in args)
@@ -30,8 +35,8 @@ def check_derivatives(
         tangents = tuple(_random_like(rng, arg) for arg in args)
         cotangents = jax.tree.map(partial(_random_like, rng), jax.eval_shape(fun, *args))
         values = {
-            lib.__name__: jax.jit(partial(_derivatives, lib, fun))(args, tangents, cotangents)
-            for lib in (bm, jax)
+            lib.__name__: jax.jit(partial(_derivatives, lib, f))(args, tangents, cotangents)
+            for lib, f in ((bm, fun), (jax, oracle or fun))
         }
         for what, want in values["jax"].items():
             _compare(values[bm.__name__][what], want, rtol, what)

@@ -1,0 +1,133 @@
+"""Functions with their own derivative rules (custom_jvp, custom_vjp), in every transform."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from derivative_checks import check_batching, check_derivatives
+from jax import lax
+
+import bmgrad.math as bm
+
+X = np.array([0.3, -0.7, 1.1])
+XS = np.linspace(-1.5, 2.0, 12).reshape(4, 3)
+S = np.float64(0.7)
+
+
+@jax.custom_jvp
+def spike(x):
+    return (x > 0).astype(x.dtype)
+
+
+@spike.defjvp
+def _(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return spike(x), dx / (10 * jnp.abs(x) + 1) ** 2
+
+
+@jax.custom_vjp
+def scaled_sine(x, y, n):
+    return jnp.sin(x) * y * n, n + 1
+
+
+def _forward(x, y, n):
+    return scaled_sine(x, y, n), (x, y, n)
+
+
+def _backward(residuals, cotangents):
+    x, y, n = residuals
+    ct, _ = cotangents
+    return jnp.tanh(x) * y * ct * n, jnp.sum(jnp.sin(x) * ct) * n, None
+
+
+scaled_sine.defvjp(_forward, _backward)
+
+
+def neuron(v, x):
+    v = v * 0.9 + x
+    s = spike(v - 0.5)
+    return v * (1 - s), s * v
+
+
+# JAX loses the rule of a function in a scan when it differentiates the reverse mode
+# again, so it differentiates unrolled loops here.
+def neurons(v, xs):
+    return lax.scan(neuron, v, xs)
+
+
+def unrolled_neurons(v, xs):
+    ys = []
+    for x in xs:
+        v, y = neuron(v, x)
+        ys.append(y)
+    return v, jnp.stack(ys)
+
+
+def test_custom_jvp():
+    fun = lambda x: spike(x) * jnp.sin(x)  # noqa: E731
+    check_derivatives(fun, X, differences=False)
+    check_batching(fun, X)
+
+
+def test_custom_jvp_in_a_loop():
+    check_derivatives(neurons, X, XS, differences=False, oracle=unrolled_neurons)
+    check_batching(neurons, X, XS)
+
+
+def product(x, y):
+    sine, count = scaled_sine(x, y, 2)
+    return sine * count
+
+
+def spiking_sine(x, y):
+    sine, _ = scaled_sine(x, y, 3)
+    return sine, sine * spike(sine)
+
+
+def in_a_loop(x, ys):
+    return lax.scan(spiking_sine, x, ys)
+
+
+def unrolled(x, ys):
+    outs = []
+    for y in ys:
+        x, out = spiking_sine(x, y)
+        outs.append(out)
+    return x, jnp.stack(outs)
+
+
+@pytest.mark.parametrize(
+    ("fun", "oracle", "args"),
+    [(product, product, (X, S)), (in_a_loop, unrolled, (X, XS[:, 0]))],
+)
+def test_custom_vjp(fun, oracle, args):
+    check_batching(fun, *args)
+    with jax.enable_x64(True):
+        args = tuple(jnp.asarray(arg) for arg in args)
+
+        def first(lib, fun, *args):
+            out, pull = lib.vjp(fun, *args)
+            return pull(jax.tree.map(jnp.cos, out))
+
+        def second(lib, fun, *args):
+            out, pull = lib.vjp(lambda *args: first(lib, fun, *args), *args)
+            return pull(out)
+
+        for order in (first, second):
+            got = jax.tree.leaves(order(bm, fun, *args))
+            want = jax.tree.leaves(order(jax, oracle, *args))
+            for g, w in zip(got, want, strict=True):
+                np.testing.assert_allclose(g, w, rtol=1e-9)
+
+
+def test_the_batched_rule_is_the_users():
+    """Reverse mode of a batch uses `bwd`, not the derivative of the function."""
+    fun = bm.vmap(product, in_axes=(0, None))
+    grads = bm.grad(lambda x, y: fun(x, y).sum(), argnums=(0, 1))(jnp.asarray(XS), 0.7)
+    np.testing.assert_allclose(grads[0], np.tanh(XS) * 0.7 * 2 * 3, rtol=1e-5)
+    np.testing.assert_allclose(grads[1], np.sin(XS).sum() * 2 * 3, rtol=1e-5)
+
+
+def test_no_forward_mode_of_custom_vjp():
+    with pytest.raises(Exception, match="forward-mode derivative of a function with a custom VJP"):
+        bm.jvp(lambda x: product(x, 2.0), (jnp.ones(3),), (jnp.ones(3),))
