@@ -25,9 +25,9 @@ llvm::SmallVector<bool> nonNull(llvm::ArrayRef<mlir::Value> values);
 llvm::SmallVector<mlir::Value>
 pick(mlir::ValueRange values, llvm::ArrayRef<bool> flags, bool wanted = true);
 
-/// The block arguments of a scan, or of the body of a while, that marks of the
-/// operands reach, and the yielded values that depend on them. `carries` is
-/// where the carries begin among the arguments and how many they are.
+/// The arguments of a loop body that marks of the operands reach, over all
+/// steps, and the yielded values that depend on them. Carries begin at argument
+/// `firstCarry`.
 struct LoopMarks {
   llvm::SmallVector<bool> arguments, yields;
 };
@@ -94,8 +94,7 @@ void findLive(mlir::Block &block, llvm::ArrayRef<mlir::Value> roots,
 void eraseDeadOps(mlir::RewriterBase &rewriter, mlir::Block &block,
                   const llvm::DenseSet<mlir::Value> &live);
 
-/// The constant that every slice of `value` is, or null. Without `slice`, the
-/// value itself.
+/// The value if it is a constant with one element repeated, else null.
 mlir::ElementsAttr splatOf(mlir::Value value);
 
 /// A constant splat of this type with the element of `splat`.
