@@ -20,8 +20,8 @@ MLIR_CAPI_EXPORTED void bmRegisterDialects(MlirDialectRegistry registry);
 /// Registers every pass and pipeline that textual pipelines may name.
 MLIR_CAPI_EXPORTED void bmRegisterPasses(void);
 
-/// The facts of one op's ODS record, and which rules the op has. Strings live as
-/// long as the process; the array of primitives only during the callback.
+/// The facts of one op's ODS record, and which rules the op has. Strings live
+/// as long as the process; the array of primitives only during the callback.
 typedef struct BMOpRecord {
   MlirStringRef name;
   MlirStringRef family;
