@@ -23,7 +23,7 @@ from bmgrad.runtime import _jax_internals, _trees
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
 
-__all__ = ["Array", "unwrap", "wrap"]
+__all__ = ["Array", "result", "unwrap", "wrap"]
 
 A = TypeVar("A", bound="Array")
 
@@ -43,6 +43,19 @@ def wrap(tree: Any) -> Any:
         return _new(tree)
     if isinstance(tree, (list, tuple, dict)):
         return jax.tree.map(wrap, tree, is_leaf=_is_array)
+    return tree
+
+
+def result(tree: Any) -> Any:
+    """``wrap`` for what operators and functions give: scalars come as jax arrays.
+
+    A number that was computed is rarely changed in place, and JAX takes jax arrays where it
+    looks at the class of what it is given: as an index, as the condition of a loop.
+    """
+    if isinstance(tree, jax.Array):
+        return _new(tree) if tree.ndim else tree
+    if isinstance(tree, (list, tuple, dict)):
+        return jax.tree.map(result, tree, is_leaf=_is_array)
     return tree
 
 
@@ -134,14 +147,14 @@ def _check_item(item: Any, axes: list[tuple[int, int]]) -> list[tuple[int, int]]
 
 def _binary(op: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
     def method(self: Array, other: Any) -> Array:
-        return cast("Array", wrap(op(self.value, unwrap(other))))
+        return cast("Array", result(op(self.value, unwrap(other))))
 
     return method
 
 
 def _reflected(op: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
     def method(self: Array, other: Any) -> Array:
-        return cast("Array", wrap(op(unwrap(other), self.value)))
+        return cast("Array", result(op(unwrap(other), self.value)))
 
     return method
 
@@ -156,7 +169,7 @@ def _inplace(op: Callable[[Any, Any], Any]) -> Callable[[A, Any], A]:
 
 def _unary(op: Callable[[Any], Any]) -> Callable[[Array], Array]:
     def method(self: Array) -> Array:
-        return cast("Array", wrap(op(self.value)))
+        return cast("Array", result(op(self.value)))
 
     return method
 
@@ -165,7 +178,7 @@ def _method(name: str) -> Callable[..., Array]:
     def method(self: Array, *args: Any, **kwargs: Any) -> Array:
         bound = getattr(self.value, name)
         args, kwargs = unwrap(args), unwrap(kwargs)
-        return cast("Array", wrap(bound(*args, **kwargs)))
+        return cast("Array", result(bound(*args, **kwargs)))
 
     method.__name__ = name
     method.__doc__ = f"See :func:`jax.numpy.{name}`."
@@ -176,9 +189,9 @@ class Array:
     """An array of numbers whose values can be changed in place.
 
     It behaves as ``numpy.ndarray`` does, computes as ``jax.numpy`` does (float32 by default,
-    lazily, on any device), and can be handed to any ``jax.numpy`` function. Arithmetic gives a new
-    ``Array``; ``x[i] = v``, ``x += v``, ``x.value = v``, ``x.fill(v)`` and ``x.sort()`` change
-    ``x`` itself, for everyone who holds it.
+    lazily, on any device), and can be handed to any function of JAX. Arithmetic gives a new
+    ``Array``, or a jax array where the result has no axes; ``x[i] = v``, ``x += v``,
+    ``x.value = v``, ``x.fill(v)`` and ``x.sort()`` change ``x`` itself, for everyone who holds it.
 
     Args:
         value: an array, a number, or nested lists of them, which may contain ``Array`` objects.
@@ -329,22 +342,22 @@ class Array:
     @property
     def T(self) -> Array:
         """The array with its axes in reverse order."""
-        return _new(self.value.T)
+        return cast("Array", result(self.value.T))
 
     @property
     def mT(self) -> Array:
         """The array with its last two axes exchanged."""
-        return _new(self.value.mT)
+        return cast("Array", result(self.value.mT))
 
     @property
     def real(self) -> Array:
         """The real part."""
-        return _new(self.value.real)
+        return cast("Array", result(self.value.real))
 
     @property
     def imag(self) -> Array:
         """The imaginary part."""
-        return _new(self.value.imag)
+        return cast("Array", result(self.value.imag))
 
     @property
     def at(self) -> _At:
@@ -439,7 +452,7 @@ class Array:
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Array]:
-        return map(_new, self.value)
+        return map(result, self.value)
 
     def __contains__(self, item: Any) -> bool:
         return bool((self.value == unwrap(item)).any())
@@ -460,12 +473,12 @@ class Array:
         return operator.index(self.value)
 
     def __round__(self, ndigits: int = 0) -> Array:
-        return _new(self.value.round(ndigits))
+        return cast("Array", result(self.value.round(ndigits)))
 
     def __getitem__(self, index: Any) -> Array:
         index = _index(index)
         _check_bounds(index, self.shape)
-        return _new(self.value[index])
+        return cast("Array", result(self.value[index]))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         index = _index(index)
@@ -605,7 +618,7 @@ class _IndexedUpdate:
 
         def call(*args: Any, **kwargs: Any) -> Array:
             args, kwargs = unwrap(args), unwrap(kwargs)
-            return cast("Array", wrap(method(*args, **kwargs)))
+            return cast("Array", result(method(*args, **kwargs)))
 
         return call
 

@@ -30,6 +30,11 @@ class Recorder:
         self.owned.add(id(array))
 
 
+def assert_kind(computed):
+    """What has axes comes as a bm.Array, a scalar as a jax array."""
+    assert isinstance(computed, bm.Array if computed.shape else jax.Array)
+
+
 # ---- making arrays
 
 
@@ -96,7 +101,7 @@ def test_binary_operators(op, kind, side):
     other = others.get(kind, lambda v: v)(y)
     ours = op(bm.Array(x), other) if side == "left" else op(other, bm.Array(x))
     plain = op(jnp.asarray(x), y) if side == "left" else op(jnp.asarray(y), x)
-    assert type(ours) is bm.Array
+    assert_kind(ours)
     assert ours.dtype == plain.dtype
     np.testing.assert_allclose(ours, plain, rtol=1e-6)
 
@@ -324,7 +329,7 @@ def test_methods_are_numpys(name, args):
     plain = np.array([[1.0, 4.0, 2.0], [0.5, 3.0, 6.0]], np.float32)
     jax_args = tuple(bm.Array(a) if isinstance(a, (list, np.ndarray)) else a for a in args)
     ours, expected = getattr(bm.Array(plain), name)(*jax_args), getattr(plain, name)(*args)
-    assert type(ours) is bm.Array
+    assert_kind(ours)
     assert ours.shape == expected.shape
     np.testing.assert_allclose(ours, expected, rtol=1e-6)
 
@@ -426,10 +431,13 @@ def test_scan_over_arrays():
     def step(carry, x):
         return carry + x, carry
 
-    last, all_ = jax.lax.scan(step, bm.array(0.0), bm.arange(4.0))
+    last, all_ = jax.lax.scan(step, bm.zeros(1), bm.arange(4.0))
     assert isinstance(last, bm.Array)
+    assert last.tolist() == [6]
+    np.testing.assert_array_equal(all_, [[0], [0], [1], [3]])
+    # A scalar that was computed is a jax array, so a carry starts as one.
+    last, _ = jax.lax.scan(step, 0.0, bm.arange(4.0))
     assert float(last) == 6
-    np.testing.assert_array_equal(all_, [0, 0, 1, 3])
 
 
 def test_a_variable_comes_out_of_a_pytree_as_a_plain_array():
@@ -510,3 +518,13 @@ def test_contexts_belong_to_a_thread():
         thread.start()
         thread.join()
     assert seen == [None]
+
+
+def test_scalars_that_are_made_are_arrays_and_those_computed_are_jaxs():
+    made = bm.array(2.0), bm.zeros(()), bm.full((), 3), bm.asarray(1), bm.ones_like(jnp.zeros(()))
+    assert all(type(x) is bm.Array for x in made)
+    x = bm.arange(3.0)
+    computed = x.sum(), x[1], bm.max(x), made[0] + 1, -made[0], x @ x, next(iter(x)), made[0].T
+    assert all(isinstance(y, jax.Array) for y in computed)
+    made[0].value = computed[0]
+    assert float(made[0]) == 3

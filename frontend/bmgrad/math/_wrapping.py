@@ -1,8 +1,9 @@
 """How functions of jax arrays become functions of ``bm.Array``.
 
-In: a function of jax. Out: one that takes Arrays anywhere in its arguments and gives Arrays back,
-with jax's docstring and signature. Next: ``_functions.py``, the names, which is a module of its own
-because numpy calls functions ``any``, ``round``, ``unwrap``, ....
+In: a function of jax. Out: one that takes Arrays anywhere in its arguments and gives Arrays back
+(jax arrays for results without axes), with jax's docstring and signature. Next: ``_functions.py``,
+the names, which is a module of its own because numpy calls functions ``any``, ``round``,
+``unwrap``, ....
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bmgrad._array import Array, unwrap, wrap
+from bmgrad._array import Array, result, unwrap, wrap
 from bmgrad._variable import Variable
 
 if TYPE_CHECKING:
@@ -24,14 +25,20 @@ if TYPE_CHECKING:
 __all__ = ["Indexed", "as_jax", "as_numpy", "as_variable", "export", "inplace", "wrapped"]
 
 
+# What these make is there to be changed, so it is an Array also where it has no axes.
+_CREATION = {"array", "asarray", "copy", "empty", "empty_like", "full", "full_like"}
+_CREATION |= {"ones", "ones_like", "zeros", "zeros_like"}
+
+
 def wrapped(function: Callable[..., Any], module: str) -> Callable[..., Any]:
     """``function`` of jax arrays as a function of Arrays."""
+    box = wrap if function.__name__ in _CREATION else result
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
             kwargs = {key: unwrap(value) for key, value in kwargs.items()}
-        return wrap(function(*[unwrap(arg) for arg in args], **kwargs))
+        return box(function(*[unwrap(arg) for arg in args], **kwargs))
 
     wrapper.__module__ = module
     wrapper.__qualname__ = wrapper.__name__
