@@ -103,7 +103,9 @@ class Report:
         """Says where we lose."""
         slower = [f"{r.case} ({r.ratio:.2f} x {r.peer})" for r in self.results if r.ratio > 1]
         missed = [
-            f"{r.case} ({r.ratio:.2f} > {r.target})" for r in self.results if r.verdict == "MISSED"
+            f"{r.case} ({r.ratio:.2f}, wanted {r.target:.2f})"
+            for r in self.results
+            if r.target is not None and r.ratio > r.target
         ]
         print(f"\nslower than the peer: {'; '.join(slower) or 'nowhere'}")
         print(f"targets missed: {'; '.join(missed) or 'none'}", flush=True)

@@ -61,7 +61,7 @@ class BrainPy:
 
 def main() -> None:
     options = arguments(__doc__)
-    rounds, count = (15, 300) if options.quick else (41, 1000)
+    rounds, count = (15, 1000) if options.quick else (41, 2000)
     report = Report("A call of a compiled gradient")
 
     x, y = map(jnp.asarray, _models.two_arguments())

@@ -10,7 +10,7 @@ from benchmarks._harness import Report, arguments, calls, check_equal
 
 # Calls in a sample, and what is called.
 CASES: dict[str, tuple[int, _models.Case]] = {
-    "500 elementwise ops": (100, _models.chain(500)),
+    "500 elementwise ops": (500, _models.chain(500)),
     "MLP, 4 x 256, batch 64": (20, _models.mlp(4, 256, 64)),
     "RNN scan, 100 x 64, batch 16": (10, _models.rnn(100, 64, 16)),
     "LSTM scan, 100 x 64, batch 16": (10, _models.lstm(100, 64, 16)),
