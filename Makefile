@@ -86,7 +86,7 @@ docs: build
 	ninja -C $(build_dir) bm-docs
 
 bench: build
-	python -m benchmarks
+	python -m benchmarks --quick
 
 format: $(VENV)/.dependencies-$(version)
 	ruff check --fix
