@@ -195,6 +195,11 @@ class State:
         traced = trace_function(
             call, arguments, name=self.transform.name, owner=self.transform.owner
         )
+        if traced.float0:
+            raise TypeError(
+                f"{self.transform.name} returns gradients of integers (dtype float0), which have "
+                "no values to compile or save; differentiate for float arguments only"
+            )
         convention = Convention(
             in_tree=arguments.static.tree,
             statics=arguments.static.positions,

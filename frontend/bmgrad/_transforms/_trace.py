@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from bmgrad._array import Array
 from bmgrad._base import Base
@@ -85,7 +86,8 @@ class TracedFunction:
     """A function as a program.
 
     Inputs of the program: the flat arguments, the values of ``reads``, ``consts``.
-    Outputs: the flat results (``out_tree``), the new values of ``writes``.
+    Outputs: the flat results (``out_tree``), the new values of ``writes``. Results of dtype
+    float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
     """
 
     program: Program
@@ -94,6 +96,7 @@ class TracedFunction:
     writes: tuple[Array, ...]
     read_names: tuple[str, ...]
     out_tree: Any
+    float0: dict[int, tuple[int, ...]]
 
     @property
     def first_read(self) -> int:
@@ -117,7 +120,10 @@ class TracedFunction:
         """Assign what the program wrote, given its outputs; returns the flat results."""
         for array, value in zip(self.writes, outputs[self.num_results :], strict=True):
             array.value = value
-        return list(outputs[: self.num_results])
+        results = list(outputs[: self.num_results])
+        for position, shape in self.float0.items():
+            results.insert(position, np.zeros(shape, jax.dtypes.float0))
+        return results
 
 
 def aval_of(value: Any) -> internals.ShapedArray:
@@ -145,9 +151,10 @@ def trace_function(
     out_tree: Any = None
     context: FunctionTrace | None = None
     written: tuple[Array, ...] = ()
+    float0: dict[int, tuple[int, ...]] = {}
 
     def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
-        nonlocal out_tree, context, written
+        nonlocal out_tree, context, written, float0
         context = FunctionTrace(opened, array_names(owner))
         with tracing(context):
             for array in lifted:
@@ -157,7 +164,12 @@ def trace_function(
             values = context.written_values()
         check_results(results, name)
         written = tuple(context.writes.values())
-        return [*results, *values]
+        float0 = {
+            i: x.shape
+            for i, x in enumerate(results)
+            if getattr(x, "dtype", None) == jax.dtypes.float0
+        }
+        return [*(x for i, x in enumerate(results) if i not in float0), *values]
 
     avals = [aval_of(leaf) for leaf in arguments.leaves]
     traced = internals.trace(flat, avals, name=name, arg_names=arguments.names)
@@ -172,6 +184,7 @@ def trace_function(
         writes=written,
         read_names=tuple(context.name_of(array) for array in context.reads),
         out_tree=out_tree,
+        float0=float0,
     )
 
 
