@@ -36,7 +36,7 @@ class JaxProgram(Program):
         # In another thread no mesh is set: JAX would write it into the text.
         with ThreadPoolExecutor(1) as other:
             return self.once(
-                "hlo", lambda: other.submit(lambda: jitted.lower(*args).as_text()).result()
+                "hlo", lambda: other.submit(lambda: jitted.lower(*args).as_text().encode()).result()
             )
 
     def like(self, kind, fun, in_avals, out_avals, suffix, **keywords):
@@ -142,7 +142,7 @@ class HandWritten(Program):
     """A program whose StableHLO text is given."""
 
     def stablehlo(self):
-        return self.as_given
+        return self.as_given.encode()
 
     def __init__(self, text, *args, **keywords):
         super().__init__("", *args, **keywords)

@@ -314,7 +314,7 @@ def test_derivative_of_a_kernel_names_it_and_the_line():
     program, _ = imported(fun, V)
     with pytest.raises(Exception, match="no derivative rule for primitive 'igamma'") as error:
         jax.grad(lambda x: bind(program, x)[0])(V)
-    assert f'{__file__}":{fun.__code__.co_firstlineno}' in str(error.value)
+    assert f"{__file__}:{fun.__code__.co_firstlineno}" in str(error.value)
 
 
 @pytest.mark.skipif(not hasattr(lax, "polynomial"), reason="newer than this JAX")

@@ -87,7 +87,9 @@ def test_complex_maximum():
     )
 
 
-@pytest.mark.parametrize("reduce", [lax.reduce_and, lax.reduce_or, lax.reduce_xor], ids=str)
+@pytest.mark.parametrize(
+    "reduce", [lax.reduce_and, lax.reduce_or, lax.reduce_xor], ids=["and", "or", "xor"]
+)
 @pytest.mark.parametrize("x", [P, I32, U8], ids=["bool", "int32", "uint8"])
 def test_bits(reduce, x):
     check_value(lambda x: reduce(x, (1,)), x)
@@ -175,7 +177,11 @@ def test_cumulative_of_integers(scan, x):
     check_value(partial(scan, axis=1, reverse=True), x)
 
 
-@pytest.mark.parametrize("scan", [lax.cumsum, lax.cumprod, lax.cummax, lax.cumlogsumexp], ids=str)
+@pytest.mark.parametrize(
+    "scan",
+    [lax.cumsum, lax.cumprod, lax.cummax, lax.cumlogsumexp],
+    ids=["cumsum", "cumprod", "cummax", "cumlogsumexp"],
+)
 def test_complex_cumulative(scan):
     check_derivatives(lambda x: scan(x * x), (X + 1j * np.cos(2 * X))[0])
 

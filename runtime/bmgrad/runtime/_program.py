@@ -83,13 +83,15 @@ class Program:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
         return _pipeline.text(self._stage(stage), generic=stage == "stablehlo")
 
-    def stablehlo(self) -> str:
-        """The program in StableHLO, generic form, with the user's locations."""
+    def stablehlo(self) -> bytes:
+        """The program in StableHLO as bytecode, with the user's locations."""
         return self.once("stablehlo", self._make_stablehlo)
 
-    def _make_stablehlo(self) -> str:
+    def _make_stablehlo(self) -> bytes:
         if self.options.dump_dir is not None:
-            return _pipeline.text(self._stage("stablehlo"), generic=True, locations=True)
+            source = self._stage("stablehlo")
+            assert isinstance(source, bytes), "passes leave bytecode"
+            return source
         # All at once: stages that nobody looks at are not written down.
         return _pipeline.stablehlo(self._stages["bm"], self.options)
 
