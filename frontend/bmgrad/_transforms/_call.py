@@ -94,11 +94,17 @@ class State:
         self.arrays: list[Array] = []
         self._traced: dict[Hashable, TracedFunction] = {}
         self._takes_static = False
+        # A function without array inputs, the cheapest call: nothing is nested in it.
+        self._plain = jax.jit(_named(self._run_plain, self.transform.name))
         # `Static` has no arrays in it, so JAX can key its cache by it.
         self._dynamic = jax.jit(_named(self._run_dynamic, self.transform.name))
         self._static = jax.jit(_named(self._run_static, self.transform.name), static_argnums=(2,))
 
     # -- Under jit ---------------------------------------------------------------------------
+
+    def _run_plain(self, *args: Any, **kwargs: Any) -> Any:
+        result, _ = self._run([], args, kwargs)
+        return result
 
     def _run_dynamic(self, values: list[Any], args: Any, kwargs: Any) -> Any:
         return self._run(values, args, kwargs)
@@ -148,13 +154,17 @@ class State:
             self._reset()
         self.calls += 1
         while True:
-            values = [array._value for array in self.arrays]
             try:
                 if self._takes_static:
                     arguments = Arguments.of(args, kwargs)
+                    values = [array._value for array in self.arrays]
                     result, written = self._static(values, arguments.leaves, arguments.static)
-                else:
+                elif self.arrays:
+                    values = [array._value for array in self.arrays]
                     result, written = self._dynamic(values, args, kwargs)
+                else:
+                    # Whatever it assigned would be an input.
+                    return self._plain(*args, **kwargs)
                 break
             except _MissingInputs as missing:
                 self._add(missing.arrays)
@@ -230,8 +240,8 @@ class Variables:
 
 def _named(method: Callable[..., Any], name: str) -> Callable[..., Any]:
     @functools.wraps(method)
-    def run(*args: Any) -> Any:
-        return method(*args)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return method(*args, **kwargs)
 
     run.__name__ = run.__qualname__ = name
     return run
