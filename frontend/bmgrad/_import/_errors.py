@@ -9,3 +9,7 @@ __all__ = ["Unsupported", "UnsupportedError"]
 
 class Unsupported(Exception):
     """Raised by rules: the reason only. The importer adds primitive and location."""
+
+
+class TooDeep(Unsupported):
+    """A derivative rule lies deeper in other rules than the importer follows them."""

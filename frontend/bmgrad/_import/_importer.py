@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from bmgrad._import import _linking
-from bmgrad._import._errors import Unsupported, UnsupportedError
+from bmgrad._import._errors import TooDeep, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
 from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation
 from bmgrad._import._rules_kernel import import_kernel
@@ -31,8 +31,9 @@ _T = TypeVar("_T")
 
 # Function bodies of up to this many equations are written in place of a call.
 _TINY = 3
-# Derivative rules in derivative rules, other than of themselves.
-_DEEPEST = 32
+# Derivative rules in derivative rules, other than of themselves: derivatives of this order. A rule
+# may call functions with ever new rules, as the adjoint of an ODE solver solves an ODE.
+_DEEPEST = 3
 
 
 class Imported(NamedTuple):
@@ -270,7 +271,7 @@ class Importer:
             self._met.add(key)
             return self._in_progress[key]
         if len(self._in_progress) == _DEEPEST:
-            raise Unsupported("its derivative rule calls functions with rules without end")
+            raise TooDeep("its derivative rule calls functions with rules without end")
         assumed = WithRule([], [], 0)
         while True:
             checkpoint, num_defined = self.module.checkpoint(), len(self._defined)

@@ -61,6 +61,7 @@ class Module:
         self._functions: list[str] = []
         self._symbols: dict[str, None] = {}
         self._locations: dict[tuple[str, int, int], str] = {}
+        self._tables: dict[tuple[Any, tuple[int, ...], bytes], Any] = {}
 
     # -- Ops -------------------------------------------------------------------------------------
 
@@ -137,8 +138,12 @@ class Module:
 
     def capture(self, array: Any) -> Value:
         """The value of a concrete array: a constant, or an input of every scope on the way."""
-        if not isinstance(array, jax.Array) and np.size(array) <= _SMALL:
-            return self.constant(np.asarray(array))
+        if not isinstance(array, (jax.Array, jax.core.Tracer)):
+            if np.size(array) <= _SMALL:
+                return self.constant(np.asarray(array))
+            # Functions make their NumPy tables anew at each trace: equal ones are one input.
+            plain = np.asarray(array)
+            array = self._tables.setdefault((plain.dtype, plain.shape, plain.tobytes()), array)
         scope = self._scope
         known = scope.arrays.get(id(array))
         if known is None and isinstance(array, jax.core.Tracer):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bmgrad._import._errors import TooDeep
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i64
@@ -22,6 +23,7 @@ from bmgrad.runtime._jax_internals import (
     tangent_aval,
     trace,
 )
+from bmgrad.runtime._kernels import NESTED_TOO_DEEP
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer, WithRule
@@ -53,11 +55,38 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
         return b.body(closed), b.module.body([*types, *tangents], jvp)
 
     key = custom_rule_key(eqn.params) or eqn.params["jvp_jaxpr_fun"]
-    made = b.once(
-        (closed, eqn.params["jvp_jaxpr_fun"]),
-        lambda: jvp_functions(b, function_name(closed), (key, fingerprint(closed)), make),
-    )
+    try:
+        made = b.once(
+            (closed, eqn.params["jvp_jaxpr_fun"]),
+            lambda: jvp_functions(b, function_name(closed), (key, fingerprint(closed)), make),
+        )
+    except TooDeep:
+        made = _without_rule(b, closed)
     return emit_custom_jvp(b, eqn, made)
+
+
+def _without_rule(b: Importer, closed: Any) -> WithRule:
+    """A function whose rule is only declared: it can be called, not differentiated."""
+
+    def define() -> WithRule:
+        body = b.body(closed)
+        captures = body.captures()
+        primal = b.module.new_symbol(function_name(closed))
+        b.module.function(primal, body, captures)
+        avals = [*(b.module.aval(array) for array in captures), *closed.in_avals]
+        ins, outs = (
+            [
+                *(b.type(aval) for aval in some),
+                *(b.type(aval) for aval in some if has_tangent(aval)),
+            ]
+            for some in (avals, closed.out_avals)
+        )
+        rule = b.module.declare(f"{function_name(closed)}.{NESTED_TOO_DEEP}", ins, outs)
+        return WithRule([primal, rule], captures, 0)
+
+    from bmgrad._import._importer import WithRule
+
+    return b.once((closed, NESTED_TOO_DEEP), define)
 
 
 def jvp_functions(
@@ -141,12 +170,15 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         return captures, len(bwd_captures) + len(residual_avals)
 
     key = custom_rule_key(eqn.params) or eqn.params["bwd"]
-    made = b.once(
-        (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
-        lambda: b.with_rule(
-            (key, fingerprint(closed)), [name, f"{name}.fwd", f"{name}.bwd"], define
-        ),
-    )
+    try:
+        made = b.once(
+            (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
+            lambda: b.with_rule(
+                (key, fingerprint(closed)), [name, f"{name}.fwd", f"{name}.bwd"], define
+            ),
+        )
+    except TooDeep:
+        return emit_custom_jvp(b, eqn, _without_rule(b, closed))
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     primal, fwd, bwd = made.symbols
     attributes = (

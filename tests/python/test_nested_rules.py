@@ -1,0 +1,44 @@
+"""Derivative rules that call functions with ever new rules: followed as far as needed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.ode import odeint
+
+import bmgrad.math as bm
+
+
+def test_gradient_of_an_adjoint_ode_solver():
+    """The adjoint of `odeint` calls `odeint` on another system, without end."""
+
+    def decayed(rate):
+        return odeint(lambda y, t: -rate * y, 1.0, jnp.array([0.0, 1.0]))[-1]
+
+    np.testing.assert_allclose(bm.grad(decayed)(1.0), -np.exp(-1.0), rtol=1e-4)
+
+
+def power(level):
+    """`x ** level`, whose backward rule calls `power(level - 1)`."""
+
+    @jax.custom_vjp
+    def fun(x):
+        return x**level
+
+    fun.defvjp(lambda x: (fun(x), x), lambda x, ct: (ct * level * power(level - 1)(x),))
+    return fun
+
+
+def test_low_orders_follow_the_rules():
+    derivative = power(6)
+    for expected in (6 * 2.0**5, 30 * 2.0**4):
+        derivative = bm.grad(derivative)
+        np.testing.assert_allclose(derivative(2.0), expected, rtol=1e-6)
+
+
+def test_too_high_an_order_is_an_error():
+    derivative = power(9)
+    for _ in range(6):
+        derivative = bm.grad(derivative)
+    with pytest.raises(Exception, match="nested_too_deep|higher order"):
+        derivative(2.0)
