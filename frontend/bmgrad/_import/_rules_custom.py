@@ -15,6 +15,7 @@ from bmgrad._import._errors import TooDeep
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i64
+from bmgrad.runtime._errors import NESTED_TOO_DEEP
 from bmgrad.runtime._jax_internals import (
     custom_jvp_rule,
     custom_rule_key,
@@ -23,7 +24,6 @@ from bmgrad.runtime._jax_internals import (
     tangent_aval,
     trace,
 )
-from bmgrad.runtime._kernels import NESTED_TOO_DEEP
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer, WithRule

@@ -11,6 +11,13 @@ class UnsupportedError(NotImplementedError):
     """
 
 
+# In the names of derivative rules that the importer declares only.
+NESTED_TOO_DEEP = "nested_too_deep"
+TOO_DEEP = (
+    "a derivative of this order needs derivative rules nested deeper in other rules than "
+    "they are followed"
+)
+
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 _ADVICE = {
     "no derivative rule for primitive": (
@@ -26,6 +33,8 @@ _ADVICE = {
 def from_diagnostic(diagnostic: Any) -> UnsupportedError | None:
     """The error that a pass reported; None if it is about broken IR, which is our fault."""
     message = str(diagnostic.message)
+    if any(NESTED_TOO_DEEP in str(note.message) for note in diagnostic.notes):
+        message = TOO_DEEP
     # Verifiers of ops begin with the op's name.
     if message.startswith("'"):
         return None

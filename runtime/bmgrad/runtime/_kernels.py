@@ -17,12 +17,11 @@ import jax
 from jax.extend.core import Primitive
 
 from bmgrad.runtime import _jax_internals
+from bmgrad.runtime._errors import NESTED_TOO_DEEP, TOO_DEEP, UnsupportedError
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
 
 # The functions that StableHLO text declares for kernels: `@bm_kernel_3`.
 SYMBOL_PREFIX = "bm_kernel_"
-# In the names of derivative rules that the importer declares only.
-NESTED_TOO_DEEP = "nested_too_deep"
 _SYMBOL = re.compile(SYMBOL_PREFIX + r"(\d+)(?:_.*)?")
 
 
@@ -76,10 +75,7 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
     """
     match = _SYMBOL.fullmatch(declared.symbol)
     if NESTED_TOO_DEEP in declared.symbol:
-        raise NotImplementedError(
-            f"the derivative of {declared.symbol.partition('.')[0]} is of higher order than its "
-            "derivative rules, which call functions with rules of their own, are followed"
-        )
+        raise UnsupportedError(TOO_DEEP)
     if match is None:
         raise ValueError(f"a bmgrad program declares @{declared.symbol}, which is not a kernel")
     kernel = get(int(match[1]))
