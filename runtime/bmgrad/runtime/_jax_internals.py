@@ -22,13 +22,16 @@ from jax._src.interpreters import partial_eval
 from jax._src.interpreters.mlir import lower_per_platform
 from jax._src.lib.mlir.dialects import func as func_dialect
 from jax.custom_derivatives import SymbolicZero
-from jax.extend.core import ClosedJaxpr, DebugInfo
+from jax.extend import core as extend_core
+from jax.extend.core import DebugInfo
 from jax.extend.mlir import lower_with_sharding_in_types
 from jax.extend.source_info_util import register_exclusion
 from jax.interpreters import ad, mlir
 from jax.sharding import PartitionSpec
 
 # jaxlib's values and contexts are untyped on one of the two versions.
+# One version defines it elsewhere, which its own type annotations do not say.
+_ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
 IrValue: TypeAlias = Any
 LoweringContext: TypeAlias = Any
 ShapedArray = jax.core.ShapedArray
@@ -252,7 +255,8 @@ def trace(
         _epoch.open.pop()
         _epoch.renew_if_tainted()
     # ClosedJaxpr is how both versions say which leading variables are constants.
-    jaxpr = ClosedJaxpr(jaxpr, consts).jaxpr
+    closed: Any = _ClosedJaxpr(jaxpr, consts)
+    jaxpr = closed.jaxpr
     return TracedJaxpr(
         jaxpr,
         list(consts),
@@ -551,7 +555,9 @@ def define_function(
         return str(target.cached_primitive_lowerings[key].sym_name.value)
     with without_mesh():
         out_avals = [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
-    types = [[mlir.aval_to_ir_type(target, a) for a in avals] for avals in (in_avals, out_avals)]
+    types: Any = [
+        [mlir.aval_to_ir_type(target, a) for a in avals] for avals in (in_avals, out_avals)
+    ]
     function = func_dialect.FuncOp(name, ir.FunctionType.get(*types), ip=target.ip)
     function.attributes["sym_visibility"] = ir.StringAttr.get("private")
     target.symbol_table.insert(function)
