@@ -55,7 +55,11 @@ LogicalResult Flattener::replaceByBody(Operation *call, func::FuncOp callee) {
   IRMapping mapping;
   mapping.map(body.getArguments(), call->getOperands());
   for (Operation &op : body.without_terminator())
-    b.clone(op, mapping);
+    // What has no line of its own belongs to the line of the call.
+    b.clone(op, mapping)->walk([&](Operation *inner) {
+      if (isa<UnknownLoc>(inner->getLoc()))
+        inner->setLoc(call->getLoc());
+    });
   for (auto [result, value] :
        llvm::zip_equal(call->getResults(), body.getTerminator()->getOperands()))
     result.replaceAllUsesWith(mapping.lookup(value));

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from import_helpers import imported
 
+import bmgrad.math as bm
 from bmgrad._import import UnsupportedError
 
 X = jnp.arange(1.0, 4.0)
@@ -67,3 +68,10 @@ def test_references():
 
     with pytest.raises(UnsupportedError, match="side effects"):
         imported(fun, X)
+
+
+def test_ops_of_a_function_of_jax_get_the_line_of_its_call():
+    fun = lambda x: jnp.linalg.cholesky(x).sum()  # noqa: E731
+    with pytest.raises(NotImplementedError, match="'cholesky'") as error:
+        bm.grad(fun)(jnp.eye(3))
+    assert f"{__file__}:{fun.__code__.co_firstlineno}" in str(error.value)
