@@ -1,10 +1,8 @@
 # Finds MLIR 22 and makes its exported targets fit for files that must run where
 # MLIR is not installed.
-find_package(MLIR 22 CONFIG QUIET)
-if(NOT MLIR_FOUND)
-  # MLIR's config file has no version file beside it in every distribution.
-  find_package(MLIR REQUIRED CONFIG)
-endif()
+# No version is asked for here: MLIR's config file has no version file beside it in
+# every distribution, and a failed search would forget the MLIR_DIR that was given.
+find_package(MLIR REQUIRED CONFIG)
 if(NOT LLVM_VERSION_MAJOR EQUAL 22)
   message(FATAL_ERROR
     "bmgrad needs MLIR 22, found ${LLVM_PACKAGE_VERSION} in ${MLIR_DIR}. "
