@@ -8,7 +8,7 @@
 
 #include "Derive.h"
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;

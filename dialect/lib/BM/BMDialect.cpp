@@ -1,6 +1,7 @@
 //===- BMDialect.cpp - The bm dialect -------------------------------------===//
 
 #include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
@@ -35,16 +36,9 @@ struct BMInlinerInterface : DialectInlinerInterface {
 } // namespace
 
 void BMDialect::initialize() {
-  addElementwiseOps();
-  addShapeOps();
-  addIndexingOps();
-  addSortingOps();
-  addReductionOps();
-  addContractionOps();
-  addControlOps();
-  addTransformsOps();
-  addCustomOps();
-  addKernelOps();
+#define BM_FAMILY(name) add##name##Ops(*this);
+#include "bmgrad/Dialect/BM/BMFamilies.def"
+#undef BM_FAMILY
   addAttributes<
 #define GET_ATTRDEF_LIST
 #include "bmgrad/Dialect/BM/BMAttributes.cpp.inc"

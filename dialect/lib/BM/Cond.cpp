@@ -1,6 +1,8 @@
 //===- Cond.cpp - Derivatives and batching of bm.cond ---------------------===//
 
 #include "ControlUtils.h"
+#include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 #include "llvm/ADT/MapVector.h"
 
 using namespace mlir;

@@ -1,7 +1,9 @@
 //===- Contraction.cpp - The rules of the ops of Contraction.td -----------===//
 
+#include "bmgrad/Dialect/BM/Contraction.h"
 #include "Dims.h"
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/PatternMatch.h"
@@ -14,8 +16,8 @@ using namespace bmgrad::bm;
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Contraction.cpp.inc"
 
-void BMDialect::addContractionOps() {
-  addOperations<
+void bmgrad::bm::addContractionOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Contraction.cpp.inc"
       >();

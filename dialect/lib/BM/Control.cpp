@@ -1,6 +1,9 @@
 //===- Control.cpp - The ops of Control.td: verifiers, common parts -------===//
 
+#include "bmgrad/Dialect/BM/Control.h"
 #include "ControlUtils.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Matchers.h"
@@ -11,8 +14,8 @@ using namespace bmgrad::bm;
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Control.cpp.inc"
 
-void BMDialect::addControlOps() {
-  addOperations<
+void bmgrad::bm::addControlOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Control.cpp.inc"
       >();

@@ -8,6 +8,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "ControlUtils.h"
+#include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 #include "mlir/IR/Matchers.h"
 #include <map>
 

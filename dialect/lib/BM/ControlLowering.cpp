@@ -8,6 +8,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "ControlUtils.h"
+#include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;

@@ -6,7 +6,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "Scans.h"
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
+#include "bmgrad/Dialect/BM/Reduction.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include <limits>
 

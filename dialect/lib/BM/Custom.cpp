@@ -6,7 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Custom.h"
+#include "bmgrad/Dialect/BM/Reduction.h"
+#include "bmgrad/Dialect/BM/Transforms.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
@@ -18,8 +20,8 @@ using namespace bmgrad::bm;
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Custom.cpp.inc"
 
-void BMDialect::addCustomOps() {
-  addOperations<
+void bmgrad::bm::addCustomOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Custom.cpp.inc"
       >();

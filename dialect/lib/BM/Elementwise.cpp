@@ -6,8 +6,9 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Expr.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/TypeUtilities.h"
@@ -43,8 +44,8 @@ static void printDirection(OpAsmPrinter &printer, Operation *,
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Elementwise.cpp.inc"
 
-void BMDialect::addElementwiseOps() {
-  addOperations<
+void bmgrad::bm::addElementwiseOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Elementwise.cpp.inc"
       >();

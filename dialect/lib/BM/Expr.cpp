@@ -2,7 +2,7 @@
 
 #include "bmgrad/Dialect/BM/Expr.h"
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 
 #include <limits>
 

@@ -1,6 +1,10 @@
 //===- Gather.cpp - Windows of an array at many positions -----------------===//
 
 #include "Windows.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
+#include "bmgrad/Dialect/BM/Reduction.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/PatternMatch.h"
 

@@ -5,7 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "bmgrad/Dialect/BM/Indexing.h"
 #include "Windows.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Matchers.h"
 #include "mlir/IR/PatternMatch.h"
@@ -59,8 +61,8 @@ static void printSliceBounds(OpAsmPrinter &printer, Operation *,
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Indexing.cpp.inc"
 
-void BMDialect::addIndexingOps() {
-  addOperations<
+void bmgrad::bm::addIndexingOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Indexing.cpp.inc"
       >();

@@ -1,6 +1,6 @@
 //===- Kernel.cpp - The rules of the ops of Kernel.td ---------------------===//
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Kernel.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
@@ -12,8 +12,8 @@ using namespace bmgrad::bm;
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Kernel.cpp.inc"
 
-void BMDialect::addKernelOps() {
-  addOperations<
+void bmgrad::bm::addKernelOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Kernel.cpp.inc"
       >();

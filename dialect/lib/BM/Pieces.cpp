@@ -5,7 +5,10 @@
 //===----------------------------------------------------------------------===//
 
 #include "Dims.h"
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
+#include "bmgrad/Dialect/BM/Reduction.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/PatternMatch.h"
 

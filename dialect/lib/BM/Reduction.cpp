@@ -1,9 +1,11 @@
 //===- Reduction.cpp - The rules of the reductions of Reduction.td --------===//
 
+#include "bmgrad/Dialect/BM/Reduction.h"
 #include "Dims.h"
 #include "Scans.h"
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Expr.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Matchers.h"
@@ -151,8 +153,8 @@ static LogicalResult verifyCumulative(Operation *op, int64_t axis) {
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Reduction.cpp.inc"
 
-void BMDialect::addReductionOps() {
-  addOperations<
+void bmgrad::bm::addReductionOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Reduction.cpp.inc"
       >();

@@ -2,8 +2,9 @@
 
 #include "bmgrad/Dialect/BM/Rules.h"
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Expr.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 #include "mlir/IR/Matchers.h"
 
 using namespace mlir;

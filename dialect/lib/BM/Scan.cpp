@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "ControlUtils.h"
+#include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;

@@ -5,6 +5,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "Windows.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "bmgrad/Dialect/BM/Expr.h"
 #include "mlir/IR/Matchers.h"

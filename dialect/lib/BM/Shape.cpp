@@ -1,7 +1,8 @@
 //===- Shape.cpp - The rules of the ops of Shape.td -----------------------===//
 
+#include "bmgrad/Dialect/BM/Shape.h"
 #include "Dims.h"
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Reduction.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/Matchers.h"
@@ -14,8 +15,8 @@ using namespace bmgrad::bm;
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Shape.cpp.inc"
 
-void BMDialect::addShapeOps() {
-  addOperations<
+void bmgrad::bm::addShapeOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Shape.cpp.inc"
       >();

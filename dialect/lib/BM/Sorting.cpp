@@ -1,6 +1,9 @@
 //===- Sorting.cpp - The rules of the ops of Sorting.td -------------------===//
 
+#include "bmgrad/Dialect/BM/Sorting.h"
 #include "Windows.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "bmgrad/Dialect/BM/Expr.h"
 #include "mlir/IR/PatternMatch.h"
@@ -33,8 +36,8 @@ static void printSameTypes(OpAsmPrinter &printer, Operation *,
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Sorting.cpp.inc"
 
-void BMDialect::addSortingOps() {
-  addOperations<
+void bmgrad::bm::addSortingOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Sorting.cpp.inc"
       >();

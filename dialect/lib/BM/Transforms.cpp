@@ -1,6 +1,6 @@
 //===- Transforms.cpp - Verifiers of the ops of Transforms.td -------------===//
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Transforms.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/Interfaces/FunctionInterfaces.h"
@@ -11,8 +11,8 @@ using namespace bmgrad::bm;
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Transforms.cpp.inc"
 
-void BMDialect::addTransformsOps() {
-  addOperations<
+void bmgrad::bm::addTransformsOps(BMDialect &dialect) {
+  dialect.addFamily<
 #define GET_OP_LIST
 #include "bmgrad/Dialect/BM/Transforms.cpp.inc"
       >();

@@ -1,6 +1,8 @@
 //===- While.cpp - Derivatives and batching of bm.while -------------------===//
 
 #include "ControlUtils.h"
+#include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Reduction.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;

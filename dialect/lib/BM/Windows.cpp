@@ -1,6 +1,9 @@
 //===- Windows.cpp - What gather and scatter share ------------------------===//
 
 #include "Windows.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Matchers.h"
 

@@ -10,7 +10,7 @@
 #ifndef BMGRAD_LIB_BM_WINDOWS_H
 #define BMGRAD_LIB_BM_WINDOWS_H
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
 
 namespace bmgrad::bm {
 

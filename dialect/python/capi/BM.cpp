@@ -2,7 +2,7 @@
 
 #include "bmgrad-c/BM.h"
 
-#include "bmgrad/Dialect/BM/BMDialect.h"
+#include "bmgrad/Dialect/BM/BMOps.h"
 #include "bmgrad/Passes/Passes.h"
 #include "mlir/CAPI/IR.h"
 #include "mlir/CAPI/Support.h"

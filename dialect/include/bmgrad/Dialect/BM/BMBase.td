@@ -27,19 +27,10 @@ def BM_Dialect : Dialect {
     StableHLO.
   }];
   let hasConstantMaterializer = 1;
-  // One a family, defined beside the family's rules: op classes are heavy to
-  // compile, so no file holds them all.
   let extraClassDeclaration = [{
-    void addElementwiseOps();
-    void addShapeOps();
-    void addIndexingOps();
-    void addSortingOps();
-    void addReductionOps();
-    void addContractionOps();
-    void addControlOps();
-    void addTransformsOps();
-    void addCustomOps();
-    void addKernelOps();
+    /// Each family registers its ops in its own file: op classes are heavy to
+    /// compile, so no file holds them all.
+    template <typename... Ops> void addFamily() { addOperations<Ops...>(); }
   }];
   let useDefaultAttributePrinterParser = 1;
 }

@@ -1,4 +1,8 @@
-//===- BMDialect.h - The bm dialect and its ops -----------------*- C++ -*-===//
+//===- BMDialect.h - The bm dialect, its interfaces and attributes -*- C++ -*-//
+//
+// The ops of a family are in <Family>.h, all of them in BMOps.h.
+//
+//===----------------------------------------------------------------------===//
 
 #ifndef BMGRAD_DIALECT_BM_BMDIALECT_H
 #define BMGRAD_DIALECT_BM_BMDIALECT_H
@@ -20,25 +24,10 @@
 #define GET_ATTRDEF_CLASSES
 #include "bmgrad/Dialect/BM/BMAttributes.h.inc"
 
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Elementwise.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Shape.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Indexing.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Sorting.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Reduction.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Contraction.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Control.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Transforms.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Custom.h.inc"
-#define GET_OP_CLASSES
-#include "bmgrad/Dialect/BM/Kernel.h.inc"
+namespace bmgrad::bm {
+#define BM_FAMILY(name) void add##name##Ops(BMDialect &dialect);
+#include "bmgrad/Dialect/BM/BMFamilies.def"
+#undef BM_FAMILY
+} // namespace bmgrad::bm
 
 #endif // BMGRAD_DIALECT_BM_BMDIALECT_H

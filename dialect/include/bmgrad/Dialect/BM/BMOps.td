@@ -1,4 +1,9 @@
 //===- BMOps.td - The one list of the ops of the bm dialect -*- tablegen -*-===//
+//
+// CMake reads the list too: each family gets a header, <Family>.h, and is
+// registered by `add<Family>Ops`, which its .cpp file defines.
+//
+//===----------------------------------------------------------------------===//
 
 #ifndef BMGRAD_DIALECT_BM_BMOPS_TD
 #define BMGRAD_DIALECT_BM_BMOPS_TD
