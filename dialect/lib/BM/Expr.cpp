@@ -55,6 +55,7 @@ Expr neg(Expr x) { return unary<NegOp>(x); }
 Expr abs(Expr x) { return unary<AbsOp>(x); }
 Expr exp(Expr x) { return unary<ExpOp>(x); }
 Expr log(Expr x) { return unary<LogOp>(x); }
+Expr log1p(Expr x) { return unary<Log1pOp>(x); }
 Expr sin(Expr x) { return unary<SinOp>(x); }
 Expr cos(Expr x) { return unary<CosOp>(x); }
 Expr sinh(Expr x) { return unary<SinhOp>(x); }
@@ -62,8 +63,6 @@ Expr cosh(Expr x) { return unary<CoshOp>(x); }
 Expr rsqrt(Expr x) { return unary<RsqrtOp>(x); }
 Expr sign(Expr x) { return unary<SignOp>(x); }
 Expr floor(Expr x) { return unary<FloorOp>(x); }
-Expr digamma(Expr x) { return unary<DigammaOp>(x); }
-Expr polygamma(Expr order, Expr x) { return binary<PolygammaOp>(order, x); }
 Expr pow(Expr x, Expr y) { return binary<PowOp>(x, y); }
 
 Expr integerPow(Expr x, int64_t exponent) {

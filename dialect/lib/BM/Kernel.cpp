@@ -95,20 +95,56 @@ static std::string symbolOf(KernelOp op) {
   return symbol;
 }
 
+//===----------------------------------------------------------------------===//
+// Lowering
+//===----------------------------------------------------------------------===//
+
+static func::FuncOp declare(Operation *op, const Twine &symbol) {
+  auto module = op->getParentOfType<ModuleOp>();
+  OpBuilder b = OpBuilder::atBlockBegin(module.getBody());
+  auto declaration = func::FuncOp::create(
+      b, module.getLoc(), symbol.str(),
+      b.getFunctionType(op->getOperandTypes(), op->getResultTypes()));
+  declaration.setPrivate();
+  return declaration;
+}
+
+static LogicalResult replaceByCall(Operation *op, const Twine &symbol,
+                                   LoweringFrame &frame) {
+  auto call = func::CallOp::create(frame.b, symbol.str(), op->getResultTypes(),
+                                   op->getOperands());
+  llvm::append_range(frame.results, call.getResults());
+  return success();
+}
+
 LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
   std::string symbol = symbolOf(*this);
-  auto module = (*this)->getParentOfType<ModuleOp>();
-  if (!module.lookupSymbol(symbol)) {
-    OpBuilder b = OpBuilder::atBlockBegin(module.getBody());
-    auto declaration = func::FuncOp::create(
-        b, module.getLoc(), symbol,
-        b.getFunctionType(getOperandTypes(), getResultTypes()));
-    declaration.setPrivate();
+  if (!(*this)->getParentOfType<ModuleOp>().lookupSymbol(symbol)) {
+    func::FuncOp declaration = declare(*this, symbol);
     if (!getBatches().empty())
       declaration->setAttr("bm.in_axes", getBatches());
   }
-  auto call =
-      func::CallOp::create(frame.b, symbol, getResultTypes(), getOperands());
-  llvm::append_range(frame.results, call.getResults());
-  return success();
+  return replaceByCall(*this, symbol, frame);
+}
+
+LogicalResult bmgrad::bm::detail::lowerToKernel(Operation *op,
+                                                LoweringFrame &frame) {
+  auto module = op->getParentOfType<ModuleOp>();
+  StringAttr name = frame.b.getStringAttr(op->getName().stripDialect());
+  DictionaryAttr params = op->getAttrDictionary();
+  FunctionType type =
+      frame.b.getFunctionType(op->getOperandTypes(), op->getResultTypes());
+  for (unsigned number = 0;; ++number) {
+    std::string symbol =
+        ("bm_kernel_" + name.strref() + "_" + Twine(number)).str();
+    auto declared = module.lookupSymbol<func::FuncOp>(symbol);
+    if (!declared) {
+      declared = declare(op, symbol);
+      declared->setAttr("bm.kernel", name);
+      declared->setAttr("bm.params", params);
+    }
+    if (declared.getFunctionType() == type &&
+        declared->getAttr("bm.params") == params)
+      return replaceByCall(op, symbol, frame);
+  }
 }

@@ -176,6 +176,11 @@ LogicalResult bm::detail::jvpFromPartials(Operation *op, JvpFrame &frame,
         continue;
       Expr factor =
           partial(operands[0], operands[1], operands[2], Expr(b, result));
+      if (!factor.get())
+        return op->emitError("no derivative rule for primitive '")
+               << op->getName().stripDialect()
+               << "' with respect to its argument "
+               << &partial - partials.begin();
       tangent = accumulate(
           b, tangent,
           b.createOrFold<MulOp>(factor.type(), operandTangent, factor.get()));
@@ -232,7 +237,7 @@ LogicalResult bm::detail::jvpMultilinear(Operation *op, JvpFrame &frame) {
 // Batching and lowering
 //===----------------------------------------------------------------------===//
 
-LogicalResult bm::detail::batchElementwise(Operation *op, BatchFrame &frame) {
+LogicalResult bm::detail::batchLeading(Operation *op, BatchFrame &frame) {
   SmallVector<Value> operands;
   for (unsigned index = 0; index < op->getNumOperands(); ++index)
     operands.push_back(frame.getBatched(index));

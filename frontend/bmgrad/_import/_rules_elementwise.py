@@ -157,7 +157,7 @@ def _plain(op: str) -> Rule:
 
 
 for _record in op_table():
-    if _record["family"] == "elementwise":
+    if _record["family"] in ("elementwise", "special"):
         for _primitive in _record["primitives"]:
             if _primitive not in RULES:
                 rule(_primitive)(_plain(_record["name"]))

@@ -487,21 +487,38 @@ class Declaration(NamedTuple):
     """A function that a StableHLO module declares and leaves to JAX to define.
 
     `in_axes` has one tuple for each `bm.batch` that was applied to it, in that
-    order, with 0 (batched at axis 0) or -1 for each operand.
+    order, with 0 (batched at axis 0) or -1 for each operand. `kernel` is the name
+    of the op that it stands for, with the op's attributes in `params`; empty for a
+    primitive of the registry.
     """
 
     symbol: str
-    in_shapes: tuple[tuple[int, ...], ...]
+    in_types: tuple[str, ...]
     in_axes: tuple[tuple[int, ...], ...]
+    kernel: str
+    params: dict[str, Any]
 
 
 def _declaration(function: Any) -> Declaration:
+    attributes: Any = function.attributes
     in_axes: tuple[tuple[int, ...], ...] = ()
-    if "bm.in_axes" in function.attributes:
-        in_axes = tuple(tuple(axes) for axes in function.attributes["bm.in_axes"])
-    inputs = function.function_type.value.inputs
-    shapes = tuple(tuple(mlir.ir.RankedTensorType(t).shape) for t in inputs)
-    return Declaration(function.sym_name.value, shapes, in_axes)
+    if "bm.in_axes" in attributes:
+        in_axes = tuple(tuple(axes) for axes in attributes["bm.in_axes"])
+    kernel, params = "", {}
+    if "bm.kernel" in attributes:
+        kernel = attributes["bm.kernel"].value
+        params = {entry.name: _plain(entry.attr) for entry in attributes["bm.params"]}
+    in_types = tuple(str(t) for t in function.function_type.value.inputs)
+    return Declaration(function.sym_name.value, in_types, in_axes, kernel, params)
+
+
+def _plain(attribute: Any) -> Any:
+    """A builtin attribute as a Python value: a bool, a number, a string or a list of numbers."""
+    if isinstance(attribute, mlir.ir.UnitAttr):
+        return True
+    if isinstance(attribute, mlir.ir.DenseI64ArrayAttr):
+        return list(attribute)
+    return attribute.value
 
 
 def call_module(

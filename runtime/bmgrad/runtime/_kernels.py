@@ -8,6 +8,7 @@ objects alive for as long as the process runs; equal ones share a number.
 """
 
 import dataclasses
+import functools
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -16,9 +17,10 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 
-from bmgrad.runtime import _jax_internals
+from bmgrad.runtime import _jax_internals, _vendor
 from bmgrad.runtime._errors import NESTED_TOO_DEEP, TOO_DEEP, UnsupportedError
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
+from bmgrad.runtime._types import aval_of
 
 # The functions that StableHLO text declares for kernels: `@bm_kernel_3`.
 SYMBOL_PREFIX = "bm_kernel_"
@@ -73,6 +75,11 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
 
     Declarations of the same kernel in one module share a function.
     """
+    types = [aval_of(type) for type in declared.in_types]
+    if declared.kernel:
+        named = (declared.kernel, tuple(sorted((k, str(v)) for k, v in declared.params.items())))
+        kernel_of_op = functools.partial(_vendor.run, declared.kernel, declared.params)
+        return _jax_internals.define_function(ctx, declared.symbol, kernel_of_op, types, named)
     match = _SYMBOL.fullmatch(declared.symbol)
     if NESTED_TOO_DEEP in declared.symbol:
         raise UnsupportedError(TOO_DEEP)
@@ -85,8 +92,8 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
         fun = jax.vmap(fun, in_axes=tuple(None if axis < 0 else axis for axis in axes))
         leading = [n + (axis >= 0) for n, axis in zip(leading, axes, strict=True)]
     in_avals = [
-        ShapedArray((*shape[:n], *aval.shape), aval.dtype)
-        for aval, shape, n in zip(kernel.in_avals, declared.in_shapes, leading, strict=True)
+        ShapedArray((*batched.shape[:n], *aval.shape), aval.dtype)
+        for aval, batched, n in zip(kernel.in_avals, types, leading, strict=True)
     ]
     key = (kernel, declared.in_axes)
     return _jax_internals.define_function(ctx, declared.symbol, fun, in_avals, key)

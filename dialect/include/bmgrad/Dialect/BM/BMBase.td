@@ -133,9 +133,15 @@ defvar BM_OneToOneLowering = [{
     return ::bmgrad::bm::detail::lowerOneToOne(*this, getStablehloName(), frame);
   }
 }];
-defvar BM_ElementwiseBatching = [{
+defvar BM_KernelLowering = [{
+  ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
+    return ::bmgrad::bm::detail::lowerToKernel(*this, frame);
+  }
+}];
+/// Operands and results are batched by a leading dimension, whatever they are otherwise.
+defvar BM_LeadingBatching = [{
   ::mlir::LogicalResult $cppClass::emitBatch(::bmgrad::bm::BatchFrame &frame) {
-    return ::bmgrad::bm::detail::batchElementwise(*this, frame);
+    return ::bmgrad::bm::detail::batchLeading(*this, frame);
   }
 }];
 

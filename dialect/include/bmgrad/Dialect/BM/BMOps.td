@@ -9,6 +9,7 @@
 #define BMGRAD_DIALECT_BM_BMOPS_TD
 
 include "bmgrad/Dialect/BM/Elementwise.td"
+include "bmgrad/Dialect/BM/Special.td"
 include "bmgrad/Dialect/BM/Shape.td"
 include "bmgrad/Dialect/BM/Indexing.td"
 include "bmgrad/Dialect/BM/Sorting.td"

@@ -1,54 +1,13 @@
 //===- Elementwise.td - Ops that act on each element -*- tablegen -*-------===//
 //
-// A record's `partials` are its derivative rule: the partial derivative with
-// respect to each operand, as a C++ expression over the operands x, y, z and
-// the result r (class Expr in Expr.h). No partials: the derivative is zero.
+// The special functions are in Special.td, the op classes in ElementwiseBase.td.
 //
 //===----------------------------------------------------------------------===//
 
 #ifndef BMGRAD_DIALECT_BM_ELEMENTWISE_TD
 #define BMGRAD_DIALECT_BM_ELEMENTWISE_TD
 
-include "bmgrad/Dialect/BM/BMBase.td"
-
-class BM_Elementwise<string mnemonic, list<Trait> traits>
-    : BM_Op<mnemonic, !listconcat(traits, BM_HasJvp,
-                                  BM_HasBatching, BM_HasLowering)> {
-  list<string> partials = [];
-  code jvp = [{
-    ::mlir::LogicalResult $cppClass::emitJvp(::bmgrad::bm::JvpFrame &frame) {
-      using ::bmgrad::bm::Expr;
-      using namespace ::bmgrad::bm::expr;
-      return ::bmgrad::bm::detail::jvpFromPartials(*this, frame, {}] #
-        !interleave(!foreach(p, partials,
-          "[&]([[maybe_unused]] Expr x, [[maybe_unused]] Expr y, "
-          "[[maybe_unused]] Expr z, [[maybe_unused]] Expr r) -> Expr { return " # p # "; }"),
-          ", ") # [{});
-    }
-  }];
-  code lowering = BM_OneToOneLowering;
-  let definition = !strconcat(jvp, BM_ElementwiseBatching, lowering);
-}
-
-class BM_Unary<string mnemonic, string hlo, Type type, list<string> d,
-               list<Trait> traits = []>
-    : BM_Elementwise<mnemonic, !listconcat([SameOperandsAndResultType], traits)> {
-  let arguments = (ins type:$x);
-  let results = (outs type:$r);
-  let assemblyFormat = "$x attr-dict `:` type($r)";
-  let stablehlo = hlo;
-  let partials = d;
-}
-
-class BM_Binary<string mnemonic, string hlo, Type type, list<string> d,
-                list<Trait> traits = []>
-    : BM_Elementwise<mnemonic, !listconcat([SameOperandsAndResultType], traits)> {
-  let arguments = (ins type:$x, type:$y);
-  let results = (outs type:$r);
-  let assemblyFormat = "$x `,` $y attr-dict `:` type($r)";
-  let stablehlo = hlo;
-  let partials = d;
-}
+include "bmgrad/Dialect/BM/ElementwiseBase.td"
 
 //===----------------------------------------------------------------------===//
 // Constants
@@ -178,18 +137,6 @@ def BM_ErfcOp : BM_Unary<"erfc", "chlo.erfc", BM_FloatTensor, ["-1.1283791670955
   let summary = "Complementary error function";
   let description = [{`r = 1 - erf x`, derivative `-2/sqrt(pi) e^(-x^2)`. Example: `%1 = bm.erfc %0 : tensor<3xf32>`}];
 }
-def BM_ErfInvOp : BM_Unary<"erf_inv", "chlo.erf_inv", BM_FloatTensor, ["0.88622692545275801365 * exp(r * r)"]> {
-  let summary = "Inverse error function";
-  let description = [{`r = erf^-1 x`, derivative `sqrt(pi)/2 e^(r^2)`. Example: `%1 = bm.erf_inv %0 : tensor<3xf32>`}];
-}
-def BM_LgammaOp : BM_Unary<"lgamma", "chlo.lgamma", BM_FloatTensor, ["digamma(x)"]> {
-  let summary = "Logarithm of the absolute gamma function";
-  let description = [{`r = log |Gamma(x)|`, derivative `digamma x`. Example: `%1 = bm.lgamma %0 : tensor<3xf32>`}];
-}
-def BM_DigammaOp : BM_Unary<"digamma", "chlo.digamma", BM_FloatTensor, ["polygamma(constantLike(x, 1.0), x)"]> {
-  let summary = "Logarithmic derivative of the gamma function";
-  let description = [{`r = psi(x)`, derivative `psi_1(x)`. Example: `%1 = bm.digamma %0 : tensor<3xf32>`}];
-}
 def BM_SignOp : BM_Unary<"sign", "stablehlo.sign", BM_NumberTensor, []> {
   let summary = "Sign";
   let description = [{`-1`, `0` or `1`; NaN stays NaN; derivative zero. Example: `%1 = bm.sign %0 : tensor<3xf32>`}];
@@ -292,7 +239,7 @@ def BM_BitcastOp : BM_Op<"bitcast_convert", !listconcat(BM_HasJvp, BM_HasBatchin
   let arguments = (ins BM_Tensor:$x);
   let results = (outs BM_Tensor:$r);
   let assemblyFormat = "$x attr-dict `:` functional-type(operands, results)";
-  let definition = !strconcat(BM_ZeroJvp, BM_OneToOneLowering, BM_ElementwiseBatching);
+  let definition = !strconcat(BM_ZeroJvp, BM_OneToOneLowering, BM_LeadingBatching);
 }
 def BM_StopGradientOp : BM_Unary<"stop_gradient", "", BM_Tensor, []> {
   let summary = "Identity with zero derivative";
@@ -373,12 +320,6 @@ def BM_Atan2Op : BM_Binary<"atan2", "stablehlo.atan2", BM_InexactTensor,
 def BM_NextafterOp : BM_Binary<"nextafter", "chlo.next_after", BM_FloatTensor, []> {
   let summary = "Next representable number from x towards y";
   let description = [{Zero derivative, as in JAX. Example: `%2 = bm.nextafter %0, %1 : tensor<3xf32>`}];
-}
-def BM_PolygammaOp : BM_Binary<"polygamma", "chlo.polygamma", BM_FloatTensor,
-    ["constantLike(x, __builtin_nan(\"\"))", "polygamma(x + 1.0, y)"]> {
-  let summary = "Derivative of order x of digamma at y";
-  let description = [{`r = psi^(x)(y)`; the derivative with respect to the order is undefined (NaN).
-    Example: `%2 = bm.polygamma %0, %1 : tensor<3xf32>`}];
 }
 def BM_AndOp : BM_Binary<"and", "stablehlo.and", BM_IntOrBoolTensor, [], [Commutative]> {
   let summary = "Bitwise or logical and";

@@ -39,6 +39,7 @@ Expr neg(Expr x);
 Expr abs(Expr x);
 Expr exp(Expr x);
 Expr log(Expr x);
+Expr log1p(Expr x);
 Expr sin(Expr x);
 Expr cos(Expr x);
 Expr sinh(Expr x);
@@ -46,8 +47,19 @@ Expr cosh(Expr x);
 Expr rsqrt(Expr x);
 Expr sign(Expr x);
 Expr floor(Expr x);
+/// No derivative: not a number, nor an op.
+inline Expr undefined() { return {}; }
+Expr lgamma(Expr x);
 Expr digamma(Expr x);
 Expr polygamma(Expr order, Expr x);
+Expr zeta(Expr x, Expr q);
+Expr igammaGradA(Expr a, Expr x);
+/// `x^(a-1) e^-x / Gamma(a)`.
+Expr gammaDensity(Expr a, Expr x);
+/// `x^(a-1) (1-x)^(b-1) / B(a, b)`.
+Expr betaDensity(Expr a, Expr b, Expr x);
+Expr besselI1e(Expr x);
+Expr besselI1ePartial(Expr x, Expr r);
 Expr pow(Expr x, Expr y);
 Expr integerPow(Expr x, int64_t exponent);
 Expr eq(Expr x, Expr y);

@@ -133,7 +133,7 @@ mlir::Operation *cloneWith(mlir::ImplicitLocOpBuilder &b, mlir::Operation *op,
                            mlir::ValueRange operands,
                            mlir::TypeRange resultTypes);
 
-llvm::LogicalResult batchElementwise(mlir::Operation *op, BatchFrame &frame);
+llvm::LogicalResult batchLeading(mlir::Operation *op, BatchFrame &frame);
 
 /// Replaces the op by the unregistered op `name` with the same operands, result
 /// types and attributes.
@@ -144,6 +144,11 @@ llvm::LogicalResult lowerOneToOne(mlir::Operation *op, llvm::StringRef name,
 llvm::LogicalResult lowerToCall(mlir::Operation *op,
                                 mlir::FlatSymbolRefAttr callee,
                                 LoweringFrame &frame);
+
+/// Replaces the op by a call of a function that is only declared: the runtime
+/// asks JAX for the kernel of the op's name, per platform. The declaration holds
+/// the op's attributes, which must be builtin ones.
+llvm::LogicalResult lowerToKernel(mlir::Operation *op, LoweringFrame &frame);
 
 /// Creates an op of a dialect that is not loaded here (StableHLO, CHLO).
 mlir::Operation *
