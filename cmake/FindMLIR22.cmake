@@ -10,6 +10,20 @@ if(NOT LLVM_VERSION_MAJOR EQUAL 22)
 endif()
 message(STATUS "MLIR ${LLVM_PACKAGE_VERSION} in ${MLIR_DIR}")
 
+# The Python package needs the sources of MLIR's bindings, bm-opt does not.
+if(TARGET MLIRPythonSources.Core.Python)
+  set(BM_HAS_PYTHON_SOURCES ON)
+else()
+  set(BM_HAS_PYTHON_SOURCES OFF)
+  set(reason
+    "${MLIR_DIR} was built without MLIR_ENABLE_BINDINGS_PYTHON, so the Python "
+    "package cannot be made with it")
+  if(SKBUILD)
+    message(FATAL_ERROR ${reason} ". Name an MLIR that was built with it.")
+  endif()
+  message(STATUS ${reason} "; bm-opt can.")
+endif()
+
 list(APPEND CMAKE_MODULE_PATH ${MLIR_CMAKE_DIR} ${LLVM_CMAKE_DIR})
 
 # Static libraries instead of libLLVM.so, a file of 136 MB that lies in a folder

@@ -1,9 +1,10 @@
 """Trains a recurrent network on handwritten digits, by gradients that bmgrad made.
 
 In: the 1,797 digits of 8 x 8 pixels that scikit-learn ships. Each is read row by row, a
-sequence of 8 vectors, by the model of `digits_model.py`. Out, in `demo_output/`: the learning curve, the gradient's program
-at every stage from our IR to the machine's HLO, and the compiled gradient as a file, which
-`run_saved.py` runs again in a process that has never seen this model.
+sequence of 8 vectors, by the model of `digits_model.py`. Out, in `demo_output/`: the
+learning curve, the gradient's program at every stage from our IR to the machine's HLO, and
+the compiled gradient as a file, which `run_saved.py` runs again in a process that has never
+seen this model.
 
     python examples/train_digits.py
 """
@@ -27,7 +28,6 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
-import bmgrad as bp
 import bmgrad.math as bm
 
 matplotlib.use("Agg")  # A picture in a file needs no display.

@@ -30,14 +30,23 @@ class JaxProgram(Program):
         self.fun = fun
         return self
 
-    def stablehlo(self):
+    def _lowered(self):
         args = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in self.in_avals]
         jitted = jax.jit(self.fun, keep_unused=True)
         # In another thread no mesh is set: JAX would write it into the text.
         with ThreadPoolExecutor(1) as other:
-            return self.once(
-                "hlo", lambda: other.submit(lambda: jitted.lower(*args).as_text().encode()).result()
-            )
+            make = other.submit(lambda: jitted.lower(*args).as_text().encode()).result
+            return self.once("hlo", lambda: (make(), []))
+
+    def _selected(self, used):
+        if all(used):
+            return self
+
+        def chosen(*args):
+            return tuple(itertools.compress(self.fun(*args), used))
+
+        out_avals = tuple(itertools.compress(self.out_avals, used))
+        return self.like(JaxProgram, chosen, self.in_avals, out_avals, "used", **self.role())
 
     def like(self, kind, fun, in_avals, out_avals, suffix, **keywords):
         names = [f"{suffix}{i}" for i in range(len(in_avals))]
@@ -141,8 +150,8 @@ def zeros(aval):
 class HandWritten(Program):
     """A program whose StableHLO text is given."""
 
-    def stablehlo(self):
-        return self.as_given.encode()
+    def _lowered(self):
+        return self.as_given.encode(), []
 
     def __init__(self, text, *args, **keywords):
         super().__init__("", *args, **keywords)

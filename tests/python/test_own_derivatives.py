@@ -20,7 +20,6 @@ from test_tutorial import (  # noqa: F401  # collected here again, under the fix
     fresh_names,
 )
 
-import bmgrad as bp
 import bmgrad.math as bm
 from bmgrad._transforms import _call
 

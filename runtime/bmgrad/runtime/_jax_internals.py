@@ -457,6 +457,30 @@ def _static_key(value: Any) -> Hashable:
     return str(type(value))
 
 
+def register_pruning(
+    primitive: Any,
+    prune: Callable[..., tuple[dict[str, Any], Sequence[bool]]],
+) -> None:
+    """Lets JAX leave out results of `primitive` that nothing reads, and operands only for them.
+
+    `prune(used, **params)` gives the parameters for the `used` results, and which operands
+    are kept.
+    """
+
+    def rule(used_outputs: list[bool], eqn: Any) -> tuple[list[bool], Any]:
+        if not any(used_outputs) and not eqn.effects:
+            return [False] * len(eqn.invars), None
+        params, kept = prune(used_outputs, **eqn.params)
+        pruned = eqn.replace(
+            invars=list(itertools.compress(eqn.invars, kept)),
+            outvars=list(itertools.compress(eqn.outvars, used_outputs)),
+            params=params,
+        )
+        return list(kept), pruned
+
+    partial_eval.dce_rules[primitive] = rule
+
+
 # -- Lowering ------------------------------------------------------------------------------------
 
 LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]

@@ -6,6 +6,7 @@ The names of passes and pipelines are written here and nowhere else in Python.
 
 import dataclasses
 import io
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
@@ -22,7 +23,9 @@ class Wrapped:
     """A module whose `@main` applies transform `op` to the `@main` of `source`.
 
     `attributes` of `op` are 64-bit integers or arrays of them. Its operands are the
-    arguments of `@main`, then arrays of ones of the types `ones`.
+    arguments of `@main`, then arrays of ones of the types `ones`; at the positions in
+    `zeros` are arrays of zeros. `@main` returns those of its results that `keep` says, by
+    default all.
     """
 
     source: "Source"
@@ -32,6 +35,8 @@ class Wrapped:
     out_types: Sequence[str]
     in_names: Sequence[str]
     ones: Sequence[str] = ()
+    zeros: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    keep: Sequence[bool] | None = None
 
 
 # What travels between contexts: MLIR text, bytecode, or what is made of another module
@@ -80,8 +85,8 @@ def run(source: Source, pipeline: str) -> bytes:
         return _bytecode(module)
 
 
-def stablehlo(source: Source, options: Options) -> bytes:
-    """`source` after all pipelines, with the user's locations.
+def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
+    """`source` after all pipelines, and which arguments of `@main` nothing reads then.
 
     jaxlib, which has the dialects, reads our unregistered ops as its own. Text would do as well,
     but printing and parsing it costs ten times as much.
@@ -92,7 +97,32 @@ def stablehlo(source: Source, options: Options) -> bytes:
         # The module was verified when it was read, and will be by jaxlib.
         manager.enable_verifier(False)
         _run(manager, module)
+        return _bytecode(module), _unused_arguments(module)
+
+
+def _unused_arguments(module: ir.Module) -> list[int]:
+    arguments = ir.SymbolTable(module.operation)[MAIN].arguments
+    return [i for i, value in enumerate(arguments) if next(iter(value.uses), None) is None]
+
+
+def without_arguments(source: Source, unused: Sequence[int]) -> bytes:
+    """`source` without those arguments of `@main`, which nothing reads."""
+    with _opened(source) as module:
+        main = ir.SymbolTable(module.operation)[MAIN]
+        for number in reversed(unused):
+            main.entry_block.erase_argument(number)
+        types = [value.type for value in main.arguments]
+        main.attributes["function_type"] = ir.TypeAttr.get(
+            ir.FunctionType.get(types, main.type.results)
+        )
         return _bytecode(module)
+
+
+def has_custom_rules(source: Source) -> bool:
+    """Whether a function in it brings its own derivative rule."""
+    if isinstance(source, Wrapped):
+        return has_custom_rules(source.source)
+    return "bm.custom_" in source if isinstance(source, str) else b"custom_" in source
 
 
 def _run(manager: Any, module: ir.Module) -> None:
@@ -141,6 +171,8 @@ def select_results(source: Source, keep: Sequence[bool]) -> Source:
     """`source` with only those results of `@main` that `keep` says."""
     if all(keep):
         return source
+    if isinstance(source, Wrapped) and source.keep is None:
+        return dataclasses.replace(source, keep=keep)
     with _opened(source) as module:
         main = ir.SymbolTable(module.operation)[MAIN]
         returned = main.entry_block.operations[len(main.entry_block.operations) - 1]
@@ -184,11 +216,17 @@ def read(source: Source) -> ir.Module:
     }
     values["callee"] = ir.FlatSymbolRefAttr.get(inner_name)
     with ir.InsertionPoint(block), inner.location:
-        operands = [*block.arguments, *(_ones(ir.Type.parse(t)) for t in source.ones)]
+        operands = [*block.arguments, *(_constant(ir.Type.parse(t), 1) for t in source.ones)]
+        for position, zeros in sorted(source.zeros.items()):
+            operands.insert(position, _constant(ir.Type.parse(zeros), 0))
         applied = ir.Operation.create(
             source.op, results=results, operands=operands, attributes=values
         )
-        func.ReturnOp(list(applied.results))
+        kept = source.keep or [True] * len(results)
+        func.ReturnOp(list(itertools.compress(applied.results, kept)))
+    main.attributes["function_type"] = ir.TypeAttr.get(
+        ir.FunctionType.get(arguments, list(itertools.compress(results, kept)))
+    )
     return module
 
 
@@ -207,9 +245,12 @@ def _bytecode(module: ir.Module) -> bytes:
     return buffer.getvalue()
 
 
-def _ones(tensor: ir.Type) -> Any:
+def _constant(tensor: ir.Type, number: int) -> Any:
     element = ir.RankedTensorType(tensor).element_type
-    text = "(1.0,0.0)" if isinstance(element, ir.ComplexType) else "1.0"
+    if isinstance(element, ir.IntegerType):
+        text = str(number) if element.width > 1 else str(bool(number)).lower()
+    else:
+        text = f"({number}.0,0.0)" if isinstance(element, ir.ComplexType) else f"{number}.0"
     # As text: the bindings have no class for an attribute of complex numbers.
     value = f"{{value = dense<{text}> : {tensor}}}"
     constant = ir.Operation.parse(f'"bm.constant"() {value} : () -> {tensor}')

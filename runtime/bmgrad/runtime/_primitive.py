@@ -124,6 +124,11 @@ def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[I
     return _jax_internals.call_module(ctx, source, program.name, _kernels.define, args)
 
 
+def _prune(used: Sequence[bool], program: Program) -> tuple[dict[str, Program], Sequence[bool]]:
+    pruned, kept = program.pruned(used)
+    return {"program": pruned}, kept
+
+
 def _is_zero(tangent: Any) -> bool:
     """Whether a (co)tangent is symbolically zero, or is of an integer and has no value."""
     # A tangent may be a Python number.
@@ -140,3 +145,4 @@ ad.primitive_jvps[program_p] = _jvp
 ad.primitive_transposes[program_p] = _transpose
 batching.primitive_batchers[program_p] = _batch
 mlir.register_lowering(program_p, _lower)
+_jax_internals.register_pruning(program_p, _prune)

@@ -85,13 +85,15 @@ class Program:
 
     def stablehlo(self) -> bytes:
         """The program in StableHLO as bytecode, with the user's locations."""
-        return self.once("stablehlo", self._make_stablehlo)
+        return self._lowered()[0]
 
-    def _make_stablehlo(self) -> bytes:
+    def _lowered(self) -> tuple[bytes, list[int]]:
+        """StableHLO, and the inputs that it does not read."""
+        return self.once("stablehlo", self._make_lowered)
+
+    def _make_lowered(self) -> tuple[bytes, list[int]]:
         if self.options.dump_dir is not None:
-            source = self._stage("stablehlo")
-            assert isinstance(source, bytes), "passes leave bytecode"
-            return source
+            self._stage("stablehlo")
         # All at once: stages that nobody looks at are not written down.
         return _pipeline.stablehlo(self._stages["bm"], self.options)
 
@@ -242,10 +244,51 @@ class Program:
         )
         return self._derived(self._rebuild, "batch", module, in_avals, out_avals, self.in_names)
 
+    def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
+        """The program with the `used` outputs and what they need; which inputs are kept."""
+        key = tuple(used)
+        return self.once(("pruned", key), lambda: self._selected(key)._without_unused_inputs())
+
+    def _selected(self, used: tuple[bool, ...]) -> "Program":
+        if all(used):
+            return self
+        module = _pipeline.select_results(self._stages["bm"], used)
+        out_avals = tuple(itertools.compress(self.out_avals, used))
+        return self._derived(self._rebuild, "", module, self.in_avals, out_avals, self.in_names)
+
+    def _without_unused_inputs(self) -> "tuple[Program, tuple[bool, ...]]":
+        module = self._stages["bm"]
+        # A custom rule may find a derivative where no value goes.
+        unused = [] if _pipeline.has_custom_rules(module) else self._lowered()[1]
+        kept = tuple(i not in unused for i in range(len(self.in_avals)))
+        if not unused:
+            return self, kept
+        in_avals = tuple(itertools.compress(self.in_avals, kept))
+        in_names = tuple(itertools.compress(self.in_names, kept))
+        without = _pipeline.Wrapped(
+            module,
+            "func.call",
+            {},
+            [tensor_type(aval) for aval in in_avals],
+            [tensor_type(aval) for aval in self.out_avals],
+            in_names,
+            zeros={i: tensor_type(self.in_avals[i]) for i in unused},
+        )
+        program = self._derived(
+            self._rebuild_pruned(kept), "", without, in_avals, self.out_avals, in_names
+        )
+        lowered = _pipeline.without_arguments(self.stablehlo(), unused)
+        program.once("stablehlo", lambda: (lowered, []))
+        return program, kept
+
     @property
     def _rebuild(self) -> "Callable[..., Program]":
         """Makes a program whose inputs have the same roles as this one's."""
         return Program
+
+    def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., Program]":
+        """`_rebuild` for a program that has some of this one's inputs."""
+        return self._rebuild
 
     def _derived(
         self,
@@ -256,7 +299,7 @@ class Program:
         out_avals: Sequence[ShapedArray],
         in_names: Sequence[str],
     ) -> _P:
-        name = f"{self.name}.{suffix}"
+        name = f"{self.name}.{suffix}" if suffix else self.name
         return make(module, in_avals, out_avals, name=name, in_names=in_names, options=self.options)
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:
@@ -291,6 +334,9 @@ class LinearProgram(Program):
     @property
     def _rebuild(self) -> "Callable[..., LinearProgram]":
         return partial(LinearProgram, num_residuals=self.num_residuals)
+
+    def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., LinearProgram]":
+        return partial(LinearProgram, num_residuals=sum(kept[: self.num_residuals]))
 
     def transpose(self, wanted: Sequence[bool], nonzero: Sequence[bool]) -> "LinearProgram":
         """Turned round: `(residuals..., ct...) -> ct of the wanted inputs...`.
