@@ -43,6 +43,30 @@ def chain(ops: int) -> Case:
     return make, (_normal(16, scale=1.0),)
 
 
+SINGLE_OPS: dict[str, Callable[[Any], Any]] = {
+    "tanh": jnp.tanh,
+    "sum of squares": jnp.square,
+    "softmax": jax.nn.softmax,
+    "cumsum": jnp.cumsum,
+    "sort": jnp.sort,
+    "gather": lambda x: x[::-3][jnp.arange(100)],
+    "max": lambda x: x.reshape(256, -1).max(axis=1),
+}
+
+
+def single(op: Callable[[Any], Any]) -> Case:
+    """One op on a vector of 2^16, weighted so that its cotangent is not constant."""
+
+    def make() -> Callable[..., Any]:
+        def loss(x: Any) -> Any:
+            y = op(x)
+            return (y * jnp.cos(jnp.arange(y.size))).sum()
+
+        return loss
+
+    return make, (_normal(2**16, scale=1.0),)
+
+
 def mlp(layers: int, width: int, batch: int) -> Case:
     """Dense layers with tanh, weights and biases in a list."""
 
@@ -106,6 +130,95 @@ def lstm(steps: int, width: int, batch: int) -> Case:
         _normal(4 * width, scale=0.1),
     )
     return make, (parameters, _normal(steps, batch, width, scale=1.0))
+
+
+def convnet(batch: int) -> Case:
+    """Two convolutions with bias and ReLU, average pooling, max pooling, a dense layer."""
+
+    def make() -> Callable[..., Any]:
+        def loss(parameters: Any, images: Any) -> Any:
+            (k1, b1), (k2, b2), w = parameters
+            numbers = ("NHWC", "HWIO", "NHWC")
+            x = jax.lax.conv_general_dilated(images, k1, (1, 1), "SAME", dimension_numbers=numbers)
+            x = jax.nn.relu(x + b1)
+            window, stride = (1, 2, 2, 1), (1, 2, 2, 1)
+            x = jax.lax.reduce_window(x, 0.0, jax.lax.add, window, stride, "VALID") / 4
+            x = jax.lax.conv_general_dilated(x, k2, (1, 1), "SAME", dimension_numbers=numbers)
+            x = jax.nn.relu(x + b2)
+            x = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, stride, "VALID")
+            return -jax.nn.log_softmax(x.reshape(batch, -1) @ w)[:, 0].mean()
+
+        return loss
+
+    parameters = (
+        (_normal(3, 3, 1, 16, scale=0.3), _normal(16, scale=0.1)),
+        (_normal(3, 3, 16, 32, scale=0.1), _normal(32, scale=0.1)),
+        _normal(7 * 7 * 32, 10),
+    )
+    return make, (parameters, _normal(batch, 28, 28, 1, scale=1.0))
+
+
+def attention(length: int, width: int, heads: int, batch: int) -> Case:
+    """A transformer block: causal attention, layer norms, a GELU network."""
+
+    def make() -> Callable[..., Any]:
+        def norm(x: Any) -> Any:
+            centred = x - x.mean(-1, keepdims=True)
+            return centred * jax.lax.rsqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
+
+        def loss(parameters: Any, x: Any) -> Any:
+            w_qkv, w_out, w_up, w_down = parameters
+            qkv = (norm(x) @ w_qkv).reshape(batch, length, 3, heads, width // heads)
+            q, k, v = qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+            scores = jnp.einsum("bihd,bjhd->bhij", q, k) * (width // heads) ** -0.5
+            causal = jnp.tril(jnp.ones((length, length), bool))
+            weights = jax.nn.softmax(jnp.where(causal, scores, -1e9))
+            mixed = jnp.einsum("bhij,bjhd->bihd", weights, v).reshape(batch, length, width)
+            x = x + mixed @ w_out
+            x = x + jax.nn.gelu(norm(x) @ w_up) @ w_down
+            return (x**2).mean()
+
+        return loss
+
+    parameters = (
+        _normal(width, 3 * width),
+        _normal(width, width),
+        _normal(width, 4 * width),
+        _normal(4 * width, width),
+    )
+    return make, (parameters, _normal(batch, length, width, scale=1.0))
+
+
+def gaussian_process(points: int) -> Case:
+    """The log-likelihood of a Gaussian process, by Cholesky factorisation."""
+
+    def make() -> Callable[..., Any]:
+        def loss(parameters: Any, x: Any, y: Any) -> Any:
+            scale, length, noise = jnp.exp(parameters)
+            squares = ((x[:, None] - x[None]) / length) ** 2
+            covariance = scale * jnp.exp(-squares / 2) + (noise + 1e-3) * jnp.eye(points)
+            factor = jnp.linalg.cholesky(covariance)
+            white = jax.scipy.linalg.solve_triangular(factor, y, lower=True)
+            return white @ white / 2 + jnp.log(jnp.diagonal(factor)).sum()
+
+        return loss
+
+    x = jnp.linspace(0, 10, points)
+    return make, (jnp.zeros(3), x, jnp.sin(x) + _normal(points, scale=0.1))
+
+
+def fft_filter(length: int, batch: int) -> Case:
+    """A filter learnt in the frequency domain."""
+
+    def make() -> Callable[..., Any]:
+        def loss(response: Any, signals: Any, wanted: Any) -> Any:
+            filtered = jnp.fft.irfft(jnp.fft.rfft(signals) * response, length)
+            return ((filtered - wanted) ** 2).mean()
+
+        return loss
+
+    signals = _normal(batch, length, scale=1.0)
+    return make, (jnp.ones(length // 2 + 1), signals, jnp.cumsum(signals, axis=1))
 
 
 # -- The same network in three spellings, for the cost of a call ---------------------------------

@@ -10,8 +10,13 @@ from benchmarks._harness import Report, arguments, calls, check_equal
 
 # Calls in a sample, and what is called.
 CASES: dict[str, tuple[int, _models.Case]] = {
+    **{f"{name}, 2^16": (50, _models.single(op)) for name, op in _models.SINGLE_OPS.items()},
     "500 elementwise ops": (500, _models.chain(500)),
     "MLP, 4 x 256, batch 64": (20, _models.mlp(4, 256, 64)),
+    "ConvNet, batch 16": (5, _models.convnet(16)),
+    "attention block, 64 x 128": (5, _models.attention(64, 128, 4, 8)),
+    "Cholesky log-likelihood, 200": (10, _models.gaussian_process(200)),
+    "FFT filter, 4096, batch 16": (20, _models.fft_filter(4096, 16)),
     "RNN scan, 100 x 64, batch 16": (10, _models.rnn(100, 64, 16)),
     "LSTM scan, 100 x 64, batch 16": (10, _models.lstm(100, 64, 16)),
 }
