@@ -6,6 +6,7 @@ and its derivative there, as values or as a function that is cheap to call again
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._transforms._targets import split_aux
-from bmgrad._transforms._trace import Arguments, TracedFunction, trace_function
+from bmgrad._transforms._trace import (
+    Arguments,
+    Static,
+    TracedFunction,
+    aval_of,
+    trace_function,
+)
 from bmgrad.runtime import bind
+from bmgrad.runtime._jax_internals import has_tangent, tangent_aval
+from bmgrad.runtime._program import LinearProgram
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -30,10 +39,12 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     Returns:
       ``(out, vjp_fn)`` or ``(out, vjp_fn, aux)``. ``vjp_fn(ct)`` takes a cotangent with the
       tree, shapes and dtypes of ``out`` and returns a tuple with one cotangent for each
-      primal (float0 zeros for integers).
+      primal (float0 zeros for integers). ``vjp_fn`` is a pytree of its residuals, which
+      ``jax.jit`` functions may take and return.
 
     Raises:
-      TypeError: if ``has_aux`` and no pair is returned, or a cotangent does not fit.
+      TypeError: if ``has_aux`` and no pair is returned.
+      ValueError: if a cotangent does not fit.
 
     Example:
       >>> import bmgrad.math as bm
@@ -41,9 +52,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       >>> vjp_fn(bm.ones(2))[0].tolist()
       [1.0, 1.0]
     """
-    point = _Point(fun, primals, has_aux, "vjp")
-    derivative = VjpFunction(point)
-    return (point.out, derivative, point.aux) if has_aux else (point.out, derivative)
+    out, aux, point, residuals = _linearized(fun, primals, has_aux)
+    derivative = VjpFunction(residuals, point)
+    return (out, derivative, aux) if has_aux else (out, derivative)
 
 
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -56,7 +67,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
 
     Returns:
       ``(out, jvp_fn)`` or ``(out, jvp_fn, aux)``. ``jvp_fn(*tangents)`` gives the tangent of
-      ``out`` without computing the value again.
+      ``out`` without computing the value again; it is a pytree, as what :func:`vjp` returns.
 
     Example:
       >>> import bmgrad.math as bm
@@ -64,9 +75,9 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       >>> float(jvp_fn(2.0))
       2.0
     """
-    point = _Point(fun, primals, has_aux, "linearize")
-    derivative = LinearFunction(point)
-    return (point.out, derivative, point.aux) if has_aux else (point.out, derivative)
+    out, aux, point, residuals = _linearized(fun, primals, has_aux)
+    derivative = LinearFunction(residuals, point)
+    return (out, derivative, aux) if has_aux else (out, derivative)
 
 
 def jvp(
@@ -88,7 +99,8 @@ def jvp(
       ``(out, tangents_out)``, or ``(out, tangents_out, aux)``.
 
     Raises:
-      TypeError: if primals and tangents do not fit.
+      TypeError: if primals and tangents differ in tree or dtypes.
+      ValueError: if they differ in shapes.
 
     Example:
       >>> import bmgrad.math as bm
@@ -105,7 +117,11 @@ def jvp(
     arguments = Arguments.of(tuple(primals), {})
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     leaves = _matching_leaves(
-        tuple(primals), tuple(tangents), arguments.leaves, "tangent", "primal"
+        jax.tree.structure(_plain(tuple(primals))),
+        tuple(tangents),
+        [aval_of(leaf) for leaf in arguments.leaves],
+        "tangent",
+        "primal",
     )
     active = _active_inputs(traced, arguments)
     outputs = bind(
@@ -116,66 +132,92 @@ def jvp(
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     out, aux = _unflatten_results(results, value_tree, aux_tree)
-    tangents_out = _with_zeros(results[: value_tree.num_leaves], outputs[num_primal:])
+    values = [aval_of(value) for value in results[: value_tree.num_leaves]]
+    tangents_out = _with_zeros(values, outputs[num_primal:])
     tangent = jax.tree.unflatten(value_tree, tangents_out)
     return (out, tangent, aux) if has_aux else (out, tangent)
 
 
+@dataclasses.dataclass(frozen=True)
 class _Point:
-    """A function linearized: its value, the residuals and the linear program."""
+    """Where a function was linearized: what is known of the derivative but its residuals."""
 
-    def __init__(
-        self, fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, what: str
-    ) -> None:
-        self.what = what
-        self.primals = primals
-        self.arguments = Arguments.of(primals, {})
-        traced, self.value_tree, aux_tree = _trace(fun, self.arguments, has_aux)
-        fwd, self.lin = traced.program.linearize(_active_inputs(traced, self.arguments))
-        outputs = bind(fwd, *traced.inputs(self.arguments.leaves))
-        num_primal = len(traced.program.out_avals)
-        self.residuals = outputs[num_primal:]
-        results = traced.commit(outputs[:num_primal])
-        self.values = results[: self.value_tree.num_leaves]
-        self.out, self.aux = _unflatten_results(results, self.value_tree, aux_tree)
-        # Tangents of auxiliary and written outputs follow those of the value.
-        self.num_tangents = sum(_inexact(value) for value in self.values)
-        self.all_tangents = sum(_inexact(value) for value in outputs[:num_primal])
+    lin: LinearProgram
+    static: Static
+    in_tree: Any
+    in_avals: tuple[Any, ...]
+    out_tree: Any
+    value_tree: Any
+    out_avals: tuple[Any, ...]
+    # Tangents of auxiliary and written outputs follow those of the value.
+    num_tangents: int
+    all_tangents: int
 
 
-class VjpFunction:
+def _linearized(
+    fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool
+) -> tuple[Any, Any, _Point, list[Any]]:
+    """Value and aux at ``primals``, and there the derivative and its residuals."""
+    arguments = Arguments.of(primals, {})
+    traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
+    fwd, lin = traced.program.linearize(_active_inputs(traced, arguments))
+    outputs = bind(fwd, *traced.inputs(arguments.leaves))
+    num_primal = len(traced.program.out_avals)
+    results = traced.commit(outputs[:num_primal])
+    values = results[: value_tree.num_leaves]
+    out, aux = _unflatten_results(results, value_tree, aux_tree)
+    point = _Point(
+        lin,
+        arguments.static,
+        jax.tree.structure(_plain(primals)),
+        tuple(map(aval_of, arguments.leaves)),
+        jax.tree.structure(_plain(out)),
+        value_tree,
+        tuple(map(aval_of, values)),
+        sum(map(_inexact, values)),
+        sum(map(_inexact, outputs[:num_primal])),
+    )
+    return out, aux, point, outputs[num_primal:]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Derivative:
+    """A derivative at a point: a pytree of its residuals, which may cross ``jax.jit``."""
+
+    residuals: list[Any]
+    point: _Point = dataclasses.field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class VjpFunction(_Derivative):
     """From cotangents of the outputs to cotangents of the inputs, at one point."""
-
-    def __init__(self, point: _Point) -> None:
-        self._point = point
 
     def __call__(self, cotangent: Any) -> tuple[Any, ...]:
         """A cotangent for each primal; ``cotangent`` has the tree and shapes of the output."""
-        point = self._point
-        leaves = _matching_leaves(point.out, cotangent, point.values, "cotangent", "output")
-        cotangents = [c for c, v in zip(leaves, point.values, strict=True) if _inexact(v)]
-        wanted = (True,) * (len(point.lin.in_avals) - len(point.residuals))
+        point = self.point
+        leaves = _matching_leaves(point.out_tree, cotangent, point.out_avals, "cotangent", "output")
+        cotangents = [c for c, v in zip(leaves, point.out_avals, strict=True) if has_tangent(v)]
+        wanted = (True,) * (len(point.lin.in_avals) - point.lin.num_residuals)
         nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
         program = point.lin.transpose(wanted, nonzero)
-        results = _with_zeros(point.arguments.leaves, bind(program, *point.residuals, *cotangents))
-        args, _ = point.arguments.rebuild(results)
+        results = _with_zeros(point.in_avals, bind(program, *self.residuals, *cotangents))
+        args, _ = point.static.rebuild(results)
         return args
 
 
-class LinearFunction:
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True, eq=False)
+class LinearFunction(_Derivative):
     """From tangents of the inputs to the tangent of the output, at one point."""
-
-    def __init__(self, point: _Point) -> None:
-        self._point = point
 
     def __call__(self, *tangents: Any) -> Any:
         """The tangent of the output; ``tangents`` have the trees and shapes of the primals."""
-        point = self._point
-        primals = point.arguments.leaves
-        leaves = _matching_leaves(point.primals, tangents, primals, "tangent", "primal")
-        active = [t for t, p in zip(leaves, primals, strict=True) if _inexact(p)]
-        outputs = bind(point.lin, *point.residuals, *active)[: point.num_tangents]
-        return jax.tree.unflatten(point.value_tree, _with_zeros(point.values, outputs))
+        point = self.point
+        leaves = _matching_leaves(point.in_tree, tangents, point.in_avals, "tangent", "primal")
+        active = [t for t, p in zip(leaves, point.in_avals, strict=True) if has_tangent(p)]
+        outputs = bind(point.lin, *self.residuals, *active)[: point.num_tangents]
+        return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, outputs))
 
 
 def _trace(
@@ -202,7 +244,7 @@ def _unflatten_results(results: Sequence[Any], value_tree: Any, aux_tree: Any) -
 
 
 def _inexact(x: Any) -> bool:
-    return bool(jnp.issubdtype(jnp.result_type(x), jnp.inexact))
+    return has_tangent(aval_of(x))
 
 
 def _active_inputs(traced: TracedFunction, arguments: Arguments) -> tuple[bool, ...]:
@@ -210,33 +252,36 @@ def _active_inputs(traced: TracedFunction, arguments: Arguments) -> tuple[bool, 
     return (*(_inexact(leaf) for leaf in arguments.leaves), *(False,) * others)
 
 
-def _with_zeros(like: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
-    """``inexact`` for the leaves that have a derivative, float0 zeros for the others."""
+def _with_zeros(avals: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
+    """``inexact`` for the avals that have a derivative, float0 zeros for the others."""
     rest = iter(inexact)
-    return [next(rest) if _inexact(x) else np.zeros(jnp.shape(x), jax.dtypes.float0) for x in like]
+    return [
+        next(rest) if has_tangent(aval) else np.zeros(aval.shape, jax.dtypes.float0)
+        for aval in avals
+    ]
 
 
 def _matching_leaves(
-    primal: Any, given: Any, primal_leaves: Sequence[Any], what: str, of: str
+    expected: Any, given: Any, avals: Sequence[Any], what: str, of: str
 ) -> list[Any]:
-    """The leaves of ``given``, checked to fit ``primal`` in tree, shape and dtype."""
+    """The leaves of ``given``, checked to fit the tree and the avals of what it belongs to."""
     leaves, tree = jax.tree.flatten(_plain(given))
-    expected: Any = jax.tree.structure(_plain(primal))
+    # JAX raises the one for arguments, the other for what does not fit results.
+    Misfit = TypeError if of == "primal" else ValueError
     if tree != expected:
-        raise TypeError(
+        raise Misfit(
             f"the {what} has the tree {tree}, but the {of} has {expected}; they must be equal"
         )
-    for position, (leaf, like) in enumerate(zip(leaves, primal_leaves, strict=True)):
-        dtype = jnp.result_type(like) if _inexact(like) else jax.dtypes.float0
-        came = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
+    for position, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
+        came, wanted = aval_of(leaf), tangent_aval(aval)
         weak = not hasattr(leaf, "dtype")
-        if jnp.shape(leaf) != jnp.shape(like) or (came != dtype and not weak):
-            raise TypeError(
-                f"{what} {position} has shape {jnp.shape(leaf)} and dtype {np.dtype(came)}, but "
-                f"its {of} asks for shape {jnp.shape(like)} and dtype {np.dtype(dtype)}"
+        if came.shape != wanted.shape or (came.dtype != wanted.dtype and not weak):
+            raise (Misfit if came.shape == wanted.shape else ValueError)(
+                f"{what} {position} has shape {came.shape} and dtype {came.dtype}, but "
+                f"its {of} asks for shape {wanted.shape} and dtype {np.dtype(wanted.dtype)}"
             )
-        if weak and dtype != jax.dtypes.float0:
-            leaves[position] = jnp.asarray(leaf, dtype)
+        if weak and has_tangent(aval):
+            leaves[position] = jnp.asarray(leaf, wanted.dtype)
     return leaves
 
 
