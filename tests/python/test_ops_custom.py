@@ -74,6 +74,27 @@ def test_custom_jvp_in_a_loop():
     check_batching(neurons, X, XS)
 
 
+@jax.custom_jvp
+def tripled(x, y):
+    return jnp.stack([x, y, 2 * x])
+
+
+@tripled.defjvp
+def _(primals, tangents):
+    # A rule that applies the function to its tangents, as linear functions may.
+    return tripled(*primals), tripled(*tangents)
+
+
+def test_custom_jvp_of_tangents():
+    check_derivatives(lambda x, y: jnp.sin(tripled(x, y) * x), X, X[::-1].copy())
+    check_batching(lambda x, y: tripled(x, y) * x, X, X[::-1].copy())
+
+
+def test_custom_jvp_of_tangents_in_a_loop():
+    fun = lambda x, ys: lax.scan(lambda c, y: (tripled(c, y)[2] * c, c), x, ys)  # noqa: E731
+    check_derivatives(fun, X, XS)
+
+
 def product(x, y):
     sine, count = scaled_sine(x, y, 2)
     return sine * count

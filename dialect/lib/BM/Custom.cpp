@@ -17,6 +17,13 @@
 using namespace mlir;
 using namespace bmgrad::bm;
 
+namespace bmgrad::bm::detail {
+/// Replaces a call of a function that is linear in some operands by the call of
+/// its transpose.
+static LogicalResult transposeFunction(Operation *op, FlatSymbolRefAttr callee,
+                                       TransposeFrame &frame);
+} // namespace bmgrad::bm::detail
+
 #define GET_OP_CLASSES
 #include "bmgrad/Dialect/BM/Custom.cpp.inc"
 
@@ -150,6 +157,35 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
       frame.b, differentiable(getResultTypes()), getBwdAttr(),
       call.getResults().drop_front(getNumResults()), inputTangents(frame));
   setResultTangents(frame, tangent.getResults());
+  return success();
+}
+
+LogicalResult bmgrad::bm::detail::transposeFunction(Operation *op,
+                                                    FlatSymbolRefAttr callee,
+                                                    TransposeFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  SmallVector<Value> operands;
+  SmallVector<int64_t> wrt, of;
+  SmallVector<Type> results(op->getResultTypes());
+  for (auto [index, operand] : llvm::enumerate(op->getOperands())) {
+    if (!frame.isLinear(index)) {
+      operands.push_back(frame.operands[index]);
+      continue;
+    }
+    // The derivative of a linear function is the function, at any point.
+    operands.push_back(makeZero(b, operand.getType()));
+    wrt.push_back(index);
+    results.push_back(operand.getType());
+  }
+  for (auto [index, cotangent] : llvm::enumerate(frame.cotangents))
+    if (cotangent) {
+      operands.push_back(cotangent);
+      of.push_back(index);
+    }
+  auto vjp = VjpOp::create(b, results, callee.getValue(), operands, wrt, of);
+  for (auto [index, cotangent] :
+       llvm::zip_equal(wrt, vjp.getResults().drop_front(op->getNumResults())))
+    frame.operandCotangents[index] = cotangent;
   return success();
 }
 

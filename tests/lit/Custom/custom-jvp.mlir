@@ -46,3 +46,26 @@ func.func @vjp_of_batch(%x: tensor<4xf32>, %ct: tensor<4xf32>) -> tensor<4xf32> 
   %0:2 = bm.vjp @batched(%x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<4xf32>, tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>)
   return %0#1 : tensor<4xf32>
 }
+
+// A rule may call functions with rules on its tangents, which are linear in them.
+func.func private @twice(%x: tensor<f32>) -> tensor<f32> {
+  %0 = bm.add %x, %x : tensor<f32>
+  return %0 : tensor<f32>
+}
+func.func private @twice.jvp(%x: tensor<f32>, %dx: tensor<f32>) -> (tensor<f32>, tensor<f32>) {
+  %0 = bm.add %x, %x : tensor<f32>
+  %1 = bm.custom_jvp @twice, @twice.jvp(%dx) : (tensor<f32>) -> tensor<f32>
+  return %0, %1 : tensor<f32>, tensor<f32>
+}
+func.func private @calls_twice(%x: tensor<f32>) -> tensor<f32> {
+  %0 = bm.custom_jvp @twice, @twice.jvp(%x) : (tensor<f32>) -> tensor<f32>
+  return %0 : tensor<f32>
+}
+// RULE-LABEL: func @vjp_of_linear_call
+// RULE-SAME: %{{.*}}: tensor<f32>, %[[CT:.*]]: tensor<f32>
+// RULE-NEXT: %[[D:.*]] = bm.add %[[CT]], %[[CT]]
+// RULE-NEXT: return %[[D]]
+func.func @vjp_of_linear_call(%x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
+  %0:2 = bm.vjp @calls_twice(%x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return %0#1 : tensor<f32>
+}

@@ -15,11 +15,14 @@ class BM_CustomRule<string mnemonic, dag rules>
     : BM_Op<mnemonic, !listconcat(
         [DeclareOpInterfaceMethods<SymbolUserOpInterface>,
          DeclareOpInterfaceMethods<BM_CustomRuleOpInterface>],
-        BM_HasJvp, BM_HasBatching, BM_HasLowering)> {
+        BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
   let arguments = !con((ins FlatSymbolRefAttr:$primal), rules, (ins Variadic<BM_Tensor>:$inputs));
   let results = (outs Variadic<BM_Tensor>:$outputs);
   let definition = [{
     ::llvm::StringRef $cppClass::getPrimalSymbol() { return getPrimal(); }
+    ::mlir::LogicalResult $cppClass::emitTranspose(::bmgrad::bm::TransposeFrame &frame) {
+      return ::bmgrad::bm::detail::transposeFunction(*this, getPrimalAttr(), frame);
+    }
     ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
       return ::bmgrad::bm::detail::lowerToCall(*this, getPrimalAttr(), frame);
     }
@@ -31,7 +34,8 @@ def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins FlatSymbolRefAttr:$rule)> 
   let description = [{
     Where nothing is differentiated, a call of `primal`. The derivative is a call of `rule`, which takes
     the inputs and a tangent for each float or complex one, and returns the outputs and a tangent for each float
-    or complex one. Reverse mode transposes it.
+    or complex one. Reverse mode transposes it. A call that is itself linear in a tangent, within another rule,
+    is transposed as `primal` is.
     Example: `%r = bm.custom_jvp @spike, @spike.jvp(%v) : (tensor<3xf32>) -> tensor<3xf32>`
   }];
   let primitives = ["custom_jvp_call"];
