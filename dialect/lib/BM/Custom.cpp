@@ -7,6 +7,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "bmgrad/Dialect/BM/Custom.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Reduction.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 
@@ -106,6 +107,39 @@ LogicalResult CustomLinOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return verifyFunction(*this, getBwdAttr(), "bwd",
                         concat(getResiduals().getTypes(), getResultTypes()),
                         getTangents().getTypes(), symbols);
+}
+
+LogicalResult LinearSolveOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  TypeRange operands = getOperandTypes(), unknowns = getRhs().getTypes();
+  if (static_cast<bool>(getTransposeSolveAttr()) !=
+      static_cast<bool>(getVecmatAttr()))
+    return emitOpError(
+        "needs transpose_solve and vecmat, or neither of the two");
+  if (failed(verifyFunction(*this, getSolveAttr(), "solve", operands,
+                            getResultTypes(), symbols)) ||
+      failed(verifyFunction(*this, getMatvecAttr(), "matvec", operands,
+                            unknowns, symbols)))
+    return failure();
+  if (getNumResults() < unknowns.size() ||
+      TypeRange(getResultTypes()).take_front(unknowns.size()) != unknowns)
+    return emitOpError() << "has results of types " << getResultTypes()
+                         << ", expected those of the right-hand side first: "
+                         << unknowns;
+  if (!getTransposeSolveAttr())
+    return success();
+  // What the solution of the transposed equation comes with may be something
+  // else.
+  auto transposed = symbols.lookupNearestSymbolFrom<FunctionOpInterface>(
+      *this, getTransposeSolveAttr());
+  SmallVector<Type> results(unknowns);
+  if (transposed && transposed.getNumResults() > results.size())
+    llvm::append_range(results,
+                       transposed.getResultTypes().drop_front(results.size()));
+  if (failed(verifyFunction(*this, getTransposeSolveAttr(), "transpose_solve",
+                            operands, results, symbols)))
+    return failure();
+  return verifyFunction(*this, getVecmatAttr(), "vecmat", operands, unknowns,
+                        symbols);
 }
 
 //===----------------------------------------------------------------------===//
@@ -227,6 +261,69 @@ LogicalResult CustomLinOp::emitTranspose(TransposeFrame &frame) {
   for (auto [index, cotangent] : llvm::enumerate(call.getResults()))
     if (frame.isLinear(numResiduals + index))
       frame.operandCotangents[numResiduals + index] = cotangent;
+  return success();
+}
+
+LogicalResult LinearSolveOp::emitJvp(JvpFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  unsigned numParams = getParams().size(), numUnknowns = getRhs().size();
+  ArrayRef<Value> params = frame.primals.take_front(numParams);
+  auto solve = [&](ValueRange rhs) {
+    return LinearSolveOp::create(b, getResultTypes(), getSolveAttr(),
+                                 getMatvecAttr(), getTransposeSolveAttr(),
+                                 getVecmatAttr(), params, rhs)
+        .getResults();
+  };
+  ValueRange primal = solve(frame.primals.drop_front(numParams));
+  llvm::append_range(frame.results, primal);
+  frame.resultTangents.assign(getNumResults(), Value());
+
+  // A x = b, so A dx = db - dA x.
+  SmallVector<Value> rhs(frame.tangents.drop_front(numParams));
+  SmallVector<int64_t> wrt;
+  SmallVector<Value> operands(params), tangents;
+  for (auto [index, tangent] :
+       llvm::enumerate(frame.tangents.take_front(numParams)))
+    if (tangent) {
+      wrt.push_back(index);
+      tangents.push_back(tangent);
+    }
+  TypeRange types = getRhs().getTypes();
+  if (!wrt.empty()) {
+    llvm::append_range(operands, primal.take_front(numUnknowns));
+    llvm::append_range(operands, tangents);
+    auto product =
+        JvpOp::create(b, concat(types, types), getMatvec(), operands, wrt);
+    for (auto [slot, moved] :
+         llvm::zip_equal(rhs, product.getResults().drop_front(numUnknowns)))
+      slot = accumulate(b, slot,
+                        b.createOrFold<NegOp>(moved.getType(), Value(moved)));
+  }
+  if (llvm::none_of(rhs, [](Value v) { return static_cast<bool>(v); }))
+    return success();
+  for (auto [slot, type] : llvm::zip_equal(rhs, types))
+    slot = materialize(b, slot, type);
+  ValueRange moved = solve(rhs);
+  llvm::copy(moved.take_front(numUnknowns), frame.resultTangents.begin());
+  return success();
+}
+
+LogicalResult LinearSolveOp::emitTranspose(TransposeFrame &frame) {
+  if (!getTransposeSolveAttr())
+    return emitError("reverse-mode derivative of a custom_linear_solve without "
+                     "transpose_solve; give it one, or symmetric=True");
+  unsigned numParams = getParams().size(), numUnknowns = getRhs().size();
+  auto solve = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      *this, getTransposeSolveAttr());
+  SmallVector<Value> rhs;
+  for (auto [cotangent, like] : llvm::zip(frame.cotangents, getRhs()))
+    rhs.push_back(materialize(frame.b, cotangent, like.getType()));
+  auto made = LinearSolveOp::create(frame.b, solve.getResultTypes(),
+                                    getTransposeSolveAttr(), getVecmatAttr(),
+                                    getSolveAttr(), getMatvecAttr(),
+                                    frame.operands.take_front(numParams), rhs);
+  llvm::copy(made.getResults().take_front(numUnknowns),
+             frame.operandCotangents.begin() + numParams);
   return success();
 }
 
@@ -352,6 +449,32 @@ LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
       CustomLinOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
                           bwd, frame.operands.take_front(numResiduals),
                           frame.operands.drop_front(numResiduals));
+  llvm::append_range(frame.results, made.getResults());
+  return success();
+}
+
+LogicalResult LinearSolveOp::emitBatch(BatchFrame &frame) {
+  unsigned numParams = getParams().size(), numUnknowns = getRhs().size();
+  // One equation for each element, though the operator may be shared.
+  SmallVector<bool> flags(frame.batched.take_front(numParams));
+  flags.append(numUnknowns, true);
+  auto batched = [&](FlatSymbolRefAttr name) -> FlatSymbolRefAttr {
+    if (!name)
+      return {};
+    auto function =
+        SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(*this, name);
+    return makeBatched(*this, name, flags,
+                       SmallVector<bool>(function.getNumResults(), false),
+                       frame.size);
+  };
+  SmallVector<Value> rhs;
+  for (unsigned index = 0; index < numUnknowns; ++index)
+    rhs.push_back(frame.getBatched(numParams + index));
+  auto made = LinearSolveOp::create(
+      frame.b, batchedTypes(getResultTypes(), frame.size),
+      batched(getSolveAttr()), batched(getMatvecAttr()),
+      batched(getTransposeSolveAttr()), batched(getVecmatAttr()),
+      frame.operands.take_front(numParams), rhs);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }

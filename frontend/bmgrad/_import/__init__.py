@@ -12,6 +12,7 @@ from bmgrad._import import (
     _rules_indexing,
     _rules_reduction,
     _rules_shape,
+    _rules_solve,
 )
 from bmgrad._import._errors import UnsupportedError
 from bmgrad._import._importer import Imported, import_program
@@ -25,6 +26,7 @@ _RULES = (
     _rules_indexing,
     _rules_reduction,
     _rules_shape,
+    _rules_solve,
 )
 
 __all__ = ["Imported", "UnsupportedError", "import_program"]

@@ -52,3 +52,32 @@ func.func @linear(%x: tensor<f64>) {
   %0 = bm.custom_lin @f residuals() tangents(%x) : (tensor<f64>) -> tensor<f64>
   return
 }
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func @solve_type(%b: tensor<f64>) {
+  // expected-error@+1 {{has @f as solve of type '(tensor<f32>) -> tensor<f32>', expected '(tensor<f64>) -> tensor<f64>'}}
+  %0 = bm.linear_solve @f of @f params() rhs(%b) : (tensor<f64>) -> tensor<f64>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<2xf32>
+func.func private @g(%x: tensor<f32>) -> tensor<f32>
+func.func @solution_type(%b: tensor<f32>) {
+  // expected-error@+1 {{has results of types 'tensor<2xf32>', expected those of the right-hand side first: 'tensor<f32>'}}
+  %0 = bm.linear_solve @f of @g params() rhs(%b) : (tensor<f32>) -> tensor<2xf32>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func @half_transposed(%b: tensor<f32>) {
+  // expected-error@+1 {{needs transpose_solve and vecmat, or neither of the two}}
+  %0 = "bm.linear_solve"(%b) <{solve = @f, matvec = @f, vecmat = @f, operandSegmentSizes = array<i32: 0, 1>}>
+      : (tensor<f32>) -> tensor<f32>
+  return
+}

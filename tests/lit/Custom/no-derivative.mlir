@@ -35,3 +35,19 @@ func.func @vjp(%w: tensor<f32>, %x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32
   %0:2 = bm.vjp @main(%w, %x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<f32>, tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
   return %0#1 : tensor<f32>
 }
+
+// -----
+
+func.func private @f(%b: tensor<f32>) -> tensor<f32> {
+  return %b : tensor<f32>
+}
+func.func private @main(%b: tensor<f32>) -> tensor<f32> {
+  // expected-error@+1 {{reverse-mode derivative of a custom_linear_solve without transpose_solve; give it one, or symmetric=True}}
+  %0 = bm.linear_solve @f of @f params() rhs(%b) : (tensor<f32>) -> tensor<f32>
+  return %0 : tensor<f32>
+}
+func.func @vjp(%b: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
+  // expected-remark@+1 {{while expanding this transform}}
+  %0:2 = bm.vjp @main(%b, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return %0#1 : tensor<f32>
+}

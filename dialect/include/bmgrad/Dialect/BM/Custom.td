@@ -1,7 +1,7 @@
 //===- Custom.td - User-defined derivative rules -*- tablegen -*-----------===//
 //
 // Calls of functions for which the user knows a better derivative than that of
-// their ops. The rule is a function too, so its own derivative is known.
+// their ops. The rule is made of functions too, so its own derivative is known.
 //
 //===----------------------------------------------------------------------===//
 
@@ -82,6 +82,39 @@ def BM_CustomLinOp : BM_Op<"custom_lin", !listconcat(
   let assemblyFormat = [{
     $bwd `residuals` `(` $residuals `)` `tangents` `(` $tangents `)` attr-dict `:`
     functional-type(operands, results)
+  }];
+}
+
+def BM_LinearSolveOp : BM_Op<"linear_solve", !listconcat(
+    [AttrSizedOperandSegments, DeclareOpInterfaceMethods<SymbolUserOpInterface>,
+     DeclareOpInterfaceMethods<BM_CustomRuleOpInterface>],
+    BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
+  let summary = "Solution of a linear equation by a function of the user";
+  let description = [{
+    `x, aux... = solve(params, b)`, where `matvec(params, x) = b` and `matvec` is linear in `x`. The derivative is
+    that of the equation, `dx = solve(db - dA x)`, whatever `solve` does; `aux` has none. Transposition exchanges `solve`
+    with `transpose_solve` and `matvec` with its transpose `vecmat`; without those two there is no reverse mode. Where
+    nothing is left to differentiate the op is a call of `solve`.
+    Example:
+    ```mlir
+    %x = bm.linear_solve @solve of @matvec transposed @transpose_solve of @vecmat params(%a) rhs(%b)
+        : (tensor<3x3xf32>, tensor<3xf32>) -> tensor<3xf32>
+    ```
+  }];
+  let primitives = ["custom_linear_solve"];
+  let arguments = (ins FlatSymbolRefAttr:$solve, FlatSymbolRefAttr:$matvec,
+                       OptionalAttr<FlatSymbolRefAttr>:$transpose_solve, OptionalAttr<FlatSymbolRefAttr>:$vecmat,
+                       Variadic<BM_Tensor>:$params, Variadic<BM_InexactTensor>:$rhs);
+  let results = (outs Variadic<BM_Tensor>:$outputs);
+  let assemblyFormat = [{
+    $solve `of` $matvec (`transposed` $transpose_solve^ `of` $vecmat)? `params` `(` $params `)` `rhs` `(` $rhs `)`
+    attr-dict `:` functional-type(operands, results)
+  }];
+  let definition = [{
+    ::llvm::StringRef $cppClass::getPrimalSymbol() { return getSolve(); }
+    ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
+      return ::bmgrad::bm::detail::lowerToCall(*this, getSolveAttr(), frame);
+    }
   }];
 }
 
