@@ -545,6 +545,11 @@ def _plain(attribute: Any) -> Any:
     return attribute.value
 
 
+def _rename_uses(module: Any, old: str, new: str) -> None:
+    for user in module.body.operations:
+        mlir.ir.SymbolTable.replace_all_symbol_uses(old, new, user.operation)
+
+
 def call_module(
     ctx: LoweringContext,
     source: str | bytes,
@@ -561,15 +566,16 @@ def call_module(
     target = ctx.module_context
     module: Any = mlir.ir.Module.parse(source, target.context)
     symbols: Any = mlir.ir.SymbolTable(module.operation)
-    for function in list(module.body.operations):
-        if not function.is_external:
-            continue
-        declared = _declaration(function)
+    externals = [function for function in module.body.operations if function.is_external]
+    declarations = [_declaration(function) for function in externals]
+    # What one declaration becomes may have the name of another, so all are renamed first.
+    for declared in declarations:
+        _rename_uses(module, declared.symbol, f"{declared.symbol}.declared")
+    for function, declared in zip(externals, declarations, strict=True):
         provided = define(ctx, declared)
         # Uses may dangle until the merge below brings both modules together.
         function.erase()
-        for user in module.body.operations:
-            symbols.replace_all_symbol_uses(declared.symbol, provided, user.operation)
+        _rename_uses(module, f"{declared.symbol}.declared", provided)
     results = list(symbols["main"].function_type.value.results)
     symbol = mlir.merge_mlir_modules(target.module, name, module, target.symbol_table)
     call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), list(args))
