@@ -37,8 +37,10 @@ def raises(call, kind, message):
 
 
 SCALAR = "Gradient only defined for scalar-output functions. Output "
-ONLY_REAL = "needs real-valued outputs (a dtype that is a sub-dtype of np.floating), got "
-NO_DERIVATIVE = "gradients need real- or complex-valued inputs"
+ONLY_REAL = (
+    "requires real-valued outputs (output dtype that is a sub-dtype of np.floating), but got "
+)
+NO_DERIVATIVE = "requires real- or complex-valued inputs"
 
 OUTPUTS = [
     (lambda x: x, SCALAR + "had shape: (3,)."),
@@ -64,12 +66,12 @@ def test_what_a_loss_may_not_return(state, fun, message):
 @pytest.mark.parametrize(
     ("arg", "what"),
     [
-        (jnp.arange(3), "argument 0 has dtype int32"),
-        (3, "argument 0 has dtype int32"),
-        (True, "argument 0 has dtype bool"),
-        (np.arange(3, dtype=np.uint8), "argument 0 has dtype uint8"),
-        ({"w": X, "n": jnp.arange(2)}, "argument 0 has dtype int32"),
-        (jax.random.key(0), "argument 0 has dtype key<fry>"),
+        (jnp.arange(3), "but got int32 for argument 0"),
+        (3, "but got int32 for argument 0"),
+        (True, "but got bool for argument 0"),
+        (np.arange(3, dtype=np.uint8), "but got uint8 for argument 0"),
+        ({"w": X, "n": jnp.arange(2)}, "but got int32 for argument 0"),
+        (jax.random.key(0), "but got key<fry> for argument 0"),
     ],
 )
 @pytest.mark.parametrize("transform", [bm.grad, bm.vector_grad, bm.jacrev, bm.jacfwd, bm.hessian])
@@ -81,14 +83,14 @@ def test_inputs_without_a_derivative(state, transform, arg, what):
 def test_variables_without_a_derivative(state):
     steps = bm.Variable(jnp.arange(3))
     call = fails(state, bm.grad, lambda: 1.0, grad_vars=[state, steps])
-    raises(call, TypeError, (NO_DERIVATIVE, "grad_vars entry 1 (Variable) has dtype int32"))
+    raises(call, TypeError, (NO_DERIVATIVE, "but got int32 for grad_vars entry 1 (Variable)"))
 
 
 def test_holomorphic_functions_of_real_inputs(state):
     call = fails(state, bm.grad, lambda x: x.sum(), X, holomorphic=True)
-    raises(call, TypeError, "holomorphic=True needs complex inputs, but argument 0 has dtype float")
+    raises(call, TypeError, "requires inputs with complex dtype, but got float32 for argument 0")
     call = fails(state, bm.grad, lambda z: z.real.sum(), X * 1j, holomorphic=True)
-    raises(call, TypeError, "holomorphic=True needs complex outputs, got float32")
+    raises(call, TypeError, "requires outputs with complex dtype, but got float32")
 
 
 @pytest.mark.parametrize(

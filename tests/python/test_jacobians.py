@@ -95,7 +95,7 @@ def test_integers():
     same(got[1], jnp.diag(jnp.arange(2.0)))
     assert got[0].dtype == jax.dtypes.float0
     assert got[0].shape == (2, 2)
-    with pytest.raises(TypeError, match="argument 0 has dtype int32"):
+    with pytest.raises(TypeError, match="but got int32 for argument 0"):
         bm.jacrev(g)(*args)
 
 

@@ -36,6 +36,14 @@ def test_low_orders_follow_the_rules():
         np.testing.assert_allclose(derivative(2.0), expected, rtol=1e-6)
 
 
+def test_derivatives_of_a_series_of_series():
+    """Each derivative of `sinc` at 0 is a function with a rule of its own."""
+    derivative = jnp.sinc
+    for expected in (0, -(np.pi**2) / 3, 0, np.pi**4 / 5):
+        derivative = bm.grad(derivative)
+        np.testing.assert_allclose(derivative(0.0), expected, rtol=1e-5)
+
+
 def test_too_high_an_order_is_an_error():
     derivative = power(9)
     for _ in range(6):

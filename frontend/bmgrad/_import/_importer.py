@@ -32,8 +32,10 @@ _T = TypeVar("_T")
 # Function bodies of up to this many equations are written in place of a call.
 _TINY = 3
 # Derivative rules in derivative rules, other than of themselves: derivatives of this order. A rule
-# may call functions with ever new rules, as the adjoint of an ODE solver solves an ODE.
-_DEEPEST = 3
+# may call functions with ever new rules, as the adjoint of an ODE solver solves an ODE, or the
+# derivative of `sinc` is another series. Those with loops in them cost seconds to follow.
+_DEEPEST = 5
+_DEEPEST_WITH_LOOPS = 3
 
 
 class Imported(NamedTuple):
@@ -260,6 +262,8 @@ class Importer:
         key: Hashable,
         names: Sequence[str],
         define: Callable[[list[str]], tuple[list[Any], int]],
+        *,
+        has_loops: bool,
     ) -> WithRule:
         """The functions of a call with a derivative rule, which `define` writes.
 
@@ -270,7 +274,7 @@ class Importer:
         if key in self._in_progress:
             self._met.add(key)
             return self._in_progress[key]
-        if len(self._in_progress) == _DEEPEST:
+        if len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST):
             raise TooDeep("its derivative rule calls functions with rules without end")
         assumed = WithRule([], [], 0)
         while True:

@@ -58,7 +58,9 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     try:
         made = b.once(
             (closed, eqn.params["jvp_jaxpr_fun"]),
-            lambda: jvp_functions(b, function_name(closed), (key, fingerprint(closed)), make),
+            lambda: jvp_functions(
+                b, function_name(closed), (key, fingerprint(closed)), make, has_loops(closed)
+            ),
         )
     except TooDeep:
         made = _without_rule(b, closed)
@@ -90,7 +92,11 @@ def _without_rule(b: Importer, closed: Any) -> WithRule:
 
 
 def jvp_functions(
-    b: Importer, name: str, key: Hashable, make: Callable[[], tuple[Body, Body]]
+    b: Importer,
+    name: str,
+    key: Hashable,
+    make: Callable[[], tuple[Body, Body]],
+    has_loops: bool = False,
 ) -> WithRule:
     """Function and rule of a `bm.custom_jvp`, from their blocks.
 
@@ -108,7 +114,7 @@ def jvp_functions(
             b.module.function(symbol, body, captures)
         return captures, 0
 
-    return b.with_rule(key, [name, f"{name}.jvp"], define)
+    return b.with_rule(key, [name, f"{name}.jvp"], define, has_loops=has_loops)
 
 
 def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
@@ -174,7 +180,10 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         made = b.once(
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
             lambda: b.with_rule(
-                (key, fingerprint(closed)), [name, f"{name}.fwd", f"{name}.bwd"], define
+                (key, fingerprint(closed)),
+                [name, f"{name}.fwd", f"{name}.bwd"],
+                define,
+                has_loops=has_loops(closed),
             ),
         )
     except TooDeep:
@@ -244,6 +253,20 @@ def fingerprint(closed: Any) -> Hashable:
     jaxpr = closed.jaxpr
     avals = [(v.aval.shape, v.aval.dtype) for v in (*jaxpr.invars, *jaxpr.outvars)]
     return tuple(avals), tuple(eqn.primitive for eqn in jaxpr.eqns)
+
+
+def has_loops(closed: Any) -> bool:
+    """Whether a jaxpr, or one that it calls, has a loop."""
+    return any(
+        eqn.primitive.name in ("scan", "while")
+        or any(
+            has_loops(inner)
+            for value in eqn.params.values()
+            for inner in (value if isinstance(value, (tuple, list)) else (value,))
+            if hasattr(inner, "eqns")
+        )
+        for eqn in closed.eqns
+    )
 
 
 def function_name(closed: Any) -> str:

@@ -115,14 +115,9 @@ def jvp(
                 f"function, got {type(given).__name__}"
             )
     arguments = Arguments.of(tuple(primals), {})
+    tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
+    leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
-    leaves = _matching_leaves(
-        jax.tree.structure(_plain(tuple(primals))),
-        tuple(tangents),
-        [aval_of(leaf) for leaf in arguments.leaves],
-        "tangent",
-        "primal",
-    )
     active = _active_inputs(traced, arguments)
     outputs = bind(
         traced.program.jvp(active),
@@ -193,10 +188,16 @@ class _Derivative:
 class VjpFunction(_Derivative):
     """From cotangents of the outputs to cotangents of the inputs, at one point."""
 
-    def __call__(self, cotangent: Any) -> tuple[Any, ...]:
+    def __call__(self, cotangent: Any, *more: Any) -> tuple[Any, ...]:
         """A cotangent for each primal; ``cotangent`` has the tree and shapes of the output."""
         point = self.point
-        leaves = _matching_leaves(point.out_tree, cotangent, point.out_avals, "cotangent", "output")
+        if more:
+            name = point.lin.name.removesuffix(".lin").rpartition(".")[2]
+            raise TypeError(
+                f"the function returned by vjp applied to {name} was called with {1 + len(more)} "
+                "arguments; it takes one cotangent, with the tree of the output"
+            )
+        leaves = _matching_leaves(point.out_tree, cotangent, point.out_avals, "vjp")
         cotangents = [c for c, v in zip(leaves, point.out_avals, strict=True) if has_tangent(v)]
         wanted = (True,) * (len(point.lin.in_avals) - point.lin.num_residuals)
         nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
@@ -214,7 +215,7 @@ class LinearFunction(_Derivative):
     def __call__(self, *tangents: Any) -> Any:
         """The tangent of the output; ``tangents`` have the trees and shapes of the primals."""
         point = self.point
-        leaves = _matching_leaves(point.in_tree, tangents, point.in_avals, "tangent", "primal")
+        leaves = _matching_leaves(point.in_tree, tangents, point.in_avals, "linearize")
         active = [t for t, p in zip(leaves, point.in_avals, strict=True) if has_tangent(p)]
         outputs = bind(point.lin, *self.residuals, *active)[: point.num_tangents]
         return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, outputs))
@@ -261,26 +262,36 @@ def _with_zeros(avals: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
     ]
 
 
-def _matching_leaves(
-    expected: Any, given: Any, avals: Sequence[Any], what: str, of: str
-) -> list[Any]:
+# What each function is given, what that belongs to, and what is raised where tree or dtype do not
+# fit: as JAX does, and in words that contain JAX's, which people search for.
+_GIVEN = {
+    "jvp": ("tangent", "primal", TypeError, TypeError),
+    "linearize": ("tangent", "primal", TypeError, ValueError),
+    "vjp": ("cotangent", "output", ValueError, ValueError),
+}
+
+
+def _matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str) -> list[Any]:
     """The leaves of ``given``, checked to fit the tree and the avals of what it belongs to."""
-    leaves, tree = jax.tree.flatten(_plain(given))
-    # JAX raises the one for arguments, the other for what does not fit results.
-    Misfit = TypeError if of == "primal" else ValueError
-    if tree != expected:
-        raise Misfit(
-            f"the {what} has the tree {tree}, but the {of} has {expected}; they must be equal"
+    what, of, wrong_tree, wrong_dtype = _GIVEN[function]
+    leaves, found = jax.tree.flatten(_plain(given))
+    if found != tree:
+        raise wrong_tree(
+            f"unexpected tree structure: the {what} has the tree {found}, but the {of} has {tree}; "
+            "they must be equal"
         )
     for position, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
         came, wanted = aval_of(leaf), tangent_aval(aval)
-        weak = not hasattr(leaf, "dtype")
-        if came.shape != wanted.shape or (came.dtype != wanted.dtype and not weak):
-            raise (Misfit if came.shape == wanted.shape else ValueError)(
-                f"{what} {position} has shape {came.shape} and dtype {came.dtype}, but "
-                f"its {of} asks for shape {wanted.shape} and dtype {np.dtype(wanted.dtype)}"
+        fits = came.dtype == wanted.dtype or not hasattr(leaf, "dtype")
+        # JAX takes cotangents of integers, which say nothing, of any dtype.
+        fits |= function == "vjp" and not has_tangent(aval)
+        if came.shape != wanted.shape or not fits:
+            raise (wrong_dtype if came.shape == wanted.shape else ValueError)(
+                f"{function} called with unexpected JAX type: {what} {position} has shape "
+                f"{came.shape} and dtype {came.dtype}, but its {of} asks for shape {wanted.shape} "
+                f"and dtype {np.dtype(wanted.dtype)}"
             )
-        if weak and has_tangent(aval):
+        if has_tangent(aval) and not hasattr(leaf, "dtype"):
             leaves[position] = jnp.asarray(leaf, wanted.dtype)
     return leaves
 

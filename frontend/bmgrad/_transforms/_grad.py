@@ -35,7 +35,7 @@ class GradTransform(Transform):
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         targets = self.targets
         arguments = Arguments.of(args, kwargs)
-        targets.check_arguments(arguments, args)
+        targets.check_arguments(arguments, args, self.kind)
         function = checked_function(
             self.function, targets.has_aux, self.function_name, self._check_value
         )

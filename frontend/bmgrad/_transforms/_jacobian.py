@@ -49,7 +49,7 @@ class JacobianTransform(Transform):
         """Jacobian, value and aux of ``function`` at the arguments."""
         targets = self.targets
         arguments = Arguments.of(args, kwargs)
-        targets.check_arguments(arguments, args)
+        targets.check_arguments(arguments, args, kind)
 
         def check_value(value: Any) -> None:
             for leaf in jax.tree.leaves(value):

@@ -81,40 +81,55 @@ class Targets:
                 )
         return [argnum % count for argnum in given]
 
-    def check_arguments(self, arguments: Arguments, args: tuple[Any, ...]) -> None:
+    def check_arguments(self, arguments: Arguments, args: tuple[Any, ...], kind: str) -> None:
         for argnum in self.argnum_list(len(args)):
             for leaf in jax.tree.leaves(args[argnum]):
                 dtype = getattr(leaf, "dtype", None)
                 if dtype is None and not isinstance(leaf, (bool, int, float, complex)):
                     raise TypeError(
-                        f"argument {argnum} holds {leaf!r} of type {type(leaf).__name__}, which "
-                        "has no derivative; name other arguments in argnums"
+                        f"argument {argnum} of {kind}: {leaf!r} of type {type(leaf)} is not a "
+                        "valid JAX type, so it has no derivative; name other arguments in argnums"
                     )
-                self._check_input_dtype(jnp.result_type(leaf), f"argument {argnum}")
+                self._check_input_dtype(jnp.result_type(leaf), f"argument {argnum}", kind)
         for index, variable in enumerate(self.variables):
             what = f"grad_vars entry {index} ({variable._label()})"
-            self._check_input_dtype(variable._value.dtype, what)
+            self._check_input_dtype(variable._value.dtype, what, kind)
 
-    def _check_input_dtype(self, dtype: Any, what: str) -> None:
-        if self.holomorphic and not jnp.issubdtype(dtype, jnp.complexfloating):
-            raise TypeError(f"holomorphic=True needs complex inputs, but {what} has dtype {dtype}")
+    def _check_input_dtype(self, dtype: Any, what: str, kind: str) -> None:
+        # The words are those of JAX, which people know and search for.
+        is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+        if self.holomorphic and not is_complex:
+            raise TypeError(
+                f"{kind} with holomorphic=True requires inputs with complex dtype, but got "
+                f"{dtype} for {what}"
+            )
         if not self.allow_int and not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(
-                f"gradients need real- or complex-valued inputs (a dtype that is a sub-dtype of "
-                f"np.inexact), but {what} has dtype {dtype}. Convert it to a float, or "
+                f"{kind} requires real- or complex-valued inputs (input dtype that is a sub-dtype "
+                f"of np.inexact), but got {dtype} for {what}. Convert it to a float, or "
                 "pass allow_int=True to get a zero gradient of dtype float0."
+            )
+        # A step along the real axis tells all only of a function that is holomorphic.
+        if kind == "jacfwd" and is_complex and not self.holomorphic:
+            raise TypeError(
+                f"jacfwd requires real-valued inputs (input dtype that is a sub-dtype of "
+                f"np.floating), but got {dtype} for {what}. For holomorphic functions pass "
+                "holomorphic=True; for others use bm.jvp."
             )
 
     def check_output_dtype(self, dtype: Any, kind: str) -> None:
+        is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
         if self.holomorphic:
-            if not jnp.issubdtype(dtype, jnp.complexfloating):
-                raise TypeError(f"{kind} with holomorphic=True needs complex outputs, got {dtype}")
-        elif not jnp.issubdtype(dtype, jnp.floating):
-            hint = "; for holomorphic functions pass holomorphic=True"
-            is_complex = jnp.issubdtype(dtype, jnp.complexfloating)
+            if not is_complex:
+                raise TypeError(
+                    f"{kind} with holomorphic=True requires outputs with complex dtype, but got "
+                    f"{dtype}"
+                )
+        elif kind != "jacfwd" and not jnp.issubdtype(dtype, jnp.floating):
+            hint = ". For holomorphic functions pass holomorphic=True"
             raise TypeError(
-                f"{kind} needs real-valued outputs (a dtype that is a sub-dtype of np.floating), "
-                f"got {dtype}{hint if is_complex else ''}"
+                f"{kind} requires real-valued outputs (output dtype that is a sub-dtype of "
+                f"np.floating), but got {dtype}{hint if is_complex else ''}"
             )
 
     # -- Inputs and results ------------------------------------------------------------------
@@ -238,7 +253,8 @@ def split_aux(result: Any, has_aux: bool, name: str) -> tuple[Any, Any]:
         else:
             came = f"a {type(result).__name__}"
         raise TypeError(
-            f"has_aux=True expects {name} to return a pair (value, aux), but it returned {came}"
+            f"has_aux=True expects {name} to return a pair (value, aux), a two-element tuple, but "
+            f"it returned {came}"
         )
     value, aux = result
     return value, aux

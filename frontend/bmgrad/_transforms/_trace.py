@@ -288,7 +288,8 @@ def is_array_like(leaf: Any) -> bool:
     if getattr(dtype, "kind", None) in ("O", "S", "U", "M", "m"):
         what = "Python objects" if dtype.kind == "O" else f"dtype {dtype}"
         raise TypeError(
-            f"an argument is an array of {what}, {leaf!r}; convert it to a numeric array"
+            f"an argument is an array of {what}, {leaf!r}, which is not a valid JAX type; "
+            "convert it to a numeric array"
         )
     return True
 
