@@ -1,0 +1,85 @@
+"""The primitives of JAX that have no op here, each with the reason; nothing else decides that.
+
+In: a primitive's name and the modules of JAX that hold it. Out: the reason why a program
+does not hold it as an op, or None for one that it should. The page of all primitives
+(`docs/op_table.py`) and the test that none was forgotten read these lists. All but
+`KERNELS` are errors in a program, or have no derivative there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+# Values only, with JAX's kernel: JAX has no derivative of them either.
+_KERNELS = """
+    cholesky_update dimension_size empty empty2 geqp3 geqrf hessenberg householder_product
+    iota_2x32_shape lu_pivots_to_permutation ormqr philox2x32 philox4x32 platform_index
+    rng_bit_generator rng_uniform scaled_dot schur symmetric_product threefry2x32 threefry4x32
+    tridiagonal zeros_like
+"""
+KERNELS = tuple(_KERNELS.split())
+
+_REASONS = {
+    "it works between devices, and belongs around a program: inside jax.shard_map call the "
+    "compiled function and the collective side by side": """
+        all_gather all_gather_invariant all_gather_reduced all_to_all axis_index pmax pmin ppermute
+        precv preduced psend psum psum_invariant ragged_all_to_all reduce_scatter
+        reduced_vary_cast_p shard_alike shard_map unreduced_psum unreduced_reduce_scatter
+        vary_unreduced_cast_p pbroadcast_done pbroadcast_start custom_partitioning
+        inspect_sharding
+    """,
+    "it changes memory or makes a token: a program is a function of its inputs": """
+        accum_grad_in_ref addupdate after_all broadcast_to create_linear create_token empty_ref
+        free_ref freeze get new_ref pin run_state swap unpin
+    """,
+    "it belongs to JAX's experimental values of other kinds (hijax)": """
+        box_get box_set call_hi_primitive call_hi_primitive_linearized from_edtype log_extend
+        log_read new_box new_log to_edtype
+    """,
+    "it calls the host or foreign code, or reports to it": """
+        buffer_callback check debug_callback debug_print ffi_call io_callback unreachable
+    """,
+    "JAX makes it when it differentiates or lowers, and no function is traced to it": """
+        custom_jvp_call_jaxpr custom_lin linear_call select_and_gather_add select_and_scatter
+        select_and_scatter_add
+    """,
+    "it is for shapes, memories or metadata that only JAX knows": """
+        call_exported compute_on dce_sink dim_as_value shape_assertion tie xla_metadata_value
+    """,
+    "its lowering approximates, and JAX differentiates it through what was found: sort instead": """
+        approx_top_k
+    """,
+    "not imported yet": """
+        cholesky conv_general_dilated custom_linear_solve eig eigh fft lu mulhi qr
+        ragged_dot_general random_bits random_fold_in random_gamma random_seed random_split reduce
+        reduce_window reduce_window_max reduce_window_min reduce_window_sum svd triangular_solve
+        tridiagonal_solve
+    """,
+}
+
+LEFT_OUT: dict[str, str] = {
+    name: reason for reason, names in _REASONS.items() for name in names.split()
+} | dict.fromkeys(KERNELS, "JAX has no derivative of it either; its values are JAX's kernel")
+
+_MODULES = {
+    "jax._src.pallas": "it is a part of Pallas, a language for kernels",
+    "jax._src.cudnn": "it is a kernel of one vendor; jax.nn has the same mathematics in ops",
+    "jax._src.tpu_custom_call": "it is a kernel of one vendor",
+    "jax._src.export": "it is for shapes that only JAX's export knows",
+    "jax.experimental.sparse": "JAX's sparse formats are experimental: use segment sums, or gather",
+}
+# The asynchronous halves of collectives, which JAX pairs itself.
+_HALVES = ("_start", "_done")
+
+
+def left_out_reason(name: str, modules: Iterable[str] = ()) -> str | None:
+    """Why programs have no op for primitive `name`, held by these modules of JAX."""
+    if name in LEFT_OUT:
+        return LEFT_OUT[name]
+    for half in _HALVES:
+        if name.endswith(half) and name.removesuffix(half) in LEFT_OUT:
+            return LEFT_OUT[name.removesuffix(half)]
+    for prefix, reason in _MODULES.items():
+        if all(module.startswith(prefix) for module in modules) and modules:
+            return reason
+    return None
