@@ -14,6 +14,7 @@ from bmgrad._import import (
     _rules_reduction,
     _rules_shape,
     _rules_solve,
+    _rules_windows,
 )
 from bmgrad._import._errors import UnsupportedError
 from bmgrad._import._importer import Imported, import_program
@@ -29,6 +30,7 @@ _RULES = (
     _rules_reduction,
     _rules_shape,
     _rules_solve,
+    _rules_windows,
 )
 
 __all__ = ["Imported", "UnsupportedError", "import_program"]

@@ -62,14 +62,19 @@ def _precision(precision: Any) -> str | None:
     if precision is None:
         return ""
     if isinstance(precision, tuple):
-        pair = ", ".join(f"#bm<precision {p.name.lower()}>" for p in precision)
-        return f", precision = [{pair}]"
+        return precisions(precision)
     algorithm = getattr(precision, "name", None)
     if algorithm is None or algorithm.startswith("ANY_F8"):
         return None
     if algorithm == "DEFAULT":
         return ""
     return f", algorithm = #bm<dot_algorithm {algorithm.lower()}>"
+
+
+def precisions(pair: tuple[Any, Any]) -> str:
+    """The attribute for the precisions of two operands."""
+    names = ", ".join(f"#bm<precision {p.name.lower()}>" for p in pair)
+    return f", precision = [{names}]"
 
 
 @rule("sort")

@@ -1,0 +1,41 @@
+"""Rules of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from bmgrad._import._registry import Equation, rule
+from bmgrad._import._rules_reduction import precisions
+from bmgrad._import._text import Value, i64, i64_array
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer
+
+
+def _lists(lists: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} = {i64_array(values)}" for name, values in lists.items())
+
+
+@rule("conv_general_dilated")
+def _convolution(b: Importer, eqn: Equation) -> Value:
+    params = eqn.params
+    numbers = params["dimension_numbers"]
+    attributes = _lists(
+        {
+            "lhs_dims": numbers.lhs_spec,
+            "rhs_dims": numbers.rhs_spec,
+            "out_dims": numbers.out_spec,
+            "strides": params["window_strides"],
+            "low": [low for low, _ in params["padding"]],
+            "high": [high for _, high in params["padding"]],
+            "lhs_dilation": params["lhs_dilation"],
+            "rhs_dilation": params["rhs_dilation"],
+        }
+    )
+    attributes += f", feature_groups = {i64(params['feature_group_count'])}"
+    attributes += f", batch_groups = {i64(params['batch_group_count'])}"
+    # Algorithms are for products of matrices; JAX ignores them here.
+    if isinstance(params["precision"], tuple):
+        attributes += precisions(params["precision"])
+    return b.op("bm.convolution", b.read_all(eqn), b.type(eqn.outvars[0].aval), attributes)
