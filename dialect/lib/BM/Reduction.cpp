@@ -2,6 +2,7 @@
 
 #include "bmgrad/Dialect/BM/Reduction.h"
 #include "Dims.h"
+#include "Reducing.h"
 #include "Scans.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Expr.h"
@@ -44,10 +45,8 @@ static OpFoldResult foldReduction(Operation *op, ArrayRef<int64_t> axes) {
   return resizedSplat(zero, op->getResult(0).getType());
 }
 
-/// The largest or smallest number of the type, where there are infinities
-/// those.
-static Value extremeNumber(ImplicitLocOpBuilder &b, RankedTensorType scalar,
-                           bool largest) {
+Value bmgrad::bm::extremeNumber(ImplicitLocOpBuilder &b,
+                                RankedTensorType scalar, bool largest) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
   auto integer = dyn_cast<IntegerType>(scalar.getElementType());
   if (!integer)
@@ -62,27 +61,36 @@ static Value extremeNumber(ImplicitLocOpBuilder &b, RankedTensorType scalar,
       b, scalar, DenseElementsAttr::get(scalar, largest ? most : least));
 }
 
-/// A `stablehlo.reduce`; `body` emits its region, given the accumulated values
-/// and then as many new ones.
-static Operation *createReduce(ImplicitLocOpBuilder &b, TypeRange types,
-                               ValueRange xs, ValueRange identities,
-                               ArrayRef<int64_t> axes,
-                               function_ref<Values(ValueRange)> body) {
-  SmallVector<Value> operands(xs);
-  llvm::append_range(operands, identities);
-  Operation *reduce = bm::detail::createForeign(
-      b, "stablehlo.reduce", types, operands,
-      {b.getNamedAttr("dimensions", b.getDenseI64ArrayAttr(axes))},
-      /*regions=*/1);
+void bmgrad::bm::emitReductionBody(ImplicitLocOpBuilder &b, Region &region,
+                                   TypeRange scalars, ReductionBody body) {
   OpBuilder::InsertionGuard guard(b);
-  SmallVector<Type> arguments(identities.getTypes());
-  llvm::append_range(arguments, identities.getTypes());
+  SmallVector<Type> arguments(scalars);
+  llvm::append_range(arguments, scalars);
   Block *block =
-      b.createBlock(&reduce->getRegion(0), {}, arguments,
+      b.createBlock(&region, {}, arguments,
                     SmallVector<Location>(arguments.size(), b.getLoc()));
   bm::detail::createForeign(b, "stablehlo.return", {},
                             body(block->getArguments()));
-  return reduce;
+}
+
+Operation *bmgrad::bm::createForeignReduction(
+    ImplicitLocOpBuilder &b, StringRef name, TypeRange types, ValueRange xs,
+    ValueRange inits, ArrayRef<NamedAttribute> attributes, ReductionBody body) {
+  SmallVector<Value> operands(xs);
+  llvm::append_range(operands, inits);
+  Operation *reduction = bm::detail::createForeign(b, name, types, operands,
+                                                   attributes, /*regions=*/1);
+  emitReductionBody(b, reduction->getRegion(0), inits.getTypes(), body);
+  return reduction;
+}
+
+/// A `stablehlo.reduce` over axes.
+static Operation *createReduce(ImplicitLocOpBuilder &b, TypeRange types,
+                               ValueRange xs, ValueRange identities,
+                               ArrayRef<int64_t> axes, ReductionBody body) {
+  return createForeignReduction(
+      b, "stablehlo.reduce", types, xs, identities,
+      b.getNamedAttr("dimensions", b.getDenseI64ArrayAttr(axes)), body);
 }
 
 static Value reduceForeign(ImplicitLocOpBuilder &b, Value x, Value identity,

@@ -1,4 +1,4 @@
-"""Rules of convolutions."""
+"""Rules of convolutions and reductions over windows."""
 
 from __future__ import annotations
 
@@ -39,3 +39,35 @@ def _convolution(b: Importer, eqn: Equation) -> Value:
     if isinstance(params["precision"], tuple):
         attributes += precisions(params["precision"])
     return b.op("bm.convolution", b.read_all(eqn), b.type(eqn.outvars[0].aval), attributes)
+
+
+# -- Windows -------------------------------------------------------------------------------------
+
+
+def _windows(params: Any) -> str:
+    """The attributes that say how windows lie over an array."""
+    lists = {
+        "window": params["window_dimensions"],
+        "strides": params["window_strides"],
+        "low": [low for low, _ in params["padding"]],
+        "high": [high for _, high in params["padding"]],
+    }
+    for dilation in ("base_dilation", "window_dilation"):
+        if dilation in params:
+            lists[dilation] = params[dilation]
+    return _lists(lists)
+
+
+@rule("reduce_window_sum", "reduce_window_max", "reduce_window_min")
+def _pooling(b: Importer, eqn: Equation) -> Value:
+    type = b.type(eqn.outvars[0].aval)
+    return b.op(f"bm.{eqn.primitive.name}", b.read_all(eqn), type, _windows(eqn.params))
+
+
+@rule("select_and_gather_add", "select_and_scatter_add")
+def _select(b: Importer, eqn: Equation) -> Value:
+    attributes = _windows(eqn.params)
+    if eqn.params["select_prim"].name == "le":
+        attributes += ", least"
+    type = b.type(eqn.outvars[0].aval)
+    return b.op(f"bm.{eqn.primitive.name}", b.read_all(eqn), type, attributes)
