@@ -1,4 +1,4 @@
-"""Rules of convolutions and reductions over windows."""
+"""Rules of convolutions, reductions over windows and Fourier transforms."""
 
 from __future__ import annotations
 
@@ -71,3 +71,13 @@ def _select(b: Importer, eqn: Equation) -> Value:
         attributes += ", least"
     type = b.type(eqn.outvars[0].aval)
     return b.op(f"bm.{eqn.primitive.name}", b.read_all(eqn), type, attributes)
+
+
+# -- Fourier transforms --------------------------------------------------------------------------
+
+
+@rule("fft")
+def _fft(b: Importer, eqn: Equation) -> Value:
+    kind, lengths = eqn.params["fft_type"].name.lower(), eqn.params["fft_lengths"]
+    attributes = f"kind = #bm<fft {kind}>, lengths = {i64_array(lengths)}"
+    return b.op("bm.fft", b.read_all(eqn), b.type(eqn.outvars[0].aval), attributes)
