@@ -3,6 +3,7 @@
 #include "bmgrad/Dialect/BM/Control.h"
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Folding.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Builders.h"

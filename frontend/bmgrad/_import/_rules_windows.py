@@ -1,10 +1,15 @@
-"""Rules of convolutions, reductions over windows and Fourier transforms."""
+"""Rules of convolutions, reductions over windows or by a computation, and Fourier transforms."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from bmgrad._import._errors import Unsupported
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_reduction import precisions
 from bmgrad._import._text import Value, i64, i64_array
@@ -71,6 +76,69 @@ def _select(b: Importer, eqn: Equation) -> Value:
         attributes += ", least"
     type = b.type(eqn.outvars[0].aval)
     return b.op(f"bm.{eqn.primitive.name}", b.read_all(eqn), type, attributes)
+
+
+# -- Computations of one's own -------------------------------------------------------------------
+
+# What joins the initial value with a named reduction of all elements, where that is the same to
+# any order of derivative. Of maxima it is not: equal elements share their derivative otherwise.
+_JOINS = {
+    "add": ("bm.add", "bm.reduce_sum"),
+    "mul": ("bm.mul", "bm.reduce_prod"),
+    "and": ("bm.and", "bm.reduce_and"),
+    "or": ("bm.or", "bm.reduce_or"),
+    "xor": ("bm.xor", "bm.reduce_xor"),
+}
+
+
+def _joiner(jaxpr: Any) -> str | None:
+    """The primitive that the computation of one array consists in."""
+    if len(jaxpr.eqns) != 1 or len(jaxpr.invars) != 2 or jaxpr.constvars:
+        return None
+    (eqn,) = jaxpr.eqns
+    operands = {id(atom) for atom in eqn.invars}
+    whole = operands == {id(var) for var in jaxpr.invars} and jaxpr.outvars == eqn.outvars
+    return str(eqn.primitive.name) if whole else None
+
+
+def _fold(
+    b: Importer, eqn: Equation, jaxpr: Any, consts: Sequence[Any], attributes: str
+) -> list[Value]:
+    def write(args: list[Value]) -> list[Value]:
+        return b.evaluate(jaxpr, [b.module.capture(const) for const in consts], args)
+
+    inputs = [*jaxpr.constvars, *jaxpr.invars][len(consts) :]
+    body = b.module.body([b.type(var.aval) for var in inputs], write)
+    if body.captures():
+        raise Unsupported("its computation reads an array from outside; pass it in as an operand")
+    types = [b.type(var.aval) for var in eqn.outvars]
+    region = b.module.region(body, [])
+    return b.multi_op(f"bm.{eqn.primitive.name}", b.read_all(eqn), types, attributes, [region])
+
+
+@rule("reduce")
+def _reduce(b: Importer, eqn: Equation) -> list[Value]:
+    closed = eqn.params["jaxpr"]
+    axes = f"axes = {i64_array(eqn.params['dimensions'])}"
+    join = _JOINS.get(_joiner(closed.jaxpr) or "")
+    if join is None:
+        return _fold(b, eqn, closed.jaxpr, closed.consts, axes)
+    op, reduction = join
+    x, init = b.read_all(eqn)
+    type = b.type(eqn.outvars[0].aval)
+    return [b.op(op, [b.spread(init, type.shape), b.op(reduction, [x], type, axes)], type)]
+
+
+@rule("reduce_window")
+def _reduce_window(b: Importer, eqn: Equation) -> list[Value]:
+    jaxpr, attributes = eqn.params["jaxpr"], _windows(eqn.params)
+    # Sums are linear; JAX makes them such only if it is told so by `jax.lax.add`.
+    init = eqn.invars[-1]
+    is_sum = _joiner(jaxpr) == "add" and jnp.issubdtype(init.aval.dtype, np.number)
+    if is_sum and isinstance(init, Literal) and init.val == 0:
+        x, type = b.read(eqn.invars[0]), b.type(eqn.outvars[0].aval)
+        return [b.op("bm.reduce_window_sum", [x], type, attributes)]
+    return _fold(b, eqn, jaxpr, eqn.params["consts"], attributes)
 
 
 # -- Fourier transforms --------------------------------------------------------------------------

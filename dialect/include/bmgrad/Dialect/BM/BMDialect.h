@@ -17,6 +17,12 @@
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+namespace bmgrad::bm {
+// Their regions end with the `bm.yield` of another family.
+class ReduceOp;
+class ReduceWindowOp;
+} // namespace bmgrad::bm
+
 #include "bmgrad/Dialect/BM/BMDialect.h.inc"
 #include "bmgrad/Dialect/BM/BMEnums.h.inc"
 #include "bmgrad/Dialect/BM/BMInterfaces.h.inc"

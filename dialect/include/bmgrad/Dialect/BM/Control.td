@@ -13,7 +13,8 @@ include "bmgrad/Dialect/BM/BMBase.td"
 include "mlir/Interfaces/ControlFlowInterfaces.td"
 
 def BM_YieldOp : BM_Op<"yield", [
-    Terminator, ReturnLike, ParentOneOf<["ScanOp", "WhileOp", "CondOp"]>]> {
+    Terminator, ReturnLike,
+    ParentOneOf<["ScanOp", "WhileOp", "CondOp", "ReduceOp", "ReduceWindowOp"]>]> {
   let summary = "End of a region";
   let description = [{
     Gives the values of a loop body, loop condition or branch to the op around it.
