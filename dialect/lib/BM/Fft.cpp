@@ -6,6 +6,8 @@
 
 #include "mlir/IR/Builders.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace bmgrad;
 using namespace bmgrad::bm;
@@ -151,12 +153,34 @@ LogicalResult FftOp::emitBatch(BatchFrame &frame) {
 // Lowering
 //===----------------------------------------------------------------------===//
 
+/// The inverse transform of all but the last dimension, then of that one: of
+/// frequencies that no real signal has cuFFT makes something else otherwise.
+static Value invertInTwo(ImplicitLocOpBuilder &b, FftOp op) {
+  RankedTensorType type = tensorType(op.getX());
+  ArrayRef<int64_t> outer = op.getLengths().drop_back();
+  int64_t rank = type.getRank(), first = rank - 1 - outer.size();
+  auto order = llvm::to_vector(llvm::seq<int64_t>(rank));
+  std::rotate(order.begin() + first, order.end() - 1, order.end());
+  Value moved = TransposeOp::create(b, op.getX(), order);
+  Value inverted =
+      FftOp::create(b, moved.getType(), moved, FftKind::Ifft, outer);
+  std::iota(order.begin(), order.end(), 0);
+  std::rotate(order.begin() + first, order.begin() + first + 1, order.end());
+  return FftOp::create(b, op.getType(),
+                       TransposeOp::create(b, inverted, order), FftKind::Irfft,
+                       op.getLengths().take_back());
+}
+
 LogicalResult FftOp::emitLowering(LoweringFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   // Backends fail where there is nothing to transform.
   if (tensorType(getX()).getNumElements() == 0 ||
       tensorType(getR()).getNumElements() == 0) {
     frame.results.push_back(makeZero(b, getType()));
+    return success();
+  }
+  if (getKind() == FftKind::Irfft && getLengths().size() > 1) {
+    frame.results.push_back(invertInTwo(b, *this));
     return success();
   }
   SmallVector<NamedAttribute> attributes{
