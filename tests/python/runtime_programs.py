@@ -94,7 +94,8 @@ class JaxProgram(Program):
             ),
         )
 
-    def batch(self, in_axes, size):
+    def batch(self, in_axes, size, out_axes):
+        assert set(out_axes) <= {0}
         return self.once(("batch", in_axes, size), lambda: self.make_batched(in_axes, size))
 
     def make_batched(self, in_axes, size):

@@ -259,6 +259,11 @@ class TestJvp:
         tangents = jnp.ones(2), 2 * Y
         same(bm.jvp(matrix, (X, Y), tangents), jax.jvp(matrix, (X, Y), tangents))
 
+    def test_vmap_over_directions(self):
+        """The value does not vary with the direction, and JAX is told so."""
+        push = jax.vmap(lambda dx: bm.jvp(jnp.sin, (X,), (dx,)), out_axes=(None, -1))
+        same(push(jnp.eye(2)), (jnp.sin(X), jnp.diag(jnp.cos(X))))
+
     def test_trees_and_aux(self):
         def g(p, x):
             return of_tree(p, x), {"x": x}

@@ -24,8 +24,9 @@ _REASONS = {
     "compiled function and the collective side by side": """
         all_gather all_gather_invariant all_gather_reduced all_to_all axis_index pmax pmin ppermute
         precv preduced psend psum psum_invariant ragged_all_to_all reduce_scatter
-        reduced_vary_cast_p shard_alike shard_map unreduced_psum unreduced_reduce_scatter
-        vary_unreduced_cast_p pbroadcast_done pbroadcast_start custom_partitioning
+        reduced_vary_cast reduced_vary_cast_p shard_alike shard_map unreduced_pmax unreduced_pmin
+        unreduced_psum unreduced_reduce_scatter vary_unreduced_cast vary_unreduced_cast_p relayout
+        pbroadcast_dynamic pbroadcast_done pbroadcast_start custom_partitioning
         inspect_sharding
     """,
     "it changes memory or makes a token: a program is a function of its inputs": """
@@ -44,7 +45,8 @@ _REASONS = {
         select_and_scatter_add
     """,
     "it is for shapes, memories or metadata that only JAX knows": """
-        call_exported compute_on dce_sink dim_as_value shape_assertion tie xla_metadata_value
+        call_exported compute_on dce_sink dim_as_value program_order shape_assertion tie
+        with_memory_space_constraint xla_metadata_value
     """,
     "its lowering approximates, and JAX differentiates it through what was found: sort instead": """
         approx_top_k
@@ -64,6 +66,7 @@ LEFT_OUT: dict[str, str] = {
 _MODULES = {
     "jax._src.pallas": "it is a part of Pallas, a language for kernels",
     "jax._src.cudnn": "it is a kernel of one vendor; jax.nn has the same mathematics in ops",
+    "jax._src.thunky": "it is a step of one vendor's runtime",
     "jax._src.tpu_custom_call": "it is a kernel of one vendor",
     "jax._src.export": "it is for shapes that only JAX's export knows",
     "jax.experimental.sparse": "JAX's sparse formats are experimental: use segment sums, or gather",

@@ -25,6 +25,7 @@ _CALLEES = {
     "remat": "jaxpr",
     "remat2": "jaxpr",
     "remat_opt": "fwd_jaxpr",
+    "xla_metadata_call": "jaxpr",
 }
 
 

@@ -109,11 +109,12 @@ def _transpose(cts: Sequence[Any], *args: Any, program: Program) -> list[Any]:
 
 def _batch(
     args: Sequence[Any], axes: Sequence[int | None], *, program: Program
-) -> tuple[list[Any], list[int]]:
+) -> tuple[list[Any], list[int | None]]:
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
     (size,) = {arg.shape[axis] for arg, axis in zip(args, in_axes, strict=True) if axis >= 0}
-    results = bind(program.batch(in_axes, size), *args)
-    return results, [0] * len(results)
+    varying = program.varying([axis >= 0 for axis in in_axes])
+    results = bind(program.batch(in_axes, size, [0 if v else -1 for v in varying]), *args)
+    return results, [0 if v else None for v in varying]
 
 
 def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[IrValue]:

@@ -156,7 +156,13 @@ class Program:
             [tensor_type(aval) for aval in out_avals],
             in_names,
         )
-        return self._derived(Program, "jvp", module, in_avals, out_avals, in_names)
+        numbers = (len(self.in_avals), len(self.out_avals))
+        is_in, is_out = (
+            tuple(i >= n for i in range(len(avals)))
+            for n, avals in zip(numbers, (in_avals, out_avals), strict=True)
+        )
+        make = partial(JvpProgram, is_tangent_in=is_in, is_tangent_out=is_out)
+        return self._derived(make, "jvp", module, in_avals, out_avals, in_names)
 
     def vjp(self, wrt: Sequence[int], of: Sequence[int]) -> "Program":
         """Value and gradient: `x... -> (y..., cotangents of the inputs in wrt...)`.
@@ -254,7 +260,9 @@ class Program:
             return self
         module = _pipeline.select_results(self._stages["bm"], used)
         out_avals = tuple(itertools.compress(self.out_avals, used))
-        return self._derived(self._rebuild, "", module, self.in_avals, out_avals, self.in_names)
+        return self._derived(
+            self._rebuild_selected(used), "", module, self.in_avals, out_avals, self.in_names
+        )
 
     def _without_unused_inputs(self) -> "tuple[Program, tuple[bool, ...]]":
         module = self._stages["bm"]
@@ -281,10 +289,18 @@ class Program:
         program.once("stablehlo", lambda: (lowered, []))
         return program, kept
 
+    def varying(self, inputs: Sequence[bool]) -> list[bool]:
+        """Which outputs may depend on the marked inputs, as far as the program's kind tells."""
+        return [any(inputs)] * len(self.out_avals)
+
     @property
     def _rebuild(self) -> "Callable[..., Program]":
         """Makes a program whose inputs have the same roles as this one's."""
         return Program
+
+    def _rebuild_selected(self, used: Sequence[bool]) -> "Callable[..., Program]":
+        """`_rebuild` for a program that has some of this one's outputs."""
+        return self._rebuild
 
     def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., Program]":
         """`_rebuild` for a program that has some of this one's inputs."""
@@ -322,6 +338,44 @@ class Program:
 
     def _out_tangents(self) -> tuple[ShapedArray, ...]:
         return tuple(tangent_aval(aval) for aval in self.out_avals if has_tangent(aval))
+
+
+class JvpProgram(Program):
+    """A program of values and tangents, of which the values do not depend on the tangents.
+
+    So `jax.vmap` of a JVP over directions leaves the values unbatched.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        is_tangent_in: Sequence[bool],
+        is_tangent_out: Sequence[bool],
+        **keywords: Any,
+    ) -> None:
+        super().__init__(*args, **keywords)
+        self.is_tangent_in = tuple(is_tangent_in)
+        self.is_tangent_out = tuple(is_tangent_out)
+
+    def varying(self, inputs: Sequence[bool]) -> list[bool]:
+        values = any(i and not t for i, t in zip(inputs, self.is_tangent_in, strict=True))
+        return [values or (any(inputs) and is_tangent) for is_tangent in self.is_tangent_out]
+
+    @property
+    def _rebuild(self) -> "Callable[..., JvpProgram]":
+        return partial(
+            JvpProgram, is_tangent_in=self.is_tangent_in, is_tangent_out=self.is_tangent_out
+        )
+
+    def _rebuild_selected(self, used: Sequence[bool]) -> "Callable[..., JvpProgram]":
+        return partial(
+            self._rebuild, is_tangent_out=tuple(itertools.compress(self.is_tangent_out, used))
+        )
+
+    def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., JvpProgram]":
+        return partial(
+            self._rebuild, is_tangent_in=tuple(itertools.compress(self.is_tangent_in, kept))
+        )
 
 
 class LinearProgram(Program):
