@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 # Values only, with JAX's kernel: JAX has no derivative of them either.
 _KERNELS = """
-    cholesky_update dimension_size empty empty2 geqp3 geqrf hessenberg householder_product
-    iota_2x32_shape lu_pivots_to_permutation ormqr philox2x32 philox4x32 platform_index
-    rng_bit_generator rng_uniform scaled_dot schur symmetric_product threefry2x32 threefry4x32
+    dimension_size empty empty2 geqp3 geqrf hessenberg householder_product
+    iota_2x32_shape ormqr philox2x32 philox4x32 platform_index
+    rng_bit_generator rng_uniform scaled_dot schur threefry2x32 threefry4x32
     tridiagonal zeros_like
 """
 KERNELS = tuple(_KERNELS.split())
@@ -52,10 +52,9 @@ _REASONS = {
         approx_top_k
     """,
     "not imported yet": """
-        cholesky conv_general_dilated custom_linear_solve eig eigh fft lu mulhi qr
+        conv_general_dilated custom_linear_solve fft mulhi
         ragged_dot_general random_bits random_fold_in random_gamma random_seed random_split reduce
-        reduce_window reduce_window_max reduce_window_min reduce_window_sum svd triangular_solve
-        tridiagonal_solve
+        reduce_window reduce_window_max reduce_window_min reduce_window_sum
     """,
 }
 
