@@ -166,9 +166,8 @@ static Value invertInTwo(ImplicitLocOpBuilder &b, FftOp op) {
       FftOp::create(b, moved.getType(), moved, FftKind::Ifft, outer);
   std::iota(order.begin(), order.end(), 0);
   std::rotate(order.begin() + first, order.begin() + first + 1, order.end());
-  return FftOp::create(b, op.getType(),
-                       TransposeOp::create(b, inverted, order), FftKind::Irfft,
-                       op.getLengths().take_back());
+  return FftOp::create(b, op.getType(), TransposeOp::create(b, inverted, order),
+                       FftKind::Irfft, op.getLengths().take_back());
 }
 
 LogicalResult FftOp::emitLowering(LoweringFrame &frame) {
