@@ -35,6 +35,11 @@ FUNCTIONS = {
     "largest of columns": (lambda x: curved(lax.top_k(curved(x), 3, axis=0)[0]), X),
     "all": (lambda x: lax.top_k(curved(x), 4)[0], X),
     "none": (lambda x: lax.top_k(curved(x), 0)[0], X),
+    "nearly the largest": (lambda x: curved(lax.approx_max_k(curved(x), 2)[0]), X),
+    "nearly the smallest": (
+        lambda x: curved(lax.approx_min_k(x, 2, 0, recall_target=0.8)[0]),
+        X,
+    ),
     "median": (lambda x: jnp.median(curved(x), axis=0), X),
     "argsort": (lambda x: curved(x)[jnp.argsort(x)], V),
 }

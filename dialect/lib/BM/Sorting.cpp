@@ -43,9 +43,10 @@ void bmgrad::bm::addSortingOps(BMDialect &dialect) {
       >();
 }
 
-/// `operand` at `indices` along one dimension; all others run together.
+/// `operand` at `indices` along one dimension; all others run together. `exact`
+/// says that the indices are of places, each once.
 static Value gatherAlong(ImplicitLocOpBuilder &b, int64_t dimension,
-                         Value operand, Value indices) {
+                         Value operand, Value indices, bool exact = true) {
   auto indicesType = tensorType(indices);
   SmallVector<int64_t> shape(indicesType.getShape());
   shape.push_back(1);
@@ -59,8 +60,8 @@ static Value gatherAlong(ImplicitLocOpBuilder &b, int64_t dimension,
       windows.operandBatchingDims.push_back(dim);
   }
   windows.indicesBatchingDims = windows.operandBatchingDims;
-  // The indices are of places, each once.
-  windows.unique = true;
+  windows.unique = exact;
+  windows.mode = exact ? IndexMode::PromiseInBounds : IndexMode::FillOrDrop;
   return windows.gather(b, operand, vectors);
 }
 
@@ -216,25 +217,30 @@ void SortOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 // The largest elements
 //===----------------------------------------------------------------------===//
 
-LogicalResult TopKOp::verify() {
-  auto operand = tensorType(getOperand()), values = tensorType(getValues());
-  int64_t axis = getAxis();
+/// Checks an op that gives elements along `axis` and their indices.
+template <typename OpTy> static LogicalResult verifyLargest(OpTy op) {
+  auto operand = tensorType(op.getOperand()),
+       values = tensorType(op.getValues());
+  int64_t axis = op.getAxis();
   if (axis < 0 || axis >= operand.getRank())
-    return emitOpError("axis must be in [0, ")
+    return op.emitOpError("axis must be in [0, ")
            << operand.getRank() << "), but it is " << axis;
   SmallVector<int64_t> shape(operand.getShape());
   int64_t size = shape[axis];
   if (values.getRank() == operand.getRank())
     shape[axis] = values.getDimSize(axis);
   if (values != operand.clone(shape) || shape[axis] > size)
-    return emitOpError("values must have the operand's type ")
+    return op.emitOpError("values must have the operand's type ")
            << operand << " with at most " << size << " elements along axis "
            << axis << ", but have " << values;
-  if (tensorType(getIndices()).getShape() != values.getShape())
-    return emitOpError("values and indices must have one shape, but they have ")
-           << values << " and " << getIndices().getType();
+  if (tensorType(op.getIndices()).getShape() != values.getShape())
+    return op.emitOpError(
+               "values and indices must have one shape, but they have ")
+           << values << " and " << op.getIndices().getType();
   return success();
 }
+
+LogicalResult TopKOp::verify() { return verifyLargest(*this); }
 
 LogicalResult TopKOp::emitJvp(JvpFrame &frame) {
   auto op =
@@ -282,5 +288,27 @@ LogicalResult TopKOp::emitLowering(LoweringFrame &frame) {
       operand, k);
   for (Value result : lowered->getResults())
     frame.results.push_back(swap(result));
+  return success();
+}
+
+LogicalResult ApproxTopKOp::verify() { return verifyLargest(*this); }
+
+LogicalResult ApproxTopKOp::emitJvp(JvpFrame &frame) {
+  auto op = cast<ApproxTopKOp>(
+      detail::cloneWith(frame.b, getOperation(), frame.primals));
+  llvm::append_range(frame.results, op.getResults());
+  frame.resultTangents = {gatherAlong(frame.b, getAxis(), frame.tangents[0],
+                                      op.getIndices(), /*exact=*/false),
+                          Value()};
+  return success();
+}
+
+LogicalResult ApproxTopKOp::emitBatch(BatchFrame &frame) {
+  SmallVector<Type> types{batchedType(getValues().getType(), frame.size),
+                          batchedType(getIndices().getType(), frame.size)};
+  auto op = cast<ApproxTopKOp>(
+      detail::cloneWith(frame.b, getOperation(), frame.operands, types));
+  op.setAxis(getAxis() + 1);
+  llvm::append_range(frame.results, op.getResults());
   return success();
 }

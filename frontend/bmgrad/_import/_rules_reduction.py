@@ -92,3 +92,18 @@ def _top_k(b: Importer, eqn: Equation) -> list[Value]:
     operands = b.read_all(eqn)
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.top_k", operands, types, f"axis = {i64(eqn.params['axis'])}")
+
+
+@rule("approx_top_k")
+def _approx_top_k(b: Importer, eqn: Equation) -> list[Value]:
+    params, types = eqn.params, [b.type(var.aval) for var in eqn.outvars]
+    (operand,) = b.read_all(eqn)
+    override = params["reduction_input_size_override"]
+    attributes = (
+        f"k = {i64(params['k'])}, axis = {i64(params['reduction_dimension'])}, "
+        f"recall_target = {float(params['recall_target'])!r} : f64, "
+        f"is_max_k = {str(params['is_max_k']).lower()}, "
+        f"reduction_input_size_override = {i64(override)}, "
+        f"aggregate_to_topk = {str(params['aggregate_to_topk']).lower()}"
+    )
+    return b.multi_op("bm.approx_top_k", [operand], types, attributes)

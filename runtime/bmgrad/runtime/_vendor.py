@@ -17,6 +17,11 @@ from jax.lax import linalg
 Kernel = Callable[..., Any]
 
 
+def _approx_top_k(x: Any, *, k: int, axis: int, is_max_k: bool, **options: Any) -> Any:
+    find = jax.lax.approx_max_k if is_max_k else jax.lax.approx_min_k
+    return find(x, k, axis, **options)
+
+
 def _cholesky(x: Any) -> Any:
     return linalg.cholesky(x, symmetrize_input=False)
 
@@ -96,6 +101,7 @@ def _qr(x: Any, *, full_matrices: bool = False, **options: Any) -> Any:
 
 
 KERNELS: dict[str, Kernel] = {
+    "approx_top_k": _approx_top_k,
     "bessel_i0e": jax.lax.bessel_i0e,
     "cholesky": _cholesky,
     "cholesky_update": _cholesky_update,

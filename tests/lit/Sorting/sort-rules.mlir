@@ -48,3 +48,24 @@ func.func @top_k_batch(%x: tensor<3x5x4xf32>) -> (tensor<3x5x2xf32>, tensor<3x5x
   %0:2 = bm.batch @top_k(%x) {in_axes = array<i64: 0>, out_axes = array<i64: 0, 0>, size = 3 : i64} : (tensor<3x5x4xf32>) -> (tensor<3x5x2xf32>, tensor<3x5x2xi32>)
   return %0#0, %0#1 : tensor<3x5x2xf32>, tensor<3x5x2xi32>
 }
+
+func.func private @approx_top_k(%x: tensor<5x4xf32>) -> (tensor<5x2xf32>, tensor<5x2xi32>) {
+  %0:2 = bm.approx_top_k %x {aggregate_to_topk = true, axis = 1 : i64, is_max_k = true, k = 2 : i64, recall_target = 0.95 : f64, reduction_input_size_override = -1 : i64} : tensor<5x4xf32> -> tensor<5x2xf32>, tensor<5x2xi32>
+  return %0#0, %0#1 : tensor<5x2xf32>, tensor<5x2xi32>
+}
+
+// What was found may be there twice, or nowhere.
+// CHECK-LABEL: func @approx_top_k_jvp
+// CHECK: bm.approx_top_k
+// CHECK: bm.gather %{{.*}} mode = fill_or_drop :
+func.func @approx_top_k_jvp(%x: tensor<5x4xf32>, %dx: tensor<5x4xf32>) -> (tensor<5x2xi32>, tensor<5x2xf32>) {
+  %0:3 = bm.jvp @approx_top_k(%x, %dx) {wrt = array<i64: 0>} : (tensor<5x4xf32>, tensor<5x4xf32>) -> (tensor<5x2xf32>, tensor<5x2xi32>, tensor<5x2xf32>)
+  return %0#1, %0#2 : tensor<5x2xi32>, tensor<5x2xf32>
+}
+
+// CHECK-LABEL: func @approx_top_k_batch
+// CHECK: bm.approx_top_k %{{.*}} axis = 2 : i64, {{.*}} : tensor<3x5x4xf32> -> tensor<3x5x2xf32>, tensor<3x5x2xi32>
+func.func @approx_top_k_batch(%x: tensor<3x5x4xf32>) -> (tensor<3x5x2xf32>, tensor<3x5x2xi32>) {
+  %0:2 = bm.batch @approx_top_k(%x) {in_axes = array<i64: 0>, out_axes = array<i64: 0, 0>, size = 3 : i64} : (tensor<3x5x4xf32>) -> (tensor<3x5x2xf32>, tensor<3x5x2xi32>)
+  return %0#0, %0#1 : tensor<3x5x2xf32>, tensor<3x5x2xi32>
+}

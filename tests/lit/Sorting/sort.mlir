@@ -23,3 +23,10 @@ func.func @top_k(%x: tensor<5x4xf32>) -> (tensor<2x4xf32>, tensor<2x4xi32>) {
   %0:2 = bm.top_k %x {axis = 0 : i64} : tensor<5x4xf32> -> tensor<2x4xf32>, tensor<2x4xi32>
   return %0#0, %0#1 : tensor<2x4xf32>, tensor<2x4xi32>
 }
+
+// CHECK-LABEL: func @approx_top_k
+// CHECK: bm.approx_top_k %{{.*}} {aggregate_to_topk = true, axis = 1 : i64, is_max_k = false, k = 2 : i64, recall_target = 5.000000e-01 : f64, reduction_input_size_override = -1 : i64} : tensor<5x4xf32> -> tensor<5x2xf32>, tensor<5x2xi32>
+func.func @approx_top_k(%x: tensor<5x4xf32>) -> (tensor<5x2xf32>, tensor<5x2xi32>) {
+  %0:2 = bm.approx_top_k %x {aggregate_to_topk = true, axis = 1 : i64, is_max_k = false, k = 2 : i64, recall_target = 0.5 : f64, reduction_input_size_override = -1 : i64} : tensor<5x4xf32> -> tensor<5x2xf32>, tensor<5x2xi32>
+  return %0#0, %0#1 : tensor<5x2xf32>, tensor<5x2xi32>
+}

@@ -49,4 +49,27 @@ def BM_TopKOp : BM_Sorting<"top_k"> {
   }];
 }
 
+def BM_ApproxTopKOp : BM_Sorting<"approx_top_k"> {
+  let summary = "Nearly the largest elements and where they are";
+  let description = [{
+    As `bm.top_k`, or with `is_max_k = false` of the smallest elements, but some of the `k` may be others than they should: on average at
+    least `recall_target` of them are right. Without `aggregate_to_topk` the results are those of parts, and more than `k`. How many
+    elements there are altogether, if the operand is one part of them, is `reduction_input_size_override`. The tangent is gathered at
+    the indices. Example:
+    ```mlir
+    %values, %indices = bm.approx_top_k %0 {aggregate_to_topk = true, axis = 1 : i64, is_max_k = true, k = 2 : i64,
+        recall_target = 0.95 : f64, reduction_input_size_override = -1 : i64}
+        : tensor<5x4xf32> -> tensor<5x2xf32>, tensor<5x2xi32>
+    ```
+  }];
+  let arguments = (ins BM_FloatTensor:$operand, I64Attr:$k, I64Attr:$axis, F64Attr:$recall_target,
+                       BoolAttr:$is_max_k, I64Attr:$reduction_input_size_override,
+                       BoolAttr:$aggregate_to_topk);
+  let results = (outs BM_FloatTensor:$values, StaticShapeTensorOf<[I32]>:$indices);
+  let assemblyFormat = [{
+    $operand attr-dict `:` type($operand) `->` type($values) `,` type($indices)
+  }];
+  let definition = BM_KernelLowering;
+}
+
 #endif // BMGRAD_DIALECT_BM_SORTING_TD
