@@ -23,6 +23,11 @@ CHOICES = {
     "minimum": (lax.min, (ONE, ONE), (0.5, 0.5)),
     "reduce_max": (jnp.max, (TIED,), (HALVES,)),
     "reduce_min": (jnp.min, (-TIED,), (HALVES,)),
+    "reduce_window_max": (
+        lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (4,), (1,), "VALID")[0],
+        (TIED,),
+        ([1.0, 0.0, 0.0, 0.0],),
+    ),
     "cummax": (lambda x: lax.cummax(x).sum(), (jnp.array([1.0, 1.0, 0.0]),), ([2.0, 1.0, 0.0],)),
     "clamp low": (lax.clamp, (ZERO, ZERO, ONE), (0.0, 0.0, 0.0)),
     "clamp inside": (lax.clamp, (ZERO, ONE / 2, ONE), (0.0, 1.0, 0.0)),

@@ -41,20 +41,14 @@ _REASONS = {
         buffer_callback check debug_callback debug_print ffi_call io_callback unreachable
     """,
     "JAX makes it when it differentiates or lowers, and no function is traced to it": """
-        custom_jvp_call_jaxpr custom_lin linear_call select_and_gather_add select_and_scatter
-        select_and_scatter_add
+        custom_jvp_call_jaxpr custom_lin linear_call select_and_scatter
     """,
     "it is for shapes, memories or metadata that only JAX knows": """
         call_exported compute_on dce_sink dim_as_value program_order shape_assertion tie
         with_memory_space_constraint xla_metadata_value
     """,
-    "its lowering approximates, and JAX differentiates it through what was found: sort instead": """
-        approx_top_k
-    """,
     "not imported yet": """
-        conv_general_dilated custom_linear_solve fft mulhi
-        ragged_dot_general random_bits random_fold_in random_gamma random_seed random_split reduce
-        reduce_window reduce_window_max reduce_window_min reduce_window_sum
+        custom_linear_solve mulhi random_bits random_fold_in random_gamma random_seed random_split
     """,
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from bmgrad._import._errors import Unsupported
+from bmgrad._import._importer import open_jaxpr
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_reduction import precisions
 from bmgrad._import._text import Value, i64, i64_array
@@ -118,11 +119,11 @@ def _fold(
 
 @rule("reduce")
 def _reduce(b: Importer, eqn: Equation) -> list[Value]:
-    closed = eqn.params["jaxpr"]
+    jaxpr, consts = open_jaxpr(eqn.params["jaxpr"])
     axes = f"axes = {i64_array(eqn.params['dimensions'])}"
-    join = _JOINS.get(_joiner(closed.jaxpr) or "")
+    join = _JOINS.get(_joiner(jaxpr) or "")
     if join is None:
-        return _fold(b, eqn, closed.jaxpr, closed.consts, axes)
+        return _fold(b, eqn, jaxpr, consts, axes)
     op, reduction = join
     x, init = b.read_all(eqn)
     type = b.type(eqn.outvars[0].aval)
