@@ -7,7 +7,7 @@ import os as _os
 
 from jax.extend import source_info_util as _source_info_util
 
-from bmgrad import math
+from bmgrad import extend, math
 from bmgrad._base import Base
 from bmgrad._collector import ArrayCollector, Collector, TensorCollector
 from bmgrad._naming import clear_name_cache
@@ -22,6 +22,7 @@ __all__ = [
     "TensorCollector",
     "__version__",
     "clear_name_cache",
+    "extend",
     "load",
     "math",
 ]

@@ -13,12 +13,8 @@ X = jnp.arange(1.0, 4.0)
 
 
 def prints(x):
-    jax.debug.print("{}", x)
+    jax.debug.print("{}", x, ordered=True)
     return x
-
-
-def calls_back(x):
-    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
 
 def float8(x):
@@ -35,7 +31,6 @@ def inside(fun):
     ("fun", "primitive", "advice"),
     [
         (prints, "debug_", "do it outside"),
-        (calls_back, "pure_callback", "call the function outside"),
         (float8, "convert_element_type", "float8_e4m3fn[3]"),
     ],
 )

@@ -47,6 +47,28 @@ static SmallVector<Type> concat(const Ranges &...ranges) {
   return types;
 }
 
+namespace {
+/// A transpose that comes with an op, with respect to some operands.
+struct GivenTranspose {
+  ArrayRef<int64_t> linear;
+  FlatSymbolRefAttr function;
+
+  bool isLinear(unsigned index) const {
+    return llvm::is_contained(linear, static_cast<int64_t>(index));
+  }
+};
+} // namespace
+
+static SmallVector<GivenTranspose> givenTransposes(CustomJvpOp op) {
+  SmallVector<GivenTranspose> given;
+  if (op.getTransposes() && op.getLinear())
+    for (auto [linear, function] :
+         llvm::zip(*op.getLinear(), *op.getTransposes()))
+      given.push_back({cast<DenseI64ArrayAttr>(linear).asArrayRef(),
+                       cast<FlatSymbolRefAttr>(function)});
+  return given;
+}
+
 //===----------------------------------------------------------------------===//
 // Verifiers
 //===----------------------------------------------------------------------===//
@@ -75,9 +97,25 @@ LogicalResult CustomJvpOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (failed(verifyFunction(*this, getPrimalAttr(), "primal", inputs, outputs,
                             symbols)))
     return failure();
-  return verifyFunction(*this, getRuleAttr(), "rule",
-                        concat(inputs, differentiable(inputs)),
-                        concat(outputs, differentiable(outputs)), symbols);
+  if (getRuleAttr() &&
+      failed(verifyFunction(*this, getRuleAttr(), "rule",
+                            concat(inputs, differentiable(inputs)),
+                            concat(outputs, differentiable(outputs)), symbols)))
+    return failure();
+  SmallVector<GivenTranspose> transposes = givenTransposes(*this);
+  auto count = [](ArrayAttr list) { return list ? list.size() : 0; };
+  if (count(getLinearAttr()) != count(getTransposesAttr()))
+    return emitOpError("needs a list of linear operands for each transpose");
+  for (const GivenTranspose &given : transposes) {
+    SmallVector<Type> arguments, results;
+    for (auto [index, type] : llvm::enumerate(inputs))
+      (given.isLinear(index) ? results : arguments).push_back(type);
+    llvm::append_range(arguments, differentiable(outputs));
+    if (failed(verifyFunction(*this, given.function, "transpose", arguments,
+                              results, symbols)))
+      return failure();
+  }
+  return success();
 }
 
 LogicalResult CustomVjpOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -164,6 +202,10 @@ static void setResultTangents(JvpFrame &frame, ValueRange tangents) {
 }
 
 LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
+  if (!getRuleAttr())
+    return emitError("no derivative rule for primitive '")
+           << getPrimal()
+           << "'; register one with bmgrad.extend.register_primitive";
   SmallVector<Value> operands(frame.primals);
   llvm::append_range(operands, inputTangents(frame));
   auto call = func::CallOp::create(
@@ -194,9 +236,42 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
   return success();
 }
 
+/// Calls the transpose that the op brings for the operands that are linear.
+static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
+  for (const GivenTranspose &given : givenTransposes(op)) {
+    SmallVector<Value> operands;
+    bool fits = true;
+    for (auto [index, operand] : llvm::enumerate(frame.operands)) {
+      fits &= given.isLinear(index) == frame.isLinear(index);
+      if (operand)
+        operands.push_back(operand);
+    }
+    if (!fits)
+      continue;
+    for (auto [cotangent, type] :
+         llvm::zip_equal(frame.cotangents, op.getResultTypes()))
+      if (isDifferentiable(type))
+        operands.push_back(materialize(frame.b, cotangent, type));
+    SmallVector<Type> types;
+    for (int64_t index : given.linear)
+      types.push_back(op.getInputs()[index].getType());
+    auto call = func::CallOp::create(frame.b, given.function, types, operands);
+    for (auto [index, cotangent] :
+         llvm::zip_equal(given.linear, call.getResults()))
+      frame.operandCotangents[index] = cotangent;
+    return success();
+  }
+  return op.emitError("no transpose rule for primitive '")
+         << op.getPrimal()
+         << "' with respect to these operands; register one with "
+            "bmgrad.extend.register_primitive";
+}
+
 LogicalResult bmgrad::bm::detail::transposeFunction(Operation *op,
                                                     FlatSymbolRefAttr callee,
                                                     TransposeFrame &frame) {
+  if (auto custom = dyn_cast<CustomJvpOp>(op); custom && custom.getTransposes())
+    return transposeAsGiven(custom, frame);
   ImplicitLocOpBuilder &b = frame.b;
   SmallVector<Value> operands;
   SmallVector<int64_t> wrt, of;
@@ -271,7 +346,8 @@ LogicalResult LinearSolveOp::emitJvp(JvpFrame &frame) {
   auto solve = [&](ValueRange rhs) {
     return LinearSolveOp::create(b, getResultTypes(), getSolveAttr(),
                                  getMatvecAttr(), getTransposeSolveAttr(),
-                                 getVecmatAttr(), params, rhs)
+                                 getVecmatAttr(), getHasSideEffectAttr(),
+                                 params, rhs)
         .getResults();
   };
   ValueRange primal = solve(frame.primals.drop_front(numParams));
@@ -318,10 +394,10 @@ LogicalResult LinearSolveOp::emitTranspose(TransposeFrame &frame) {
   SmallVector<Value> rhs;
   for (auto [cotangent, like] : llvm::zip(frame.cotangents, getRhs()))
     rhs.push_back(materialize(frame.b, cotangent, like.getType()));
-  auto made = LinearSolveOp::create(frame.b, solve.getResultTypes(),
-                                    getTransposeSolveAttr(), getVecmatAttr(),
-                                    getSolveAttr(), getMatvecAttr(),
-                                    frame.operands.take_front(numParams), rhs);
+  auto made = LinearSolveOp::create(
+      frame.b, solve.getResultTypes(), getTransposeSolveAttr(), getVecmatAttr(),
+      getSolveAttr(), getMatvecAttr(), getHasSideEffectAttr(),
+      frame.operands.take_front(numParams), rhs);
   llvm::copy(made.getResults().take_front(numUnknowns),
              frame.operandCotangents.begin() + numParams);
   return success();
@@ -406,12 +482,31 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
   auto primal =
       makeBatched(*this, getPrimalAttr(), frame.batched,
                   SmallVector<bool>(getNumResults(), false), frame.size);
-  auto rule = makeBatched(
-      *this, getRuleAttr(), ruleFlags,
-      SmallVector<bool>(getNumResults() + numTangents, false), frame.size);
+  FlatSymbolRefAttr rule = getRuleAttr();
+  if (rule)
+    rule = makeBatched(*this, rule, ruleFlags,
+                       SmallVector<bool>(getNumResults() + numTangents, false),
+                       frame.size);
+  SmallVector<Attribute> transposes;
+  for (const GivenTranspose &given : givenTransposes(*this)) {
+    SmallVector<bool> flags, summed;
+    for (auto [index, flag] : llvm::enumerate(frame.batched)) {
+      if (given.isLinear(index))
+        summed.push_back(!flag);
+      else
+        flags.push_back(flag);
+    }
+    flags.append(numTangents, true);
+    transposes.push_back(
+        makeBatched(*this, given.function, flags, summed, frame.size));
+  }
+  ArrayAttr batchedTransposes;
+  if (!transposes.empty())
+    batchedTransposes = frame.b.getArrayAttr(transposes);
   auto made =
       CustomJvpOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
-                          primal, rule, frame.operands);
+                          primal, rule, getLinearAttr(), batchedTransposes,
+                          getHasSideEffectAttr(), frame.operands);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }
@@ -433,7 +528,7 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
   auto made = CustomVjpOp::create(
       frame.b, batchedTypes(getResultTypes(), frame.size), primal, fwd, bwd,
       frame.b.getI64IntegerAttr(numResiduals), getNumClosedOverAttr(),
-      frame.operands);
+      getHasSideEffectAttr(), frame.operands);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }
@@ -474,7 +569,7 @@ LogicalResult LinearSolveOp::emitBatch(BatchFrame &frame) {
       frame.b, batchedTypes(getResultTypes(), frame.size),
       batched(getSolveAttr()), batched(getMatvecAttr()),
       batched(getTransposeSolveAttr()), batched(getVecmatAttr()),
-      frame.operands.take_front(numParams), rhs);
+      getHasSideEffectAttr(), frame.operands.take_front(numParams), rhs);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }

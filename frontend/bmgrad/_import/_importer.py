@@ -83,6 +83,7 @@ def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = 
         name=name,
         in_names=[*names, *(f"captured{i}" for i in range(len(captures)))],
         options=options,
+        effects=frozenset(importer.effects),
     )
     return Imported(program, [*consts, *captures])
 
@@ -105,6 +106,8 @@ class Importer:
         self.constant = self.module.constant
         # Programs that are called by this one: their `@main` by its symbol here.
         self.linked: dict[str, Program] = {}
+        # Of the program, and of the derivative rules in it.
+        self.effects: set[Any] = set()
         self._env: dict[Any, Value] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
@@ -303,6 +306,7 @@ class Importer:
             )
             symbol = self.module.declare(program.name, ins, outs)
             self.linked[symbol] = program
+            self.effects |= program.effects
             return symbol, outs
 
         symbol, types = self.once((program,), declare)

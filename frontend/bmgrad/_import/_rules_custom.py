@@ -122,7 +122,8 @@ def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
     primal, jvp = made.symbols
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     types = [b.type(var.aval) for var in eqn.outvars]
-    return b.multi_op("bm.custom_jvp", operands, types, f"primal = @{primal}, rule = @{jvp}")
+    attributes = f"primal = @{primal}, rule = @{jvp}{side_effect(eqn)}"
+    return b.multi_op("bm.custom_jvp", operands, types, attributes)
 
 
 @rule("custom_vjp_call", keys=True)
@@ -193,7 +194,7 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     attributes = (
         f"primal = @{primal}, fwd = @{fwd}, bwd = @{bwd}, "
         f"num_residuals = {i64(made.num_residuals)}, "
-        f"num_closed_over = {i64(len(made.captures) + count)}"
+        f"num_closed_over = {i64(len(made.captures) + count)}{side_effect(eqn)}"
     )
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.custom_vjp", operands, types, attributes)
@@ -267,6 +268,11 @@ def has_loops(closed: Any) -> bool:
         )
         for eqn in closed.eqns
     )
+
+
+def side_effect(eqn: Equation) -> str:
+    """The attribute, to append, of an op that does more than compute its results."""
+    return ", has_side_effect" if eqn.effects else ""
 
 
 def function_name(closed: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from bmgrad._import._registry import Equation, rule
-from bmgrad._import._rules_custom import union
+from bmgrad._import._rules_custom import side_effect, union
 from bmgrad._import._text import Value, i32_array
 from bmgrad.runtime._jax_internals import has_tangent
 
@@ -61,5 +61,5 @@ def _linear_solve(b: Importer, eqn: Equation) -> list[Value]:
         "bm.linear_solve",
         [*captured, *params, *operands],
         [b.type(var.aval) for var in eqn.outvars],
-        f"{attributes}, operandSegmentSizes = {segments}",
+        f"{attributes}, operandSegmentSizes = {segments}{side_effect(eqn)}",
     )

@@ -10,14 +10,14 @@ import contextlib
 import functools
 import itertools
 import os
-import sys
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
 import numpy as np
 from jax._src import core, dtypes, source_info_util, xla_bridge
+from jax._src import effects as jax_effects
 from jax._src.interpreters import partial_eval
 from jax._src.interpreters.mlir import lower_per_platform
 from jax._src.lib.mlir.dialects import func as func_dialect
@@ -369,36 +369,17 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     return CustomVjp(fwd, list(consts), list(forwarded), bwd)
 
 
-@functools.cache
-def foreign_jvp(primitive: Any) -> Callable[..., tuple[list[Any], list[Any]]] | None:
-    """The forward derivative that a third party gave `primitive`; None for those of JAX.
+def refused_effects(effects: Collection[Any]) -> list[str]:
+    """Those of an equation's effects that a program cannot have, by name.
 
-    `jvp(primals, tangents, params)` takes None for a zero tangent and returns lists of
-    results and of tangents, with None for zero.
+    They are ordered ones, and what JAX cannot lower either, such as writes to references.
     """
-    rule = ad.primitive_jvps.get(primitive)
-    if rule is None or _is_of_jax(primitive):
-        return None
-
-    def jvp(
-        primals: Sequence[Any], tangents: Sequence[Any], params: Mapping[str, Any]
-    ) -> tuple[list[Any], list[Any]]:
-        filled = [
-            ad.Zero(tangent_aval(jax.typeof(x))) if t is None else t
-            for x, t in zip(primals, tangents, strict=True)
-        ]
-        results, out_tangents = rule(tuple(primals), tuple(filled), **params)
-        if not primitive.multiple_results:
-            results, out_tangents = [results], [out_tangents]
-        return list(results), [None if isinstance(t, ad.Zero) else t for t in out_tangents]
-
-    return jvp
-
-
-def _is_of_jax(primitive: Any) -> bool:
-    """Whether a module of JAX holds `primitive`, as all of JAX's own are held."""
-    modules = [m for name, m in sys.modules.items() if name.partition(".")[0] in ("jax", "jaxlib")]
-    return any(value is primitive for m in modules for value in vars(m).values())
+    return sorted(
+        str(effect)
+        for effect in effects
+        if not jax_effects.lowerable_effects.contains(effect)
+        or jax_effects.ordered_effects.contains(effect)
+    )
 
 
 def custom_rule_key(params: Mapping[str, Any]) -> Hashable:

@@ -122,7 +122,25 @@ def has_custom_rules(source: Source) -> bool:
     """Whether a function in it brings its own derivative rule."""
     if isinstance(source, Wrapped):
         return has_custom_rules(source.source)
-    return "bm.custom_" in source if isinstance(source, str) else b"custom_" in source
+    if isinstance(source, str):
+        return "bm.custom_" in source or "bm.linear_solve" in source
+    return b"custom_" in source or b"linear_solve" in source
+
+
+def has_side_effects(source: Source) -> bool:
+    """Whether something in it does more than compute results."""
+    if isinstance(source, Wrapped):
+        return has_side_effects(source.source)
+    found = False
+
+    def visit(op: Any) -> Any:
+        nonlocal found
+        found |= "has_side_effect" in op.attributes
+        return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(visit)
+    return found
 
 
 def _run(manager: Any, module: ir.Module) -> None:

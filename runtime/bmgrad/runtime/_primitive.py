@@ -45,9 +45,12 @@ def _impl(*args: Any, program: Program) -> list[jax.Array]:
     return results
 
 
-def _abstract_eval(*avals: ShapedArray, program: Program) -> list[ShapedArray]:
+def _abstract_eval(
+    *avals: ShapedArray, program: Program
+) -> tuple[list[ShapedArray], frozenset[Any]]:
     check_avals(program, avals)
-    return _jax_internals.placed_like(program.name, program.out_avals, avals)
+    results = _jax_internals.placed_like(program.name, program.out_avals, avals)
+    return results, program.effects
 
 
 def check_avals(program: Program, avals: Sequence[ShapedArray]) -> None:
@@ -141,7 +144,7 @@ def _zero_tangent(aval: ShapedArray) -> Any:
 
 
 program_p.def_impl(_impl)
-program_p.def_abstract_eval(_abstract_eval)
+program_p.def_effectful_abstract_eval(_abstract_eval)
 ad.primitive_jvps[program_p] = _jvp
 ad.primitive_transposes[program_p] = _transpose
 batching.primitive_batchers[program_p] = _batch

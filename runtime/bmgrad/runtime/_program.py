@@ -41,6 +41,7 @@ class Program:
       in_avals, out_avals: one `ShapedArray` for each input and output.
       in_names: what each input is to the user, such as `x` or `Linear0.w`.
       options: how it is compiled.
+      effects: what it does beside computing outputs, as JAX's effects.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Program:
         name: str,
         in_names: Sequence[str],
         options: Options | None = None,
+        effects: frozenset[Any] = frozenset(),
     ) -> None:
         if len(in_names) != len(in_avals):
             raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")
@@ -60,6 +62,7 @@ class Program:
         self.out_avals = tuple(plain_aval(aval) for aval in out_avals)
         self.in_names = tuple(in_names)
         self.options = options or Options()
+        self.effects = effects
         self._stages: dict[Stage, Source] = {"bm": module}
         self._memo: dict[Hashable, object] = {}
         # Derived programs are keys of JAX's caches, so each must be made once only.
@@ -316,7 +319,17 @@ class Program:
         in_names: Sequence[str],
     ) -> _P:
         name = f"{self.name}.{suffix}" if suffix else self.name
-        return make(module, in_avals, out_avals, name=name, in_names=in_names, options=self.options)
+        # Of a program's parts, and of rules that a program holds, not all have its effects.
+        keeps_effects = self.effects and _pipeline.has_side_effects(module)
+        return make(
+            module,
+            in_avals,
+            out_avals,
+            name=name,
+            in_names=in_names,
+            options=self.options,
+            effects=self.effects if keeps_effects else frozenset(),
+        )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:
         for is_active, aval, name in zip(active, self.in_avals, self.in_names, strict=True):

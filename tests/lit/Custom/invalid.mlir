@@ -81,3 +81,22 @@ func.func @half_transposed(%b: tensor<f32>) {
       : (tensor<f32>) -> tensor<f32>
   return
 }
+
+// -----
+
+func.func private @f(%x: tensor<f32>) -> tensor<f32>
+func.func @transposes(%x: tensor<f32>) {
+  // expected-error@+1 {{needs a list of linear operands for each transpose}}
+  %0 = bm.custom_jvp @f(%x) {transposes = [@f]} : (tensor<f32>) -> tensor<f32>
+  return
+}
+
+// -----
+
+func.func private @f(%x: tensor<2xf32>) -> tensor<f32>
+func.func private @g(%x: tensor<2xf32>) -> tensor<2xf32>
+func.func @transpose_type(%x: tensor<2xf32>) {
+  // expected-error@+1 {{has @g as transpose of type '(tensor<2xf32>) -> tensor<2xf32>', expected '(tensor<f32>) -> tensor<2xf32>'}}
+  %0 = bm.custom_jvp @f(%x) {linear = [array<i64: 0>], transposes = [@g]} : (tensor<2xf32>) -> tensor<f32>
+  return
+}

@@ -51,3 +51,22 @@ func.func @vjp(%b: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
   %0:2 = bm.vjp @main(%b, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
   return %0#1 : tensor<f32>
 }
+
+// -----
+
+func.func private @f(%x: tensor<f32>, %y: tensor<f32>) -> tensor<f32> {
+  return %x : tensor<f32>
+}
+func.func private @f.t(%x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
+  return %ct : tensor<f32>
+}
+func.func private @main(%x: tensor<f32>) -> tensor<f32> {
+  // expected-error@+1 {{no derivative rule for primitive 'f'; register one with bmgrad.extend.register_primitive}}
+  %0 = bm.custom_jvp @f(%x, %x) {linear = [array<i64: 1>], transposes = [@f.t]} : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  return %0 : tensor<f32>
+}
+func.func @jvp(%x: tensor<f32>, %dx: tensor<f32>) -> tensor<f32> {
+  // expected-remark@+1 {{while expanding this transform}}
+  %0:2 = bm.jvp @main(%x, %dx) {wrt = array<i64: 0>} : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return %0#1 : tensor<f32>
+}

@@ -78,9 +78,10 @@ def BM_CompareDirectionAttr : EnumAttr<BM_Dialect, BM_CompareDirection, "compare
 
 /// Every op. `primitives` names the jaxpr primitives that the op is imported
 /// from; `stablehlo` the StableHLO or CHLO op it becomes where that is one to
-/// one. Families add C++ through `declaration` and `definition`.
-class BM_Op<string mnemonic, list<Trait> traits = []>
-    : Op<BM_Dialect, mnemonic, !listconcat([Pure, BM_RecordInterface], traits)> {
+/// one. Families add C++ through `declaration` and `definition`. `memory` says what
+/// the op does beside computing its results.
+class BM_Op<string mnemonic, list<Trait> traits = [], list<Trait> memory = [Pure]>
+    : Op<BM_Dialect, mnemonic, !listconcat(memory, [BM_RecordInterface], traits)> {
   list<string> primitives = [mnemonic];
   string stablehlo = "";
   code declaration = "";
@@ -108,6 +109,17 @@ defvar BM_HasTranspose = [DeclareOpInterfaceMethods<BM_LinearOpInterface, ["emit
 defvar BM_HasBatching = [DeclareOpInterfaceMethods<BM_BatchableOpInterface, ["emitBatch"]>];
 defvar BM_HasLowering = [DeclareOpInterfaceMethods<BM_LowerableOpInterface, ["emitLowering"]>];
 defvar BM_HasSplit = [DeclareOpInterfaceMethods<BM_SplittableOpInterface, ["emitSplit"]>];
+
+/// What an op does that has the attribute `has_side_effect`: then it is neither dead
+/// nor equal to another one, whoever reads its results.
+defvar BM_MayHaveSideEffect = [DeclareOpInterfaceMethods<MemoryEffectsOpInterface>];
+defvar BM_SideEffect = [{
+  void $cppClass::getEffects(
+      ::llvm::SmallVectorImpl<::mlir::MemoryEffects::EffectInstance> &effects) {
+    if (getHasSideEffect())
+      effects.emplace_back(::mlir::MemoryEffects::Write::get());
+  }
+}];
 
 /// Rules that many ops share, each a few lines of C++ for `definition`. Join them with
 /// !strconcat: after `#` the name of a global defvar would be pasted verbatim.

@@ -29,7 +29,8 @@ def BM_YieldOp : BM_Op<"yield", [
 class BM_Control<string mnemonic, list<Trait> traits = []>
     : BM_Op<mnemonic, !listconcat(
         [IsolatedFromAbove, SingleBlock, DeclareOpInterfaceMethods<BM_FlowOpInterface>], traits,
-        BM_HasJvp, BM_HasSplit, BM_HasBatching, BM_HasLowering)> {
+        BM_HasJvp, BM_HasSplit, BM_HasBatching, BM_HasLowering),
+        [RecursiveMemoryEffects, RecursivelySpeculatable]> {
   let hasRegionVerifier = 1;
   let hasCanonicalizer = 1;
 }

@@ -15,10 +15,11 @@ class BM_CustomRule<string mnemonic, dag rules>
     : BM_Op<mnemonic, !listconcat(
         [DeclareOpInterfaceMethods<SymbolUserOpInterface>,
          DeclareOpInterfaceMethods<BM_CustomRuleOpInterface>],
-        BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
-  let arguments = !con((ins FlatSymbolRefAttr:$primal), rules, (ins Variadic<BM_Tensor>:$inputs));
+        BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering), BM_MayHaveSideEffect> {
+  let arguments = !con((ins FlatSymbolRefAttr:$primal), rules,
+                       (ins UnitAttr:$has_side_effect, Variadic<BM_Tensor>:$inputs));
   let results = (outs Variadic<BM_Tensor>:$outputs);
-  let definition = [{
+  let definition = !strconcat(BM_SideEffect, [{
     ::llvm::StringRef $cppClass::getPrimalSymbol() { return getPrimal(); }
     ::mlir::LogicalResult $cppClass::emitTranspose(::bmgrad::bm::TransposeFrame &frame) {
       return ::bmgrad::bm::detail::transposeFunction(*this, getPrimalAttr(), frame);
@@ -26,21 +27,29 @@ class BM_CustomRule<string mnemonic, dag rules>
     ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
       return ::bmgrad::bm::detail::lowerToCall(*this, getPrimalAttr(), frame);
     }
-  }];
+  }]);
 }
 
-def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins FlatSymbolRefAttr:$rule)> {
+def BM_LinearOperandsAttr : TypedArrayAttrBase<DenseI64ArrayAttr, "array of operand numbers">;
+
+def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins OptionalAttr<FlatSymbolRefAttr>:$rule,
+                                                      OptionalAttr<BM_LinearOperandsAttr>:$linear,
+                                                      OptionalAttr<FlatSymbolRefArrayAttr>:$transposes)> {
   let summary = "Call of a function with its own forward derivative";
   let description = [{
     Where nothing is differentiated, a call of `primal`. The derivative is a call of `rule`, which takes
     the inputs and a tangent for each float or complex one, and returns the outputs and a tangent for each float
     or complex one. Reverse mode transposes it. A call that is itself linear in a tangent, within another rule,
     is transposed as `primal` is.
+
+    Primitives of third parties may have no `rule`, or bring their transposes: `transposes[i]` takes the operands that
+    are not in `linear[i]` and a cotangent for each float or complex output, and returns those of the operands in
+    `linear[i]`. The op is linear in these, and is transposed so where it is a tangent.
     Example: `%r = bm.custom_jvp @spike, @spike.jvp(%v) : (tensor<3xf32>) -> tensor<3xf32>`
   }];
   let primitives = ["custom_jvp_call"];
   let assemblyFormat = [{
-    $primal `,` $rule `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs)
+    $primal (`,` $rule^)? `(` $inputs `)` attr-dict `:` functional-type($inputs, $outputs)
   }];
 }
 
@@ -88,7 +97,7 @@ def BM_CustomLinOp : BM_Op<"custom_lin", !listconcat(
 def BM_LinearSolveOp : BM_Op<"linear_solve", !listconcat(
     [AttrSizedOperandSegments, DeclareOpInterfaceMethods<SymbolUserOpInterface>,
      DeclareOpInterfaceMethods<BM_CustomRuleOpInterface>],
-    BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
+    BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering), BM_MayHaveSideEffect> {
   let summary = "Solution of a linear equation by a function of the user";
   let description = [{
     `x, aux... = solve(params, b)`, where `matvec(params, x) = b` and `matvec` is linear in `x`. The derivative is
@@ -104,18 +113,19 @@ def BM_LinearSolveOp : BM_Op<"linear_solve", !listconcat(
   let primitives = ["custom_linear_solve"];
   let arguments = (ins FlatSymbolRefAttr:$solve, FlatSymbolRefAttr:$matvec,
                        OptionalAttr<FlatSymbolRefAttr>:$transpose_solve, OptionalAttr<FlatSymbolRefAttr>:$vecmat,
-                       Variadic<BM_Tensor>:$params, Variadic<BM_InexactTensor>:$rhs);
+                       UnitAttr:$has_side_effect, Variadic<BM_Tensor>:$params,
+                       Variadic<BM_InexactTensor>:$rhs);
   let results = (outs Variadic<BM_Tensor>:$outputs);
   let assemblyFormat = [{
     $solve `of` $matvec (`transposed` $transpose_solve^ `of` $vecmat)? `params` `(` $params `)` `rhs` `(` $rhs `)`
     attr-dict `:` functional-type(operands, results)
   }];
-  let definition = [{
+  let definition = !strconcat(BM_SideEffect, [{
     ::llvm::StringRef $cppClass::getPrimalSymbol() { return getSolve(); }
     ::mlir::LogicalResult $cppClass::emitLowering(::bmgrad::bm::LoweringFrame &frame) {
       return ::bmgrad::bm::detail::lowerToCall(*this, getSolveAttr(), frame);
     }
-  }];
+  }]);
 }
 
 #endif // BMGRAD_DIALECT_BM_CUSTOM_TD

@@ -12,7 +12,8 @@ include "bmgrad/Dialect/BM/BMBase.td"
 
 def BM_BatchesAttr : TypedArrayAttrBase<DenseI64ArrayAttr, "array of batch axes">;
 
-def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasLowering)> {
+def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasLowering),
+                            BM_MayHaveSideEffect> {
   let summary = "A primitive that JAX lowers";
   let description = [{
     `r... = primitive(operands...)`, where `id` is the number of the primitive
@@ -24,8 +25,9 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
     for each operand 0 if its first axis is that batch's, -1 if it has none. All
     results have one.
 
-    Integer and boolean results have no derivative; there is none yet for the
-    others. Example:
+    Integer and boolean results have no derivative, and there is none for the
+    others. A kernel with side effects runs once for each time that its place in the
+    function is reached, in a derivative too: it is primal. Example:
     ```mlir
     %1 = bm.kernel {id = 3 : i64, name = "cholesky", batches = [array<i64: 0>]} (%0)
         : (tensor<5x2x2xf32>) -> tensor<5x2x2xf32>
@@ -33,10 +35,11 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
   }];
   let primitives = [];
   let arguments = (ins Variadic<BM_Tensor>:$operands, I64Attr:$id, StrAttr:$name,
-                       DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches);
+                       DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches, UnitAttr:$has_side_effect);
   let results = (outs Variadic<BM_Tensor>:$results);
   let assemblyFormat = "attr-dict `(` $operands `)` `:` functional-type(operands, results)";
   let hasVerifier = 1;
+  let definition = BM_SideEffect;
 }
 
 #endif // BMGRAD_DIALECT_BM_KERNEL_TD

@@ -1,0 +1,186 @@
+"""The rules that primitives of third parties bring, traced when such a primitive is imported.
+
+In: an equation. Out: a `bm.custom_jvp` whose functions are the primitive and its rules. Which
+operands are linear in a tangent shows later only, so a transpose is traced for each operand,
+and for all together; where the rule refuses there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bmgrad._import._module import Body
+from bmgrad._import._registry import Equation
+from bmgrad._import._rules_custom import differentiable, side_effect, union
+from bmgrad._import._text import Value, i64_array
+from bmgrad.runtime import _foreign
+from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer, WithRule
+
+Write = Callable[[list[Value]], list[Value]]
+
+
+class _Jvp(NamedTuple):
+    """`is_zero` says for each result whether the rule gives it no tangent."""
+
+    traced: TracedJaxpr
+    is_zero: list[bool]
+
+
+class _Transpose(NamedTuple):
+    """With respect to the operands `linear`; `is_zero` likewise says which get no cotangent."""
+
+    traced: TracedJaxpr
+    linear: list[int]
+    is_zero: list[bool]
+
+
+class ForeignRules(NamedTuple):
+    """What a primitive brings."""
+
+    in_avals: list[Any]
+    out_avals: list[Any]
+    jvp: _Jvp | None
+    transposes: list[_Transpose]
+
+
+def foreign_rules(eqn: Equation, in_avals: list[Any], out_avals: list[Any]) -> ForeignRules | None:
+    """The rules of the equation's primitive; None if there is none or nothing to differentiate."""
+    inexact = [i for i, aval in enumerate(in_avals) if has_tangent(aval)]
+    if not inexact or not any(map(has_tangent, out_avals)):
+        return None
+    jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
+    if jvp is None and transpose is None:
+        return None
+    traced = jvp and _trace_jvp(jvp, eqn, in_avals)
+    transposes = []
+    if transpose is not None:
+        choices = [[i] for i in inexact] + ([inexact] if len(inexact) > 1 else [])
+        tried = [_trace_transpose(transpose, eqn, in_avals, out_avals, c) for c in choices]
+        transposes = [found for found in tried if found is not None]
+    return ForeignRules(in_avals, out_avals, traced, transposes)
+
+
+def call_foreign(
+    b: Importer, eqn: Equation, key: Any, rules: ForeignRules, emit: Write
+) -> list[Value]:
+    """The call of the primitive with its rules; `emit` writes the primitive itself."""
+    name, jvp, transposes = eqn.primitive.name, rules.jvp, rules.transposes
+    names = [name] + ([f"{name}.jvp"] if jvp else [])
+    names += [f"{name}.transpose.{'_'.join(map(str, t.linear))}" for t in transposes]
+
+    def define(symbols: list[str]) -> tuple[list[Any], int]:
+        primal = b.module.body([b.type(aval) for aval in rules.in_avals], emit)
+        forward = [_jvp_body(b, rules, jvp)] if jvp else []
+        bodies = [primal, *forward, *(_transpose_body(b, rules, t) for t in transposes)]
+        captures = union(*(body.captures() for body in bodies))
+        for body in forward:
+            # Captured arrays are inputs as well, so the rule gets tangents for them.
+            avals = [b.module.aval(array) for array in captures]
+            unused = [b.module.new_value(b.type(aval)) for aval in avals if has_tangent(aval)]
+            body.args[len(rules.in_avals) : len(rules.in_avals)] = unused
+        for symbol, body in zip(symbols, bodies, strict=True):
+            b.module.function(symbol, body, captures)
+        return captures, 0
+
+    made = b.once((), lambda: b.with_rule(key, names, define), key)
+    return _emit_call(b, eqn, rules, made)
+
+
+def _emit_call(b: Importer, eqn: Equation, rules: ForeignRules, made: WithRule) -> list[Value]:
+    symbols, count = iter(made.symbols), len(made.captures)
+    attributes = f"primal = @{next(symbols)}"
+    if rules.jvp:
+        attributes += f", rule = @{next(symbols)}"
+    if rules.transposes:
+        linear = [i64_array(count + i for i in t.linear) for t in rules.transposes]
+        attributes += f", transposes = [{', '.join(f'@{symbol}' for symbol in symbols)}]"
+        attributes += f", linear = [{', '.join(linear)}]"
+    operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
+    types = [b.type(var.aval) for var in eqn.outvars]
+    return b.multi_op("bm.custom_jvp", operands, types, attributes + side_effect(eqn))
+
+
+# -- Forward -------------------------------------------------------------------------------------
+
+
+def _trace_jvp(jvp: _foreign.Jvp, eqn: Equation, in_avals: Sequence[Any]) -> _Jvp:
+    is_zero: list[bool] = []
+
+    def run(_: Any, *values: Any) -> list[Any]:
+        primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
+        tangents = [next(given) if has_tangent(aval) else None for aval in in_avals]
+        results, out_tangents = jvp(primals, tangents, eqn.params)
+        is_zero.extend(t is None for t in out_tangents)
+        return [*results, *(t for t in out_tangents if t is not None)]
+
+    avals = [*in_avals, *(tangent_aval(aval) for aval in in_avals if has_tangent(aval))]
+    return _Jvp(_traced(run, avals, f"{eqn.primitive.name}.jvp"), is_zero)
+
+
+def _jvp_body(b: Importer, rules: ForeignRules, jvp: _Jvp) -> Body:
+    def write(values: list[Value]) -> list[Value]:
+        given = _evaluate(b, jvp.traced, values)
+        results, nonzero = given[: len(rules.out_avals)], iter(given[len(rules.out_avals) :])
+        tangents = [None if zero else next(nonzero) for zero in jvp.is_zero]
+        return [*results, *differentiable(b, tangents, rules.out_avals)]
+
+    return b.module.body([b.type(aval) for aval in jvp.traced.in_avals], write)
+
+
+# -- Reverse -------------------------------------------------------------------------------------
+
+
+def _trace_transpose(
+    transpose: _foreign.Transpose,
+    eqn: Equation,
+    in_avals: Sequence[Any],
+    out_avals: Sequence[Any],
+    linear: list[int],
+) -> _Transpose | None:
+    known = [aval for i, aval in enumerate(in_avals) if i not in linear]
+    ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
+    is_zero: list[bool] = []
+
+    def run(_: Any, *values: Any) -> list[Any]:
+        given, cts = iter(values[: len(known)]), iter(values[len(known) :])
+        operands = [aval if i in linear else next(given) for i, aval in enumerate(in_avals)]
+        of_results = [next(cts) if has_tangent(aval) else None for aval in out_avals]
+        found = transpose(of_results, operands, eqn.params)
+        is_zero.extend(found[i] is None for i in linear)
+        return [found[i] for i in linear if found[i] is not None]
+
+    name = f"{eqn.primitive.name}.transpose"
+    try:
+        traced = _traced(run, [*known, *ct_avals], name)
+    except Exception:
+        # Rules say in many ways that an operand is not linear; the compiler does where it is.
+        return None
+    wanted = [in_avals[i] for i, zero in zip(linear, is_zero, strict=True) if not zero]
+    if not wanted or any(
+        got.shape != aval.shape or got.dtype != aval.dtype
+        for got, aval in zip(traced.out_avals, wanted, strict=True)
+    ):
+        return None
+    return _Transpose(traced, linear, is_zero)
+
+
+def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> Body:
+    def write(values: list[Value]) -> list[Value]:
+        nonzero = iter(_evaluate(b, transpose.traced, values))
+        cts = [None if zero else next(nonzero) for zero in transpose.is_zero]
+        return differentiable(b, cts, [rules.in_avals[i] for i in transpose.linear])
+
+    return b.module.body([b.type(aval) for aval in transpose.traced.in_avals], write)
+
+
+def _traced(run: Callable[..., list[Any]], avals: Sequence[Any], name: str) -> TracedJaxpr:
+    return trace(run, avals, name=name, arg_names=[f"x{i}" for i in range(len(avals))])
+
+
+def _evaluate(b: Importer, traced: TracedJaxpr, values: list[Value]) -> list[Value]:
+    captured = [b.module.capture(const) for const in traced.consts]
+    return b.evaluate(traced.jaxpr, captured, values)

@@ -1,0 +1,108 @@
+"""Primitives of third parties: the rules that they registered, with JAX or with bmgrad.
+
+In: a primitive. Out: its forward derivative, its transpose, each in one form. JAX's own
+primitives have none here, unless somebody registered one with bmgrad.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import jax
+from jax.interpreters import ad, batching
+
+from bmgrad.runtime._jax_internals import ShapedArray, tangent_aval
+
+# With None for a zero tangent: `(primals, tangents, params) -> (results, tangents)`.
+Jvp: TypeAlias = Callable[
+    [Sequence[Any], Sequence[Any], Mapping[str, Any]], tuple[list[Any], list[Any]]
+]
+# Linear operands are given as their avals; a cotangent or None for each operand:
+# `(cotangents, operands, params) -> cotangents`.
+Transpose: TypeAlias = Callable[[Sequence[Any], Sequence[Any], Mapping[str, Any]], list[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What somebody registered with bmgrad; see `bmgrad.extend.register_primitive`."""
+
+    jvp: Callable[..., Any] | None
+    transpose: Callable[..., Any] | None
+
+
+_registered: dict[Any, Rules] = {}
+
+
+def register(primitive: Any, rules: Rules, batch: Callable[..., Any] | None) -> None:
+    """Takes `rules` for `primitive`, and `batch` as JAX's batching rule too."""
+    _registered[primitive] = rules
+    if batch is not None:
+        batching.primitive_batchers[primitive] = batch
+
+
+def jvp_of(primitive: Any) -> Jvp | None:
+    """The forward derivative of `primitive`; None where it has none of its own."""
+    if (ours := _registered.get(primitive)) and (registered := ours.jvp):
+        return lambda primals, tangents, params: _as_lists(
+            primitive, *registered(primals, tangents, **params)
+        )
+    rule = ad.primitive_jvps.get(primitive)
+    if rule is None or _is_of_jax(primitive):
+        return None
+
+    def jvp(
+        primals: Sequence[Any], tangents: Sequence[Any], params: Mapping[str, Any]
+    ) -> tuple[list[Any], list[Any]]:
+        filled = [
+            ad.Zero(tangent_aval(jax.typeof(x))) if t is None else t
+            for x, t in zip(primals, tangents, strict=True)
+        ]
+        results, out_tangents = _as_lists(primitive, *rule(tuple(primals), tuple(filled), **params))
+        return results, [None if isinstance(t, ad.Zero) else t for t in out_tangents]
+
+    return jvp
+
+
+def transpose_of(primitive: Any) -> Transpose | None:
+    """The transpose of `primitive`; None where it has none of its own."""
+    rule: Callable[..., Any]
+    linear: Callable[[ShapedArray], Any]
+    if (ours := _registered.get(primitive)) and ours.transpose:
+        rule, linear = ours.transpose, _shape
+    elif (found := ad.primitive_transposes.get(primitive)) and not _is_of_jax(primitive):
+        rule, linear = partial(_spread, found), ad.UndefinedPrimal
+    else:
+        return None
+
+    def transpose(
+        cts: Sequence[Any], operands: Sequence[Any], params: Mapping[str, Any]
+    ) -> list[Any]:
+        given = [linear(x) if isinstance(x, ShapedArray) else x for x in operands]
+        results = rule(list(cts) if primitive.multiple_results else cts[0], given, **params)
+        return [None if isinstance(ct, ad.Zero) else ct for ct in results]
+
+    return transpose
+
+
+def _spread(rule: Callable[..., Any], cts: Any, operands: Sequence[Any], **params: Any) -> Any:
+    return rule(cts, *operands, **params)
+
+
+def _as_lists(primitive: Any, results: Any, tangents: Any) -> tuple[list[Any], list[Any]]:
+    if primitive.multiple_results:
+        return list(results), list(tangents)
+    return [results], [tangents]
+
+
+def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+
+
+@functools.cache
+def _is_of_jax(primitive: Any) -> bool:
+    """Whether a module of JAX holds `primitive`, as all of JAX's own are held."""
+    modules = [m for name, m in sys.modules.items() if name.partition(".")[0] in ("jax", "jaxlib")]
+    return any(value is primitive for m in modules for value in vars(m).values())

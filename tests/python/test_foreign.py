@@ -1,0 +1,236 @@
+"""Primitives of third parties: the rules that they bring are honoured to second order.
+
+The primitives here are like those of libraries for spiking networks: sparse products in
+weights and inputs, whose forward derivatives are other primitives with transposes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from derivative_checks import check_batching, check_derivatives
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+import bmgrad as bp
+import bmgrad.math as bm
+from bmgrad.runtime import _foreign
+
+# A 3 by 4 matrix in compressed sparse rows, one more weight than it has rows.
+COLUMNS = np.array([0, 2, 1, 3, 0], np.int32)
+ROWS = np.array([0, 0, 1, 2, 2], np.int32)
+SHAPE = (3, 4)
+WEIGHTS = np.array([0.5, -1.2, 0.7, 2.0, 0.3])
+V = np.array([0.3, -0.8, 1.1, 0.6])
+
+
+def primitive(name, implementation, abstract):
+    made = Primitive(name)
+    made.def_impl(implementation)
+    made.def_abstract_eval(abstract)
+    lowering = mlir.lower_fun(implementation, multiple_results=False)
+    mlir.register_lowering(made, lowering)
+    return made
+
+
+def product(weights, v, *, transposed):
+    rows, columns = (COLUMNS, ROWS) if transposed else (ROWS, COLUMNS)
+    return jnp.zeros(SHAPE[transposed], v.dtype).at[rows].add(weights * v[columns])
+
+
+def result_of_product(weights, v, *, transposed):
+    return jax.core.ShapedArray((SHAPE[transposed],), v.dtype)
+
+
+# The matrix times a vector: bilinear.
+matvec_p = primitive("csr_matvec", product, result_of_product)
+# The same of the steps of a vector: the spikes of neurons. Not linear, with a surrogate.
+event_p = primitive(
+    "event_csr_matvec",
+    lambda weights, v, *, transposed: product(weights, (v > 0) * 1.0, transposed=transposed),
+    result_of_product,
+)
+# For each weight the product of what it joins: the transpose in the weights.
+pairs_p = primitive(
+    "csr_pairs",
+    lambda u, v, *, transposed: (
+        u[COLUMNS if transposed else ROWS] * v[ROWS if transposed else COLUMNS]
+    ),
+    lambda u, v, *, transposed: jax.core.ShapedArray((len(ROWS),), v.dtype),
+)
+
+
+def matvec(weights, v, transposed=False):
+    return matvec_p.bind(weights, v, transposed=transposed)
+
+
+def event_matvec(weights, v, transposed=False):
+    return event_p.bind(weights, v, transposed=transposed)
+
+
+def surrogate(v):
+    return 1 / (1 + v * v)
+
+
+def transpose_matvec(ct, weights, v, *, transposed):
+    if ad.is_undefined_primal(weights):
+        assert not ad.is_undefined_primal(v)
+        return pairs_p.bind(ct, v, transposed=transposed), None
+    return None, matvec(weights, ct, not transposed)
+
+
+def transpose_pairs(ct, u, v, *, transposed):
+    if ad.is_undefined_primal(u):
+        assert not ad.is_undefined_primal(v)
+        return matvec(ct, v, transposed), None
+    return None, matvec(ct, u, not transposed)
+
+
+ad.defjvp(
+    matvec_p,
+    lambda dw, w, v, transposed: matvec(dw, v, transposed),
+    lambda dv, w, v, transposed: matvec(w, dv, transposed),
+)
+ad.primitive_transposes[matvec_p] = transpose_matvec
+ad.defjvp(
+    pairs_p,
+    lambda du, u, v, transposed: pairs_p.bind(du, v, transposed=transposed),
+    lambda dv, u, v, transposed: pairs_p.bind(u, dv, transposed=transposed),
+)
+ad.primitive_transposes[pairs_p] = transpose_pairs
+ad.defjvp(
+    event_p,
+    lambda dw, w, v, transposed: event_matvec(dw, v, transposed),
+    lambda dv, w, v, transposed: matvec(w, dv * surrogate(v), transposed),
+)
+
+
+def transpose_event(ct, weights, v, *, transposed):
+    assert ad.is_undefined_primal(weights), "linear in the weights only"
+    return pairs_p.bind(ct, (v > 0) * 1.0, transposed=transposed), None
+
+
+ad.primitive_transposes[event_p] = transpose_event
+
+batched_calls = []
+
+
+def batch_by_map(made):
+    def rule(args, axes, **params):
+        batched_calls.append(made.name)
+        moved = [x if a is None else jnp.moveaxis(x, a, 0) for x, a in zip(args, axes, strict=True)]
+
+        def one(i):
+            picked = (x if a is None else x[i] for x, a in zip(moved, axes, strict=True))
+            return made.bind(*picked, **params)
+
+        size = next(x.shape[0] for x, a in zip(moved, axes, strict=True) if a is not None)
+        return jax.lax.map(one, jnp.arange(size)), 0
+
+    batching.primitive_batchers[made] = rule
+
+
+for each in (matvec_p, event_p, pairs_p):
+    batch_by_map(each)
+
+
+def network(weights, v):
+    return event_matvec(weights, jnp.tanh(v)) * matvec(weights, v)
+
+
+def test_sparse_products():
+    check_derivatives(lambda w, v: jnp.sin(matvec(w, v)), WEIGHTS, V)
+    check_derivatives(network, WEIGHTS, V, differences=False)
+
+
+def test_the_batching_rule_is_used():
+    batched_calls.clear()
+    check_batching(network, WEIGHTS, V)
+    assert {"csr_matvec", "event_csr_matvec", "csr_pairs"} <= set(batched_calls)
+
+
+def test_in_a_loop():
+    def fun(w, v):
+        def step(v, _):
+            out = jnp.tanh(network(w, v))
+            return jnp.concatenate([out, v[:1]]), out
+
+        return jax.lax.scan(step, v, None, length=3)[1]
+
+    dense = lambda w, v: jnp.sum(fun(w, v))  # noqa: E731
+    got = bm.grad(dense, argnums=(0, 1))(jnp.asarray(WEIGHTS), jnp.asarray(V))
+    want = jax.grad(dense, argnums=(0, 1))(jnp.asarray(WEIGHTS), jnp.asarray(V))
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-5)
+
+
+def test_linear_in_all_operands():
+    """`deflinear2`: one transpose for all operands together."""
+    blend_p = primitive("blend", lambda x, y: 2 * x + 3 * y, lambda x, y: x)
+    ad.deflinear2(blend_p, lambda ct, x, y: [2 * ct, 3 * ct])
+    batch_by_map(blend_p)
+    check_derivatives(lambda x, y: jnp.sin(blend_p.bind(x, y)), V, 2 * V)
+    check_batching(lambda x, y: jnp.sin(blend_p.bind(x, y)), V, 2 * V)
+
+
+def test_without_transpose():
+    halved_p = primitive("halved", lambda x: x / 2, lambda x: x)
+    ad.defjvp(halved_p, lambda dx, x: halved_p.bind(dx))
+    fun = lambda x: jnp.sum(halved_p.bind(x))  # noqa: E731
+    assert bm.jvp(fun, (jnp.ones(2),), (jnp.ones(2),))[1] == 1
+    with pytest.raises(Exception, match="halved"):
+        bm.grad(fun)(jnp.ones(3))
+
+
+# -- Rules registered with bmgrad ----------------------------------------------------------------
+
+
+def square_primitive(name, **rules):
+    made = primitive(name, lambda x, *, scale: scale * x * x, lambda x, *, scale: x)
+    bp.extend.register_primitive(made, **rules)
+    return lambda x: made.bind(x, scale=3.0)
+
+
+def test_registered_jvp_and_batch():
+    def jvp(primals, tangents, *, scale):
+        (x,), (dx,) = primals, tangents
+        return square(x), 2 * scale * x * dx
+
+    def batch(operands, axes, *, scale):
+        return square(operands[0]), axes[0]
+
+    square = square_primitive("registered_square", jvp=jvp, batch=batch)
+    plain = lambda x: 3 * x * x  # noqa: E731
+    check_derivatives(square, V, oracle=plain)
+    check = lambda lib, f: lib.vmap(lib.grad(lambda x: jnp.sum(f(x))))(jnp.stack([V, 2 * V]))  # noqa: E731
+    np.testing.assert_allclose(check(bm, square), check(jax, plain), rtol=1e-6)
+
+
+def test_registered_transpose():
+    def transpose(cotangent, operands):
+        assert isinstance(operands[1], jax.ShapeDtypeStruct)
+        assert not isinstance(operands[0], jax.ShapeDtypeStruct)
+        return [None, operands[0] * cotangent]
+
+    scale_p = primitive("registered_scale", lambda n, x: n * x, lambda n, x: x)
+
+    def jvp(primals, tangents):
+        n, x = primals
+        dx = None if tangents[1] is None else scale_p.bind(n, tangents[1])
+        return scale_p.bind(n, x), dx
+
+    bp.extend.register_primitive(scale_p, jvp=jvp, transpose=transpose)
+    fun = lambda x: jnp.sum(jnp.sin(scale_p.bind(2.0, x)))  # noqa: E731
+    np.testing.assert_allclose(bm.grad(fun)(jnp.asarray(V)), 2 * np.cos(2 * V), rtol=1e-5)
+
+
+def test_errors_say_how_to_register():
+    silent_p = primitive("silent", lambda x: x, lambda x: x)
+    with pytest.raises(NotImplementedError, match=r"'silent'.*bmgrad\.extend\.register_primitive"):
+        bm.grad(lambda x: silent_p.bind(x))(1.0)
+
+
+def test_primitives_with_rules_are_refused():
+    with pytest.raises(ValueError, match="'scan'"):
+        bp.extend.register_primitive(Primitive("scan"), jvp=lambda *_: None)
+    assert not any(p.name == "scan" for p in _foreign._registered)
