@@ -204,8 +204,7 @@ static void setResultTangents(JvpFrame &frame, ValueRange tangents) {
 LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   if (!getRuleAttr())
     return emitError("no derivative rule for primitive '")
-           << getPrimal()
-           << "'; register one with bmgrad.extend.register_primitive";
+           << getPrimal() << "'";
   SmallVector<Value> operands(frame.primals);
   llvm::append_range(operands, inputTangents(frame));
   auto call = func::CallOp::create(
@@ -262,9 +261,7 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
     return success();
   }
   return op.emitError("no transpose rule for primitive '")
-         << op.getPrimal()
-         << "' with respect to these operands; register one with "
-            "bmgrad.extend.register_primitive";
+         << op.getPrimal() << "' with respect to these operands";
 }
 
 LogicalResult bmgrad::bm::detail::transposeFunction(Operation *op,

@@ -50,11 +50,7 @@ LogicalResult KernelOp::verify() {
 
 LogicalResult KernelOp::emitJvp(JvpFrame &frame) {
   if (llvm::any_of(getResultTypes(), isDifferentiable))
-    return emitError("no derivative rule for primitive '")
-           << getName()
-           << "'; give the function around it one with jax.custom_jvp or "
-              "jax.custom_vjp, or register one for the primitive with "
-              "bmgrad.extend.register_primitive";
+    return emitError("no derivative rule for primitive '") << getName() << "'";
   return detail::jvpZero(*this, frame);
 }
 

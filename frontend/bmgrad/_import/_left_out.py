@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 # Values only, with JAX's kernel: JAX has no derivative of them either.
 _KERNELS = """
-    dimension_size empty empty2 geqp3 geqrf hessenberg householder_product
-    iota_2x32_shape ormqr philox2x32 philox4x32 platform_index
+    dimension_size empty empty2 geqp3 geqrf hessenberg householder_product iota_2x32_shape mulhi
+    ormqr philox2x32 philox4x32 platform_index random_bits random_fold_in random_seed random_split
     rng_bit_generator rng_uniform scaled_dot schur threefry2x32 threefry4x32
     tridiagonal zeros_like
 """
@@ -37,8 +37,12 @@ _REASONS = {
         box_get box_set call_hi_primitive call_hi_primitive_linearized from_edtype log_extend
         log_read new_box new_log to_edtype
     """,
-    "it calls the host or foreign code, or reports to it": """
-        buffer_callback check debug_callback debug_print ffi_call io_callback unreachable
+    "it is a kernel that calls Python or foreign code as JAX does, in an order of its own only; "
+    "it has no derivative, or no results": """
+        debug_callback debug_print ffi_call io_callback pure_callback
+    """,
+    "it reports errors to the host": """
+        buffer_callback check unreachable
     """,
     "JAX makes it when it differentiates or lowers, and no function is traced to it": """
         custom_jvp_call_jaxpr custom_lin linear_call select_and_scatter
@@ -46,9 +50,6 @@ _REASONS = {
     "it is for shapes, memories or metadata that only JAX knows": """
         call_exported compute_on dce_sink dim_as_value program_order shape_assertion tie
         with_memory_space_constraint xla_metadata_value
-    """,
-    "not imported yet": """
-        custom_linear_solve mulhi random_bits random_fold_in random_gamma random_seed random_split
     """,
 }
 

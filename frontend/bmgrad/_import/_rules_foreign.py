@@ -86,7 +86,7 @@ def call_foreign(
             b.module.function(symbol, body, captures)
         return captures, 0
 
-    made = b.once((), lambda: b.with_rule(key, names, define), key)
+    made = b.once((), lambda: b.with_rule(key, names, define, has_loops=False), key)
     return _emit_call(b, eqn, rules, made)
 
 

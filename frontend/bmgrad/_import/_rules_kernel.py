@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bmgrad._import._errors import TooDeep, Unsupported
 from bmgrad._import._registry import Equation
 from bmgrad._import._rules_custom import side_effect
-from bmgrad._import._rules_foreign import call_foreign, foreign_rules
+from bmgrad._import._rules_foreign import Write, call_foreign, foreign_rules
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
 from bmgrad.runtime._jax_internals import refused_effects
@@ -29,16 +29,9 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
             "that keep an order and changes of references. Leave out `ordered=True`, or return "
             "what it needs from the function and do it outside"
         )
-    b.effects |= eqn.effects
+    number, emit = kernel(b, eqn)
     in_avals = [atom.aval for atom in eqn.invars]
     out_avals = [var.aval for var in eqn.outvars]
-    out_types = [b.type(aval) for aval in out_avals]
-    number = _kernels.register(eqn.primitive, eqn.params, in_avals)
-    attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
-
-    def emit(operands: list[Value]) -> list[Value]:
-        return b.multi_op("bm.kernel", operands, out_types, attributes)
-
     rules = b.once((), lambda: foreign_rules(eqn, in_avals, out_avals), ("rules", number))
     if rules is not None:
         try:
@@ -46,3 +39,16 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
         except TooDeep:
             pass  # It can be called, not differentiated.
     return emit(b.read_all(eqn))
+
+
+def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
+    """The number of the equation's kernel, and what writes it."""
+    b.effects |= eqn.effects
+    out_types = [b.type(var.aval) for var in eqn.outvars]
+    number = _kernels.register(eqn.primitive, eqn.params, [atom.aval for atom in eqn.invars])
+    attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
+
+    def emit(operands: list[Value]) -> list[Value]:
+        return b.multi_op("bm.kernel", operands, out_types, attributes)
+
+    return number, emit

@@ -22,7 +22,12 @@ _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 _ADVICE = {
     "no derivative rule for primitive": (
         "; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp), "
-        "or keep the gradient from it (jax.lax.stop_gradient)"
+        "register one for the primitive (bmgrad.extend.register_primitive), or keep the "
+        "gradient from it (jax.lax.stop_gradient)"
+    ),
+    "no transpose rule for primitive": (
+        "; register one (jax.interpreters.ad.primitive_transposes, "
+        "bmgrad.extend.register_primitive)"
     ),
     "reverse-mode derivative of a while loop": (
         "; forward mode (bm.jvp, bm.jacfwd) goes through any loop"
