@@ -13,8 +13,8 @@ from collections.abc import Iterable
 # Values only, with JAX's kernel: JAX has no derivative of them either.
 _KERNELS = """
     dimension_size empty empty2 geqp3 geqrf hessenberg householder_product iota_2x32_shape mulhi
-    ormqr philox2x32 philox4x32 platform_index random_bits random_fold_in random_seed random_split
-    rng_bit_generator rng_uniform scaled_dot schur threefry2x32 threefry4x32
+    ormqr philox2x32 philox4x32 platform_index rng_bit_generator rng_uniform scaled_dot schur
+    threefry2x32 threefry4x32
     tridiagonal zeros_like
 """
 KERNELS = tuple(_KERNELS.split())
@@ -40,6 +40,9 @@ _REASONS = {
     "it is a kernel that calls Python or foreign code as JAX does, in an order of its own only; "
     "it has no derivative, or no results": """
         debug_callback debug_print ffi_call io_callback pure_callback
+    """,
+    "it makes keys or bits of them, as JAX's kernel; no derivative passes": """
+        random_bits random_fold_in random_seed random_split
     """,
     "it reports errors to the host": """
         buffer_callback check unreachable
