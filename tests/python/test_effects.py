@@ -188,3 +188,34 @@ def test_ordered_callbacks_are_refused():
     with pytest.raises(Exception, match="ordered=True") as error:
         bm.grad(fun)(1.0)
     assert f"{__file__}:{fun.__code__.co_firstlineno + 1}" in str(error.value)
+
+
+# -- References ----------------------------------------------------------------------------------
+
+
+def test_references_of_the_function_become_values():
+    def in_place(x):
+        ref = jax.new_ref(x)
+        ref[0] = 2.0 * x[1]
+        ref[1] += x[2]
+        return ref[...] ** 2
+
+    def in_loops(x):
+        total, seen = jax.new_ref(jnp.zeros(())), jax.new_ref(jnp.zeros(3))
+
+        def count(i, state):
+            total[...] = jnp.sin(total[...] + x[i])
+            return state
+
+        def step(c, i):
+            seen[i] = c
+            return c * x[i], None
+
+        lax.fori_loop(0, 3, count, 0)
+        c, _ = lax.scan(step, 1.0, jnp.arange(3))
+        return seen[...] * c + total[...]
+
+    for fun in (in_place, in_loops):
+        loss = lambda x, fun=fun: jnp.sum(fun(x) * x)  # noqa: E731
+        np.testing.assert_allclose(bm.grad(loss)(X), jax.grad(loss)(X), rtol=1e-6)
+        np.testing.assert_allclose(bm.jit(fun)(X), fun(X), rtol=1e-6)

@@ -12,10 +12,9 @@ from collections.abc import Iterable
 
 # Values only, with JAX's kernel: JAX has no derivative of them either.
 _KERNELS = """
-    dimension_size empty empty2 geqp3 geqrf hessenberg householder_product iota_2x32_shape mulhi
-    ormqr philox2x32 philox4x32 platform_index rng_bit_generator rng_uniform scaled_dot schur
-    threefry2x32 threefry4x32
-    tridiagonal zeros_like
+    dimension_size empty empty2 geqp3 geqrf hessenberg householder_product iota_2x32_shape ormqr
+    philox2x32 philox4x32 platform_index rng_bit_generator rng_uniform scaled_dot schur threefry2x32
+    threefry4x32 tridiagonal zeros_like
 """
 KERNELS = tuple(_KERNELS.split())
 
@@ -27,11 +26,14 @@ _REASONS = {
         reduced_vary_cast reduced_vary_cast_p shard_alike shard_map unreduced_pmax unreduced_pmin
         unreduced_psum unreduced_reduce_scatter vary_unreduced_cast vary_unreduced_cast_p relayout
         pbroadcast_dynamic pbroadcast_done pbroadcast_start custom_partitioning
-        inspect_sharding
+        inspect_sharding host_local_array_to_global_array global_array_to_host_local_array
     """,
     "it changes memory or makes a token: a program is a function of its inputs": """
-        accum_grad_in_ref addupdate after_all broadcast_to create_linear create_token empty_ref
-        free_ref freeze get new_ref pin run_state swap unpin
+        accum_grad_in_ref after_all broadcast_to create_linear create_token empty_ref free_ref
+        pin run_state unpin
+    """,
+    "references that a function makes and keeps become values before it is imported": """
+        addupdate freeze get new_ref swap
     """,
     "it belongs to JAX's experimental values of other kinds (hijax)": """
         box_get box_set call_hi_primitive call_hi_primitive_linearized from_edtype log_extend
@@ -41,8 +43,8 @@ _REASONS = {
     "it has no derivative, or no results": """
         debug_callback debug_print ffi_call io_callback pure_callback
     """,
-    "it makes keys or bits of them, as JAX's kernel; no derivative passes": """
-        random_bits random_fold_in random_seed random_split
+    "it makes keys or integers, as JAX's kernel; no derivative passes": """
+        mulhi random_bits random_fold_in random_seed random_split
     """,
     "it reports errors to the host": """
         buffer_callback check unreachable

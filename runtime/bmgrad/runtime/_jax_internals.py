@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jax._src import core, dtypes, source_info_util, xla_bridge
 from jax._src import effects as jax_effects
-from jax._src.interpreters import partial_eval
+from jax._src.interpreters import partial_eval, pxla
 from jax._src.interpreters.mlir import lower_per_platform
 from jax._src.lib.mlir.dialects import func as func_dialect
 from jax.custom_derivatives import SymbolicZero
@@ -256,7 +256,10 @@ def trace(
         _epoch.renew_if_tainted()
     # ClosedJaxpr is how both versions say which leading variables are constants.
     closed: Any = _ClosedJaxpr(jaxpr, consts)
-    jaxpr = closed.jaxpr
+    if core.internal_mutable_array_effect in closed.effects:
+        # References that the function makes and keeps to itself become values.
+        closed = pxla._discharge_internal_refs(closed)
+    jaxpr, consts = closed.jaxpr, closed.consts
     return TracedJaxpr(
         jaxpr,
         list(consts),
