@@ -15,9 +15,13 @@ from bmgrad.runtime import load
 
 __version__ = "0.1.0"
 
+# What later versions of BrainPy call it.
+BrainPyObject = Base
+
 __all__ = [
     "ArrayCollector",
     "Base",
+    "BrainPyObject",
     "Collector",
     "TensorCollector",
     "__version__",

@@ -389,3 +389,17 @@ class TestStaticArguments:
             TypeError, match=r"argument 1 of grad: 'text' of type .* is not a valid"
         ):
             bm.grad(lambda x, s: x, argnums=1)(1.0, "text")
+
+
+def test_without_jit():
+    """`jax.disable_jit` is for stepping through Python; programs are compiled all the same."""
+    a = bm.Variable(jnp.ones(2))
+
+    def fun(x):
+        a.value = a + 1
+        return a * x
+
+    with jax.disable_jit():
+        np.testing.assert_array_equal(bm.vector_grad(fun)(1.0), 4.0)
+        np.testing.assert_array_equal(bm.jit(fun)(3.0), [9.0, 9.0])
+    np.testing.assert_array_equal(a, [3.0, 3.0])

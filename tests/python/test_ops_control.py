@@ -267,3 +267,36 @@ def test_loop_of_integers_and_booleans():
         np.testing.assert_array_equal(g, w)
     grad = bm.grad(lambda x: fun(*args[:2], x)[0][1])(args[2])
     np.testing.assert_allclose(grad, 3.0 * 3.0 * 4.0)
+
+
+def grown(x):
+    """A loop whose number of steps depends on `x`."""
+    return lax.while_loop(
+        lambda c: c[1] < 50.0, lambda c: (jnp.sin(c[0]) * x, c[1] * (2.0 + x * x)), (x, 1 + x * x)
+    )
+
+
+def in_scan(x):
+    return lax.scan(lambda c, k: (grown(c)[0] / 2 + k, c), x, jnp.arange(2.0))
+
+
+def in_cond(x):
+    return lax.cond(x > 0, lambda x: grown(x)[0], jnp.sin, x)
+
+
+@pytest.mark.parametrize("fun", [grown, in_scan, in_cond])
+def test_loops_of_unknown_length_are_linearized(fun):
+    """Forward: the linear part is the loop once more. JAX's own forward mode needs it too."""
+    with jax.enable_x64(True):
+        x, dx = jnp.asarray(1.7), jnp.asarray(0.3)
+        want = jax.jvp(fun, (x,), (dx,))
+        out, linear = bm.linearize(fun, x)
+        for got in ((out, linear(dx)), jax.jvp(bm.jit(fun), (x,), (dx,))):
+            for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+                np.testing.assert_allclose(g, w, rtol=1e-12)
+        second = bm.jvp(lambda x: bm.linearize(fun, x)[1](dx), (x,), (dx,))
+        want = jax.jvp(lambda x: jax.jvp(fun, (x,), (dx,))[1], (x,), (dx,))
+        for g, w in zip(jax.tree.leaves(second), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(g, w, rtol=1e-10)
+        with pytest.raises(NotImplementedError, match="reverse-mode derivative of a while loop"):
+            bm.vjp(fun, x)[1](out)

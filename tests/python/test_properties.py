@@ -68,7 +68,6 @@ STEPS = {
     "angle": lambda x, y, n: jnp.arctan2(x, 2 + jnp.cos(fit(y, x.shape))),
     "maximum": lambda x, y, n: jnp.maximum(x, fit(y, x.shape)),
     "select": lambda x, y, n: jnp.where(x > 0.1, x, fit(y, x.shape) * 2),
-    "select between infinities": lambda x, y, n: jnp.where(x > 0, jnp.log(x), fit(y, x.shape)),
     "integers": lambda x, y, n: x * jnp.floor(fit(y, x.shape) * 2).astype(int),
     "complex": lambda x, y, n: jnp.abs(lax.complex(x + 3, fit(y, x.shape))),
     # shape

@@ -64,3 +64,14 @@ def test_missing_platform_is_named(default_device):
         assert _platform.get_platform() == jax.default_backend()
     else:
         pytest.skip("there is a TPU")
+
+
+def test_precision_is_jaxs():
+    before = jax.config.jax_enable_x64
+    try:
+        _platform.enable_x64()
+        assert jnp.ones(1).dtype == "float64"
+        _platform.disable_x64()
+        assert jnp.ones(1).dtype == "float32"
+    finally:
+        _platform.enable_x64(before)

@@ -139,8 +139,9 @@ LogicalResult WhileOp::emitJvp(JvpFrame &frame) {
 // Splitting
 //===----------------------------------------------------------------------===//
 
-// Only a loop whose tangents nobody reads has a linear part that can be told
-// from the primal one: none.
+// The tangents of a step need its values, of which nobody knows how many there
+// will be to keep. So the linear part is the whole loop once more, values
+// included: it can be run forward, not transposed.
 LogicalResult WhileOp::emitSplit(SplitFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Block &cond = getCondBlock(), &body = getBodyBlock();
@@ -154,12 +155,15 @@ LogicalResult WhileOp::emitSplit(SplitFrame &frame) {
   SmallVector<bool> linearCarries = flagsOf(
       SmallVector<Value>(getBodyCarryArgs().begin(), getBodyCarryArgs().end()),
       linear);
-  for (auto [result, isLinear] : llvm::zip_equal(getResults(), linearCarries))
-    if (isLinear && !result.use_empty())
-      return emitError()
-             << "reverse-mode derivative of a while loop whose trip count is "
-                "not "
-                "known; use scan or jax.lax.fori_loop with constant bounds";
+  SmallVector<Value> tangents = pick(getResults(), linearCarries, true);
+  if (llvm::any_of(tangents, [](Value v) { return !v.use_empty(); })) {
+    auto whole = cast<WhileOp>(b.clone(*getOperation()));
+    for (auto [value, again] : llvm::zip_equal(
+             tangents, pick(whole.getResults(), linearCarries, true))) {
+      value.replaceAllUsesWith(again);
+      frame.linear.insert(again);
+    }
+  }
   FailureOr<SmallVector<Operation *>> linearOps = splitBlock(body, linear);
   if (failed(linearOps))
     return failure();
@@ -198,6 +202,12 @@ LogicalResult WhileOp::emitSplit(SplitFrame &frame) {
     value.replaceAllUsesWith(result);
   erase();
   return success();
+}
+
+LogicalResult WhileOp::emitTranspose(TransposeFrame &) {
+  return emitError(
+      "reverse-mode derivative of a while loop whose trip count is not known; "
+      "use scan or jax.lax.fori_loop with constant bounds");
 }
 
 //===----------------------------------------------------------------------===//

@@ -29,7 +29,7 @@ from bmgrad._variable import Parameter, TrainVar, Variable
 from bmgrad.math import fft, linalg, random
 from bmgrad.math._functions import *  # noqa: F403  # the table there is the list
 from bmgrad.math._functions import __all__ as _function_names
-from bmgrad.runtime import get_platform, set_platform
+from bmgrad.runtime import disable_x64, enable_x64, get_platform, set_platform
 
 JaxArray = ndarray = Array
 
@@ -44,6 +44,8 @@ __all__ = [
     "VarList",
     "Variable",
     "cache_info",
+    "disable_x64",
+    "enable_x64",
     "fft",
     "get_platform",
     "grad",

@@ -6,8 +6,17 @@ Start reading at `_program.py`, then `_primitive.py`; `_stages.py` and
 """
 
 from bmgrad.runtime._artifact import load
-from bmgrad.runtime._platform import get_platform, set_platform
+from bmgrad.runtime._platform import disable_x64, enable_x64, get_platform, set_platform
 from bmgrad.runtime._primitive import bind
 from bmgrad.runtime._program import LinearProgram, Program
 
-__all__ = ["LinearProgram", "Program", "bind", "get_platform", "load", "set_platform"]
+__all__ = [
+    "LinearProgram",
+    "Program",
+    "bind",
+    "disable_x64",
+    "enable_x64",
+    "get_platform",
+    "load",
+    "set_platform",
+]

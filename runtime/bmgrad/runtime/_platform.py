@@ -1,6 +1,6 @@
-"""Which kind of device bmgrad runs on: a thin cover of JAX's own choice.
+"""Which kind of device bmgrad runs on, and in which precision: a thin cover of JAX's own choice.
 
-In: `"cpu"`, `"gpu"` or `"tpu"`. Out: JAX's default device, for all of JAX.
+In: `"cpu"`, `"gpu"` or `"tpu"`. Out: JAX's default device and types, for all of JAX.
 """
 
 from typing import Any
@@ -36,3 +36,13 @@ def get_platform() -> str:
     if default is None:
         return str(jax.default_backend())
     return default if isinstance(default, str) else str(default.platform)
+
+
+def enable_x64(mode: bool = True) -> None:
+    """Gives new arrays 64-bit types from now on; `mode=False` 32-bit ones, as is the default."""
+    jax.config.update("jax_enable_x64", bool(mode))
+
+
+def disable_x64() -> None:
+    """`enable_x64(False)`."""
+    enable_x64(False)

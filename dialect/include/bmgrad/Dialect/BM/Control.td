@@ -97,12 +97,13 @@ def BM_ScanOp : BM_Control<"scan", !listconcat([AttrSizedOperandSegments], BM_Ha
   }];
 }
 
-def BM_WhileOp : BM_Control<"while", [AttrSizedOperandSegments]> {
+def BM_WhileOp : BM_Control<"while", !listconcat([AttrSizedOperandSegments], BM_HasTranspose)> {
   let summary = "Loop while a predicate holds";
   let description = [{
     Runs `body(body_consts, c) -> c` from `c = inits` as long as `cond(cond_consts, c)` holds, and gives the last
-    carries. The tangent of the loop is a loop of the same length. There is no reverse mode, for the number of
-    steps is not known: use a `scan`, which `jax.lax.fori_loop` with constant bounds becomes.
+    carries. The tangent of the loop is a loop of the same length, which computes the values again where the two
+    are told apart (`bm-linearize`). There is no reverse mode, for the number of steps is not known: use a `scan`,
+    which `jax.lax.fori_loop` with constant bounds becomes.
     Example:
     ```mlir
     %c = bm.while cond_consts(%n) body_consts(%w) init(%c0)
