@@ -99,8 +99,9 @@ def _approx_top_k(b: Importer, eqn: Equation) -> list[Value]:
     params, types = eqn.params, [b.type(var.aval) for var in eqn.outvars]
     (operand,) = b.read_all(eqn)
     override = params["reduction_input_size_override"]
+    axis = params["reduction_dimension"] % len(operand.type.shape)
     attributes = (
-        f"k = {i64(params['k'])}, axis = {i64(params['reduction_dimension'])}, "
+        f"k = {i64(params['k'])}, axis = {i64(axis)}, "
         f"recall_target = {float(params['recall_target'])!r} : f64, "
         f"is_max_k = {str(params['is_max_k']).lower()}, "
         f"reduction_input_size_override = {i64(override)}, "
