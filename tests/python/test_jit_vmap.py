@@ -179,3 +179,9 @@ class TestVmap:
         got = bm.vmap(lambda x: x + bm.random.normal())(jnp.zeros(4))
         # One draw for all elements: the state is shared.
         assert len(set(np.asarray(got).tolist())) == 1
+
+
+def test_vmap_over_nothing():
+    got = bm.vmap(lambda x: jnp.sin(x).sum())(jnp.zeros((0, 3)))
+    assert got.shape == (0,)
+    assert got.dtype == jnp.float32

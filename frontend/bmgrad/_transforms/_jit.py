@@ -58,7 +58,7 @@ class VmapTransform(Transform):
         axes = self._leaf_axes(arguments, args)
         size = self._batch_size(arguments, axes)
         element = arguments.map(
-            lambda i, leaf: leaf if axes[i] is None else jax.eval_shape(_drop_axis(axes[i]), leaf)
+            lambda i, leaf: leaf if axes[i] is None else _element(leaf, axes[i])
         )
         traced = self.trace(state, element)
         in_axes = [-1] * len(traced.program.in_avals)
@@ -124,5 +124,8 @@ class VmapTransform(Transform):
         return jax.tree.unflatten(tree, placed)
 
 
-def _drop_axis(axis: int | None) -> Callable[[Any], Any]:
-    return lambda x: jax.lax.index_in_dim(x, 0, axis or 0, keepdims=False)
+def _element(batch: Any, axis: int) -> jax.ShapeDtypeStruct:
+    """What one element of a batch is, which may be empty."""
+    aval: Any = jax.typeof(jnp.asarray(batch))
+    shape = (*aval.shape[:axis], *aval.shape[axis + 1 :])
+    return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=aval.weak_type)
