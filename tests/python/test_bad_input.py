@@ -152,13 +152,13 @@ def test_decisions_by_traced_values(state):
 # -- What cannot be imported or differentiated: named, with the user's line --------------------
 
 
-def convolution(x):
-    kernel = jnp.ones((1, 1, 3, 3))
-    return jax.lax.conv(x, kernel, (1, 1), "SAME").sum()
+def schur(x):
+    matrix = jnp.outer(x, x)
+    return jnp.trace(jax.lax.linalg.schur(matrix)[0])
 
 
-def fourier(x):
-    return jnp.abs(jnp.fft.fft(x)).sum()
+def hessenberg(x):
+    return jax.lax.linalg.hessenberg(jnp.outer(x, x))[0].sum()
 
 
 def loop(x):
@@ -171,20 +171,16 @@ def callback(x):
     return jax.pure_callback(np.sin, shape, x).sum()
 
 
-IMAGE = jnp.ones((1, 1, 5, 5))
-
-
 def line(fun, offset=2):
     return f"\n  at {__file__}:{fun.__code__.co_firstlineno + offset}"
 
 
 @pytest.mark.parametrize("transform", [bm.grad, bm.vector_grad, bm.jacrev, bm.jacfwd, bm.hessian])
 @pytest.mark.parametrize(
-    ("fun", "arg", "offset", "primitive"),
-    [(convolution, IMAGE, 2, "conv_general_dilated"), (fourier, X, 1, "fft")],
+    ("fun", "offset", "primitive"), [(schur, 2, "schur"), (hessenberg, 1, "hessenberg")]
 )
-def test_no_derivative_rule(state, transform, fun, arg, offset, primitive):
-    text = raises(fails(state, transform, fun, arg), NotImplementedError, "no derivative rule")
+def test_no_derivative_rule(state, transform, fun, offset, primitive):
+    text = raises(fails(state, transform, fun, X), NotImplementedError, "no derivative rule")
     assert f"primitive '{primitive}'" in text
     assert "jax.custom_jvp" in text
     assert text.endswith(line(fun, offset))
@@ -192,8 +188,8 @@ def test_no_derivative_rule(state, transform, fun, arg, offset, primitive):
 
 def test_without_a_derivative_it_runs(state):
     before = state.value
-    np.testing.assert_allclose(bm.jit(convolution)(IMAGE), 169)
-    np.testing.assert_allclose(bm.grad(lambda x: convolution(IMAGE) * x)(2.0), 169)
+    np.testing.assert_allclose(bm.jit(schur)(X), X @ X, rtol=1e-5)
+    np.testing.assert_allclose(bm.grad(lambda x: schur(X) * x)(2.0), X @ X, rtol=1e-5)
     state.value = before
 
 
@@ -207,12 +203,12 @@ def test_reverse_mode_through_a_loop_of_unknown_length(state, transform):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: bm.vjp(loop, X),
-        lambda: bm.linearize(convolution, IMAGE),
-        lambda: bm.jvp(convolution, (IMAGE,), (IMAGE,)),
+        lambda: bm.vjp(loop, X)[1](1.0),
+        lambda: bm.linearize(schur, X),
+        lambda: bm.jvp(schur, (X,), (X,)),
         lambda: jax.grad(bm.jit(loop))(X),
-        lambda: jax.jit(bm.grad(convolution))(IMAGE),
-        lambda: bm.grad(convolution).trace(IMAGE).lower(),
+        lambda: jax.jit(bm.grad(schur))(X),
+        lambda: bm.grad(schur).trace(X).lower(),
     ],
 )
 def test_the_same_from_everywhere(call):
@@ -220,5 +216,5 @@ def test_the_same_from_everywhere(call):
 
 
 def test_callbacks(state):
-    text = raises(fails(state, bm.grad, callback, X), NotImplementedError, "`pure_callback`")
+    text = raises(fails(state, bm.grad, callback, X), NotImplementedError, "'pure_callback'")
     assert text.endswith(line(callback))

@@ -57,9 +57,7 @@ class VmapTransform(Transform):
         arguments = Arguments.of(args, kwargs)
         axes = self._leaf_axes(arguments, args)
         size = self._batch_size(arguments, axes)
-        element = arguments.map(
-            lambda i, leaf: leaf if axes[i] is None else _element(leaf, axes[i])
-        )
+        element = arguments.map(lambda i, leaf: _element(leaf, axes[i]))
         traced = self.trace(state, element)
         in_axes = [-1] * len(traced.program.in_avals)
         for position, axis in enumerate(axes):
@@ -124,8 +122,10 @@ class VmapTransform(Transform):
         return jax.tree.unflatten(tree, placed)
 
 
-def _element(batch: Any, axis: int) -> jax.ShapeDtypeStruct:
-    """What one element of a batch is, which may be empty."""
+def _element(batch: Any, axis: int | None) -> Any:
+    """What one element of a batch is; the batch may have none."""
+    if axis is None:
+        return batch
     aval: Any = jax.typeof(jnp.asarray(batch))
     shape = (*aval.shape[:axis], *aval.shape[axis + 1 :])
     return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=aval.weak_type)
