@@ -451,7 +451,9 @@ def register_pruning(
     are kept.
     """
 
-    def rule(used_outputs: list[bool], eqn: Any) -> tuple[list[bool], Any]:
+    # One of the two versions also says which inputs are live, for their effects.
+    def rule(used_outputs: list[bool], *live_inputs_and_eqn: Any) -> tuple[list[bool], Any]:
+        eqn = live_inputs_and_eqn[-1]
         if not any(used_outputs) and not eqn.effects:
             return [False] * len(eqn.invars), None
         params, kept = prune(used_outputs, **eqn.params)
