@@ -62,7 +62,7 @@ def test_derivative_in_the_shape_of_the_gamma_distribution(fun):
         for lib in (bm, jax)
     )
     for got, want in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-6)
+        np.testing.assert_allclose(got, want, rtol=5e-6)
 
 
 def test_bessel_at_zero():
