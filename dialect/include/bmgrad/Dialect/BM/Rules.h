@@ -146,8 +146,8 @@ llvm::LogicalResult lowerToCall(mlir::Operation *op,
                                 LoweringFrame &frame);
 
 /// Replaces the op by a call of a function that is only declared: the runtime
-/// asks JAX for the kernel of the op's name, per platform. The declaration holds
-/// the op's attributes, which must be builtin ones.
+/// asks JAX for the kernel of the op's name, per platform. The declaration
+/// holds the op's attributes, which must be builtin ones.
 llvm::LogicalResult lowerToKernel(mlir::Operation *op, LoweringFrame &frame);
 
 /// Creates an op of a dialect that is not loaded here (StableHLO, CHLO).
