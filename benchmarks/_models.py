@@ -55,12 +55,24 @@ SINGLE_OPS: dict[str, Callable[[Any], Any]] = {
 
 
 def single(op: Callable[[Any], Any]) -> Case:
-    """One op on a vector of 2^16, weighted so that its cotangent is not constant."""
+    """One op on a vector of 2^16; its cotangent comes from outside."""
+
+    def make() -> Callable[..., Any]:
+        def loss(x: Any, weights: Any) -> Any:
+            y = op(x)
+            return (y * weights[: y.size]).sum()
+
+        return loss
+
+    return make, (_normal(2**16, scale=1.0), _normal(2**16, scale=1.0, seed=1))
+
+
+def discounted_sum() -> Case:
+    """A running sum whose cotangent XLA could know when it compiles."""
 
     def make() -> Callable[..., Any]:
         def loss(x: Any) -> Any:
-            y = op(x)
-            return (y * jnp.cos(jnp.arange(y.size))).sum()
+            return (jnp.cumsum(x) * 0.99 ** jnp.arange(x.size)).sum()
 
         return loss
 

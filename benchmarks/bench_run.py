@@ -11,6 +11,7 @@ from benchmarks._harness import Report, arguments, calls, check_equal
 # Calls in a sample, and what is called.
 CASES: dict[str, tuple[int, _models.Case]] = {
     **{f"{name}, 2^16": (50, _models.single(op)) for name, op in _models.SINGLE_OPS.items()},
+    "cumsum, discounted, 2^16": (50, _models.discounted_sum()),
     "500 elementwise ops": (500, _models.chain(500)),
     "MLP, 4 x 256, batch 64": (20, _models.mlp(4, 256, 64)),
     "ConvNet, batch 16": (5, _models.convnet(16)),

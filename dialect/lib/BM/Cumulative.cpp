@@ -21,76 +21,86 @@ using namespace bmgrad::bm;
 // Scans
 //===----------------------------------------------------------------------===//
 
-/// Every `stride`-th element from `start` to below `limit` along the axis.
-static Value strided(ImplicitLocOpBuilder &b, Value x, int64_t axis,
-                     int64_t start, int64_t limit, int64_t stride = 1) {
-  RankedTensorType type = tensorType(x);
-  SmallVector<int64_t> starts(type.getRank(), 0), limits(type.getShape());
-  SmallVector<int64_t> strides(type.getRank(), 1), shape(type.getShape());
-  starts[axis] = start;
-  limits[axis] = limit;
-  strides[axis] = stride;
-  shape[axis] = llvm::divideCeil(limit - start, stride);
-  return b.createOrFold<SliceOp>(type.clone(shape), x, starts, limits, strides);
-}
+namespace {
+/// The tree of a scan along an axis. In reverse, position 0 is the last one:
+/// all positions are counted from there, and parts are joined in the other
+/// order.
+struct ScanTree {
+  ImplicitLocOpBuilder &b;
+  int64_t axis;
+  bool reverse;
+  Joiner join;
 
-/// The elements of `even` and `odd` by turns; `even` may have one more.
-static Value interleaved(ImplicitLocOpBuilder &b, Value even, Value odd,
-                         int64_t axis) {
-  RankedTensorType type = tensorType(odd);
-  int64_t pairs = type.getDimSize(axis),
-          rest = tensorType(even).getDimSize(axis) - pairs;
-  SmallVector<int64_t> column(type.getShape()), joined(type.getShape());
-  column.insert(column.begin() + axis + 1, 1);
-  joined[axis] = 2 * pairs;
-  auto asColumn = [&](Value x) -> Value {
-    return ReshapeOp::create(b, type.clone(column), x);
-  };
-  Value columns = ConcatenateOp::create(
-      b, ValueRange{asColumn(strided(b, even, axis, 0, pairs)), asColumn(odd)},
-      axis + 1);
-  Value result = ReshapeOp::create(b, type.clone(joined), columns);
-  if (!rest)
-    return result;
-  return ConcatenateOp::create(
-      b, ValueRange{result, strided(b, even, axis, pairs, pairs + 1)}, axis);
-}
+  int64_t sizeOf(Value x) const { return tensorType(x).getDimSize(axis); }
 
-static Values scanForward(ImplicitLocOpBuilder &b, const Values &xs,
-                          int64_t axis, Joiner join) {
-  int64_t size = tensorType(xs.front()).getDimSize(axis);
-  if (size < 2)
-    return xs;
-  auto each = [&](const Values &values, int64_t start, int64_t limit,
-                  int64_t stride) {
-    return llvm::map_to_vector<6>(values, [&](Value x) {
-      return strided(b, x, axis, start, limit, stride);
-    });
-  };
-  Values odd = scanForward(
-      b, join(each(xs, 0, size - 1, 2), each(xs, 1, size, 2)), axis, join);
-  Values even = each(xs, 0, 1, 1);
-  if (int64_t between = (size - 1) / 2) {
-    Values later = join(each(odd, 0, between, 1), each(xs, 2, size, 2));
-    for (auto [first, rest] : llvm::zip(even, later))
-      first = ConcatenateOp::create(b, ValueRange{first, rest}, axis);
+  /// Every `stride`-th element from `start` to below `limit`.
+  Value strided(Value x, int64_t start, int64_t limit, int64_t stride) const {
+    RankedTensorType type = tensorType(x);
+    SmallVector<int64_t> starts(type.getRank(), 0), limits(type.getShape());
+    SmallVector<int64_t> strides(type.getRank(), 1), shape(type.getShape());
+    shape[axis] = llvm::divideCeil(limit - start, stride);
+    int64_t last = start + stride * (shape[axis] - 1);
+    starts[axis] = reverse ? sizeOf(x) - 1 - last : start;
+    limits[axis] = reverse ? sizeOf(x) - start : limit;
+    strides[axis] = stride;
+    return b.createOrFold<SliceOp>(type.clone(shape), x, starts, limits,
+                                   strides);
   }
-  Values all;
-  for (auto [evens, odds] : llvm::zip(even, odd))
-    all.push_back(interleaved(b, evens, odds, axis));
-  return all;
-}
+
+  Values strided(const Values &xs, int64_t start, int64_t limit,
+                 int64_t stride) const {
+    return llvm::map_to_vector<6>(
+        xs, [&](Value x) { return strided(x, start, limit, stride); });
+  }
+
+  Value joined(Value first, Value second, int64_t along) const {
+    return ConcatenateOp::create(
+        b, reverse ? ValueRange{second, first} : ValueRange{first, second},
+        along);
+  }
+
+  /// The elements of `even` and `odd` by turns; `even` may have one more.
+  Value interleaved(Value even, Value odd) const {
+    RankedTensorType type = tensorType(odd);
+    int64_t pairs = sizeOf(odd), rest = sizeOf(even) - pairs;
+    SmallVector<int64_t> column(type.getShape()), both(type.getShape());
+    column.insert(column.begin() + axis + 1, 1);
+    both[axis] = 2 * pairs;
+    auto asColumn = [&](Value x) -> Value {
+      return ReshapeOp::create(b, type.clone(column), x);
+    };
+    Value columns =
+        joined(asColumn(strided(even, 0, pairs, 1)), asColumn(odd), axis + 1);
+    Value result = ReshapeOp::create(b, type.clone(both), columns);
+    return rest ? joined(result, strided(even, pairs, pairs + 1, 1), axis)
+                : result;
+  }
+
+  Values scan(const Values &xs) const {
+    int64_t size = sizeOf(xs.front());
+    if (size < 2)
+      return xs;
+    Values firsts = strided(xs, 0, size - 1, 2);
+    Values seconds = strided(xs, 1, size, 2);
+    Values odd = scan(join(firsts, seconds));
+    Values even = strided(xs, 0, 1, 1);
+    if (int64_t between = (size - 1) / 2) {
+      Values before = strided(odd, 0, between, 1);
+      Values later = join(before, strided(xs, 2, size, 2));
+      for (auto [first, rest] : llvm::zip(even, later))
+        first = joined(first, rest, axis);
+    }
+    Values all;
+    for (auto [evens, odds] : llvm::zip(even, odd))
+      all.push_back(interleaved(evens, odds));
+    return all;
+  }
+};
+} // namespace
 
 Values bmgrad::bm::associativeScan(ImplicitLocOpBuilder &b, const Values &xs,
                                    int64_t axis, bool reverse, Joiner join) {
-  if (!reverse)
-    return scanForward(b, xs, axis, join);
-  auto turned = [&](const Values &values) {
-    return llvm::map_to_vector<6>(values, [&](Value x) -> Value {
-      return ReverseOp::create(b, x, axis);
-    });
-  };
-  return turned(scanForward(b, turned(xs), axis, join));
+  return ScanTree{b, axis, reverse, join}.scan(xs);
 }
 
 Value bmgrad::bm::scan(ImplicitLocOpBuilder &b, Value x, int64_t axis,

@@ -65,14 +65,18 @@ func.func @argmax(%x: tensor<2x3xf32>) -> tensor<2xi32> {
   return %0 : tensor<2xi32>
 }
 
-// A scan of 4 elements: sums of pairs, their running sums, and those between.
+// A scan of 4 elements: sums of pairs, their running sums, and those between. In reverse the pairs
+// are counted from the end.
 // CHECK-LABEL: func @cumsum
-// CHECK: stablehlo.reverse
-// CHECK: "stablehlo.add"(%{{.*}}, %{{.*}}) : (tensor<2xf32>, tensor<2xf32>)
+// CHECK-SAME: %[[X:.*]]: tensor<4xf32>
+// CHECK-NOT: stablehlo.reverse
+// CHECK: %[[FIRST:.*]] = "stablehlo.slice"(%[[X]]) {limit_indices = array<i64: 4>, start_indices = array<i64: 1>, strides = array<i64: 2>}
+// CHECK: %[[SECOND:.*]] = "stablehlo.slice"(%[[X]]) {limit_indices = array<i64: 3>, start_indices = array<i64: 0>, strides = array<i64: 2>}
+// CHECK: "stablehlo.add"(%[[FIRST]], %[[SECOND]]) : (tensor<2xf32>, tensor<2xf32>)
 // CHECK: "stablehlo.add"(%{{.*}}, %{{.*}}) : (tensor<1xf32>, tensor<1xf32>)
 // CHECK: "stablehlo.add"(%{{.*}}, %{{.*}}) : (tensor<1xf32>, tensor<1xf32>)
 // CHECK-NOT: stablehlo.add
-// CHECK: stablehlo.reverse
+// CHECK-NOT: stablehlo.reverse
 func.func @cumsum(%x: tensor<4xf32>) -> tensor<4xf32> {
   %0 = bm.cumsum %x axis = 0 reverse : tensor<4xf32>
   return %0 : tensor<4xf32>
