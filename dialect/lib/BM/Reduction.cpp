@@ -180,8 +180,16 @@ LogicalResult ReduceSumOp::canonicalize(ReduceSumOp op,
     rewriter.replaceOpWithNewOp<ReshapeOp>(op, op.getType(), op.getX());
     return success();
   }
+  if (!op.getX().hasOneUse())
+    return failure();
+  if (auto neg = op.getX().getDefiningOp<NegOp>()) {
+    Value sum =
+        ReduceSumOp::create(rewriter, op.getLoc(), neg.getX(), op.getAxes());
+    rewriter.replaceOpWithNewOp<NegOp>(op, op.getType(), sum);
+    return success();
+  }
   auto inner = op.getX().getDefiningOp<ReduceSumOp>();
-  if (!inner || !op.getX().hasOneUse())
+  if (!inner)
     return failure();
   SmallVector<int64_t> kept =
       otherDims(tensorType(inner.getX()).getRank(), inner.getAxes());

@@ -31,8 +31,7 @@ func.func @main(%w: tensor<f32>, %b: tensor<f32>) -> tensor<f32> {
 // RULE-SAME: %[[W:.*]]: tensor<f32>, %[[B:.*]]: tensor<f32>, %[[DW:.*]]: tensor<f32>, %[[DB:.*]]: tensor<f32>
 // RULE: %[[X:.*]] = bm.div %[[B]], %[[W]]
 // RULE: %[[P:.*]] = bm.mul %[[DW]], %[[X]]
-// RULE: %[[N:.*]] = bm.neg %[[P]]
-// RULE: %[[R:.*]] = bm.add %[[DB]], %[[N]]
+// RULE: %[[R:.*]] = bm.sub %[[DB]], %[[P]]
 // RULE: %[[D:.*]] = bm.div %[[R]], %[[W]]
 // RULE: return %[[D]]
 func.func @jvp(%w: tensor<f32>, %b: tensor<f32>, %dw: tensor<f32>, %db: tensor<f32>) -> tensor<f32> {

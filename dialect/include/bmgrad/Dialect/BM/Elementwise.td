@@ -258,12 +258,14 @@ def BM_AddOp : BM_Binary<"add", "stablehlo.add", BM_Tensor, [],
   let primitives = ["add", "add_any"];
   let jvp = BM_LinearJvp;
   let hasFolder = 1;
+  let hasCanonicalizeMethod = 1;
 }
 def BM_SubOp : BM_Binary<"sub", "stablehlo.subtract", BM_NumberTensor, [], BM_HasTranspose> {
   let summary = "Subtraction";
   let description = [{`r = x - y`. Example: `%2 = bm.sub %0, %1 : tensor<3xf32>`}];
   let jvp = BM_LinearJvp;
   let hasFolder = 1;
+  let hasCanonicalizeMethod = 1;
 }
 def BM_MulOp : BM_Binary<"mul", "stablehlo.multiply", BM_Tensor, [],
                          !listconcat([Commutative], BM_HasTranspose)> {
@@ -271,6 +273,7 @@ def BM_MulOp : BM_Binary<"mul", "stablehlo.multiply", BM_Tensor, [],
   let description = [{`r = x y`, bilinear; of booleans, conjunction. Example: `%2 = bm.mul %0, %1 : tensor<3xf32>`}];
   let jvp = BM_MultilinearJvp;
   let hasFolder = 1;
+  let hasCanonicalizeMethod = 1;
 }
 def BM_DivOp : BM_Binary<"div", "stablehlo.divide", BM_NumberTensor, [], BM_HasTranspose> {
   let summary = "Division";
@@ -278,6 +281,7 @@ def BM_DivOp : BM_Binary<"div", "stablehlo.divide", BM_NumberTensor, [], BM_HasT
     Example: `%2 = bm.div %0, %1 : tensor<3xf32>`}];
   let jvp = "";
   let hasFolder = 1;
+  let hasCanonicalizeMethod = 1;
 }
 def BM_RemOp : BM_Binary<"rem", "stablehlo.remainder", BM_RealTensor,
     ["constantLike(x, 1.0)", "-(sign(x / y) * floor(abs(x / y)))"]> {
