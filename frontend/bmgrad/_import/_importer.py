@@ -9,6 +9,7 @@ are written.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -23,7 +24,13 @@ from bmgrad._import._module import Body, Module
 from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
-from bmgrad.runtime._jax_internals import TracedJaxpr, is_dead, user_location
+from bmgrad.runtime._jax_internals import (
+    ShapedArray,
+    TracedJaxpr,
+    is_dead,
+    plain_aval,
+    user_location,
+)
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._program import Program
 
@@ -75,17 +82,45 @@ def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = 
             "return the value from there instead"
         )
     module.function(module.new_symbol("main"), body, captures, public=True)
-    text = module.text(name)
-    program = Program(
-        _linking.link(text, importer.linked) if importer.linked else text,
-        [*(var.aval for var in inputs), *(module.aval(array) for array in captures)],
-        [var.aval for var in jaxpr.outvars],
-        name=name,
-        in_names=[*names, *(f"captured{i}" for i in range(len(captures)))],
-        options=options,
-        effects=frozenset(importer.effects),
+    avals = [*(var.aval for var in inputs), *(module.aval(array) for array in captures)]
+    program = _program(
+        module.text(name),
+        tuple(importer.linked.items()),
+        tuple(map(plain_aval, avals)),
+        tuple(plain_aval(var.aval) for var in jaxpr.outvars),
+        name,
+        (*names, *(f"captured{i}" for i in range(len(captures)))),
+        options or Options(),
+        frozenset(importer.effects),
     )
     return Imported(program, [*consts, *captures])
+
+
+@functools.lru_cache(maxsize=512)
+def _program(
+    text: str,
+    linked: tuple[tuple[str, Program], ...],
+    in_avals: tuple[ShapedArray, ...],
+    out_avals: tuple[ShapedArray, ...],
+    name: str,
+    in_names: tuple[str, ...],
+    options: Options,
+    effects: frozenset[Any],
+) -> Program:
+    """The program that `text` says, one for equal texts.
+
+    So calls that trace a function anew each time (`vjp`, `jvp`, `linearize` outside `jit`)
+    find what was derived from it and compiled.
+    """
+    return Program(
+        _linking.link(text, dict(linked)) if linked else text,
+        in_avals,
+        out_avals,
+        name=name,
+        in_names=in_names,
+        options=options,
+        effects=effects,
+    )
 
 
 class WithRule(NamedTuple):
