@@ -24,8 +24,16 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
-from bmgrad._tracing_state import current, tracing
-from bmgrad._transforms._trace import Arguments, Static, TracedFunction, aval_of, trace_function
+from bmgrad._tracing_state import TraceContext, current, tracing
+from bmgrad._transforms._trace import (
+    VALUE_ERRORS,
+    Arguments,
+    Static,
+    TracedFunction,
+    aval_of,
+    trace_at_need,
+    trace_function,
+)
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._options import Options
@@ -86,6 +94,9 @@ class State:
         self.transform = transform
         self.calls = 0
         self.keys: list[CacheKey] = []
+        # Whether the function asks for values, which it has outside jit only.
+        self._at_values = False
+        self._calls_at_values = 0
         self._lock = threading.RLock()
         self._reset()
 
@@ -139,7 +150,7 @@ class State:
         key = (keywords["name"], arguments.static, avals, jax_settings())
         traced = self._traced.get(key)
         if traced is None:
-            traced = trace_function(function, arguments, **keywords)
+            traced = self._tracer(context)(function, arguments, **keywords)
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in traced.consts)
             if isinstance(context, _Inputs) and not closes_over_trace:
                 self._traced[key] = traced
@@ -147,13 +158,20 @@ class State:
             context.require([*traced.reads, *traced.writes])
         return traced
 
+    def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
+        if context is None:
+            return functools.partial(trace_function, at_values=True)
+        # The inputs of a jit have no values; those of a trace around this one may.
+        inside_jit = isinstance(context, _Inputs) or not self.transform.may_ask_values
+        return trace_function if inside_jit else trace_at_need
+
     # -- Calls -------------------------------------------------------------------------------
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.epoch != _tracing_state.rebind_epoch:
             self._reset()
         self.calls += 1
-        while True:
+        while not self._at_values:
             try:
                 if self._takes_static:
                     arguments = Arguments.of(args, kwargs)
@@ -165,17 +183,33 @@ class State:
                 else:
                     # Whatever it assigned would be an input.
                     return self._plain(*args, **kwargs)
-                break
+                if written:
+                    self._assign(written)
+                return result
             except _MissingInputs as missing:
                 self._add(missing.arrays)
+            except VALUE_ERRORS:
+                if not self.transform.may_ask_values:
+                    raise
+                self._at_values = True
             except TypeError:
                 # JAX refuses arguments that are no arrays: those are static.
                 if self._takes_static or not Arguments.of(args, kwargs).static.values:
                     raise
                 self._takes_static = True
-        if written:
-            self._assign(written)
-        return result
+        return self._call_at_values(args, kwargs)
+
+    def _call_at_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call of a function that asks for values: it is traced anew each time.
+
+        Programs that come out equal are one, so each path is compiled once.
+        """
+        self._calls_at_values += 1
+        try:
+            return self.transform.body(self, args, kwargs)
+        except VALUE_ERRORS:
+            self._at_values = False
+            raise
 
     def _add(self, arrays: Sequence[Array]) -> None:
         with self._lock:
@@ -220,8 +254,8 @@ class State:
         return Traced(traced.program, convention, Variables(traced))
 
     def info(self) -> CacheInfo:
-        misses = len(self.keys)
-        return CacheInfo(max(self.calls - misses, 0), misses, misses, tuple(self.keys))
+        misses = len(self.keys) + self._calls_at_values
+        return CacheInfo(max(self.calls - misses, 0), misses, len(self.keys), tuple(self.keys))
 
 
 class Variables:
@@ -254,6 +288,8 @@ class Transform(abc.ABC):
     """What a transformed function means: one function with options, apart from any call."""
 
     kind: str
+    # Whether the function may ask for values (`if x > 0`) where the transform is not under jit.
+    may_ask_values = True
 
     def __init__(self, function: Callable[..., Any], options: Hashable) -> None:
         if not callable(function):

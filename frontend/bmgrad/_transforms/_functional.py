@@ -20,7 +20,7 @@ from bmgrad._transforms._trace import (
     Static,
     TracedFunction,
     aval_of,
-    trace_function,
+    trace_at_need,
 )
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import has_tangent, tangent_aval
@@ -229,7 +229,7 @@ def _trace(
     def paired(*args: Any) -> tuple[Any, Any]:
         return split_aux(fun(*args), has_aux, name)
 
-    traced = trace_function(
+    traced = trace_at_need(
         paired, arguments, name=name.replace("<locals>.", ""), owner=getattr(fun, "__self__", fun)
     )
     value_tree, aux_tree = traced.out_tree.children()

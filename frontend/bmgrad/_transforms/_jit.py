@@ -21,6 +21,7 @@ class JitTransform(Transform):
     """The function itself, compiled."""
 
     kind = "jit"
+    may_ask_values = False
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function, None)

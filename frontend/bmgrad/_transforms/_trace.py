@@ -8,6 +8,7 @@ neighbours derive others from it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from bmgrad._array import Array
 from bmgrad._base import Base
 from bmgrad._import import import_program
-from bmgrad._tracing_state import tracing
+from bmgrad._tracing_state import current, tracing
 from bmgrad.runtime import Program
 from bmgrad.runtime import _jax_internals as internals
 
@@ -29,6 +30,7 @@ class FunctionTrace:
     def __init__(self, opened: internals.OpenTrace, names: dict[int, str]) -> None:
         self._opened = opened
         self._names = names
+        self._outer = current()
         self._values: dict[int, Any] = {}
         self._owned: dict[int, Array] = {}
         self.reads: list[Array] = []
@@ -60,7 +62,10 @@ class FunctionTrace:
 
     def _lift(self, array: Array) -> None:
         name = self.name_of(array)
-        self._values[id(array)] = self._opened.lift(aval_of(array._value), name)
+        value = None
+        if self._opened.knows_values:
+            value = array._value if self._outer is None else self._outer.read(array)
+        self._values[id(array)] = self._opened.lift(aval_of(array._value), name, value)
         self._names[id(array)] = name
         self.reads.append(array)
         array._lifted = True
@@ -138,6 +143,7 @@ def trace_function(
     name: str,
     owner: object = None,
     lifted: Sequence[Array] = (),
+    at_values: bool = False,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
 
@@ -147,6 +153,8 @@ def trace_function(
       name: for messages and IR.
       owner: the object whose variables give the inputs their names.
       lifted: arrays that are inputs whether or not the function reads them.
+      at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
+        program is then right only where it finds the same ones.
     """
     out_tree: Any = None
     context: FunctionTrace | None = None
@@ -172,7 +180,10 @@ def trace_function(
         return [*(x for i, x in enumerate(results) if i not in float0), *values]
 
     avals = [aval_of(leaf) for leaf in arguments.leaves]
-    traced = internals.trace(flat, avals, name=name, arg_names=arguments.names)
+    values = None
+    if at_values:
+        values = [leaf if internals.has_value(leaf) else None for leaf in arguments.leaves]
+    traced = internals.trace(flat, avals, name=name, arg_names=arguments.names, values=values)
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
     with tracing(context):
@@ -186,6 +197,19 @@ def trace_function(
         out_tree=out_tree,
         float0=float0,
     )
+
+
+# What JAX raises where Python asks a tracer for its value: `if x > 0`, `int(n)`, `array[n]`.
+VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
+
+
+def trace_at_need(
+    function: Callable[..., Any], arguments: Arguments, **keywords: Any
+) -> TracedFunction:
+    """``trace_function``, at the values of the arguments where the function asks for them."""
+    with contextlib.suppress(*VALUE_ERRORS):
+        return trace_function(function, arguments, **keywords)
+    return trace_function(function, arguments, **keywords, at_values=True)
 
 
 def check_results(results: Sequence[Any], name: str) -> None:

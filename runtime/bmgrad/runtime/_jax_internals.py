@@ -29,6 +29,8 @@ from jax.extend.source_info_util import register_exclusion
 from jax.interpreters import ad, mlir
 from jax.sharding import PartitionSpec
 
+from bmgrad.runtime._valued_trace import ValuedTrace
+
 # jaxlib's values and contexts are untyped on one of the two versions.
 # One version defines it elsewhere, which its own type annotations do not say.
 _ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
@@ -180,11 +182,11 @@ class OpenTrace:
         self._names = list(names)
         self._contexts = contextlib.ExitStack()
 
-    def lift(self, aval: ShapedArray, name: str) -> Any:
+    def lift(self, aval: ShapedArray, name: str, value: Any = None) -> Any:
         """A tracer for a new input of `aval`, called `name` in messages and IR.
 
         May be called while an inner trace (a `scan` body, a `jit`) is running; the
-        input still belongs to this jaxpr.
+        input still belongs to this jaxpr. `value` is for traces that know values.
         """
         if self._inner is None:
             raise RuntimeError(
@@ -192,7 +194,18 @@ class OpenTrace:
                 "(jax.custom_vjp, custom_jvp), read it in the function that has the rule too"
             )
         self._names.append(name)
-        return self._inner.new_arg(aval, source_info_util.current())
+        return self._new_arg(aval, value)
+
+    def _new_arg(self, aval: ShapedArray, value: Any) -> Any:
+        tracer = self._inner.new_arg(aval, source_info_util.current())
+        if self.knows_values:
+            self._inner.give(tracer, value)
+        return tracer
+
+    @property
+    def knows_values(self) -> bool:
+        """Whether the tracers may know their values."""
+        return isinstance(self._inner, ValuedTrace)
 
     def owns(self, value: Any) -> bool:
         """Whether `value` is a tracer of this very trace, not of one inside or around it."""
@@ -219,14 +232,17 @@ def trace(
     *,
     name: str,
     arg_names: Sequence[str],
+    values: Sequence[Any] | None = None,
 ) -> TracedJaxpr:
     """Traces `fun(open_trace, *tracers)`, which returns a flat sequence, to a jaxpr.
 
     While `fun` runs, `open_trace.lift` adds inputs. Works at top level, under any
-    JAX transform, and inside itself. Exceptions of `fun` pass through.
+    JAX transform, and inside itself. Exceptions of `fun` pass through. With `values`, one
+    for each input or None, Python code in `fun` may ask for what is computed from them.
     """
     debug_info = DebugInfo("bmgrad", name, tuple(arg_names), None)
-    inner = partial_eval.DynamicJaxprTrace(debug_info, parent_trace=core.trace_ctx.trace)
+    kind = partial_eval.DynamicJaxprTrace if values is None else ValuedTrace
+    inner = kind(debug_info, parent_trace=core.trace_ctx.trace)
     opened = OpenTrace(inner, arg_names)
     _epoch.renew_if_tainted()
     _epoch.open.append(opened)
@@ -240,7 +256,7 @@ def trace(
             partial_eval.TracebackScope(),
         ):
             source_info = source_info_util.current()
-            tracers = [inner.new_arg(aval, source_info) for aval in in_avals]
+            tracers = list(map(opened._new_arg, in_avals, values or [None] * len(in_avals)))
             with core.set_current_trace(inner):
                 results = [dtypes.canonicalize_value(x) for x in fun(opened, *tracers)]
             results = [inner.to_jaxpr_tracer(x, source_info) for x in results]
@@ -279,6 +295,11 @@ def is_dead(value: Any) -> bool:
             return True
         trace = getattr(trace, "parent_trace", None)
     return False
+
+
+def has_value(x: Any) -> bool:
+    """Whether `x` is an array, or a tracer that knows its value."""
+    return core.is_concrete(x) and not isinstance(x, jax.ShapeDtypeStruct)
 
 
 def variable_of(value: Any) -> Any:

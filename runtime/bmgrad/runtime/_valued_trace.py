@@ -1,0 +1,129 @@
+"""Tracing at a point: tracers that know their values, for Python code that asks for them.
+
+In: avals, and the values of some of them. Out: a JAX trace that records the same jaxpr as
+any other; where Python needs a value (`if x > 0`, `int(n)`), what leads to it is computed.
+JAX's own transforms answer likewise outside `jit`.
+"""
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jax._src import core
+from jax._src.interpreters import partial_eval
+from jax.extend import linear_util
+
+
+class _Known(NamedTuple):
+    """By variable: what inputs were given, and the values found so far."""
+
+    given: dict[Any, Any]
+    values: dict[Any, Any]
+
+
+_known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+
+
+class _ValuedTracer(partial_eval.DynamicJaxprTracer):
+    __slots__ = ()
+
+    _trace: "ValuedTrace"
+
+    def to_concrete_value(self) -> Any:
+        return self._trace.value_of(self)
+
+
+class ValuedTrace(partial_eval.DynamicJaxprTrace):
+    """Records a jaxpr; its inputs have the values that `give` says, its results follow."""
+
+    # Of the layout of its base: JAX makes the traces of functions with custom rules and has no
+    # way to ask for another kind, so they become one of this kind when they are met.
+    __slots__ = ()
+
+    def give(self, tracer: Any, value: Any) -> None:
+        """Says what an input is: an array, a tracer that may know its value, or None."""
+        tracer.__class__ = _ValuedTracer
+        _known_of.setdefault(self, _Known({}, {})).given[tracer.val] = value
+
+    def var_to_tracer(self, var: Any, source_info: Any, parent: Any = None) -> Any:
+        plain: Any = super().var_to_tracer
+        tracer = plain(var, source_info, parent)
+        tracer.__class__ = _ValuedTracer
+        return tracer
+
+    # -- Values ------------------------------------------------------------------------------
+
+    def value_of(self, tracer: Any) -> Any:
+        """The value of a tracer, None where it depends on an input without one."""
+        todo = [tracer]
+        while todo:
+            if self._known(todo[-1]) is not None:
+                todo.pop()
+                continue
+            equation = todo[-1].parent
+            # What has effects would have them now and when the program runs.
+            if equation is None or equation.effects:
+                return None
+            missing = [x for x in equation.in_tracers if self._known(x) is None]
+            if missing:
+                todo += missing
+            else:
+                self._evaluate(equation)
+        return self._known(tracer)
+
+    def _known(self, tracer: Any) -> Any:
+        atom = tracer.val
+        if isinstance(atom, core.Literal):
+            return atom.val
+        known = _known_of.setdefault(self, _Known({}, {}))
+        if atom not in known.values:
+            given = known.given.get(atom)
+            value = core.to_concrete_value(self.get_const(tracer) if given is None else given)
+            if value is None:
+                return None
+            known.values[atom] = value
+        return known.values[atom]
+
+    def _evaluate(self, equation: Any) -> None:
+        primitive = equation.primitive
+        params = primitive.get_bind_params(equation.params)
+        operands = [self._known(x) for x in equation.in_tracers]
+        with core.eval_context(), equation.ctx.manager:
+            results = primitive.bind(*operands, **params)
+        results = results if primitive.multiple_results else [results]
+        _known_of[self].values.update(zip(equation.outvars, results, strict=True))
+
+    # -- Functions with custom rules ---------------------------------------------------------
+
+    def process_custom_jvp_call(
+        self, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
+    ) -> Any:
+        plain: Any = super().process_custom_jvp_call
+        rules = (_at_values_of(tracers, f) for f in (fun, jvp))
+        return plain(prim, *rules, tracers, **keywords)
+
+    def process_custom_vjp_call(
+        self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
+    ) -> Any:
+        plain: Any = super().process_custom_vjp_call
+        rules = (_at_values_of(tracers, f) for f in (fun, fwd))
+        return plain(prim, *rules, bwd, tracers, **keywords)
+
+
+def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
+    """`fun`, which JAX traces for inputs that have no values, for those of `outer`."""
+
+    def follow(*args: Any) -> Any:
+        # Primals come first; between and after them are tangents and flags of zeros.
+        inner = [x for x in args if isinstance(x, partial_eval.DynamicJaxprTracer)]
+        if inner:
+            trace: Any = inner[0]._trace
+            trace.__class__ = ValuedTrace
+            for tracer, value in zip(inner, outer, strict=False):
+                trace.give(tracer, value)
+        for store in fun.stores:
+            if store:
+                store.reset()
+        return fun.call_wrapped(*args)
+
+    return linear_util.wrap_init(follow, debug_info=fun.debug_info)

@@ -1,0 +1,199 @@
+"""Python code that decides by values: `if x > 0`, `while`, `int(n)`, outside jit as with JAX."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad as bp
+import bmgrad.math as bm
+
+
+def branches(x):
+    return jnp.sin(x) if x > 0 else x**3
+
+
+def halvings(x):
+    while jnp.abs(x).sum() > 0.5:
+        x = jnp.sin(x) * 0.5
+    return (x**2).sum()
+
+
+def power(x, n):
+    for _ in range(n):
+        x = x * x
+    return x
+
+
+def exponent(x):
+    return x ** int(x)
+
+
+@jax.custom_jvp
+def own_forward(x):
+    return jnp.sin(x) if x > 0 else jnp.cos(x)
+
+
+@own_forward.defjvp
+def own_forward_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return own_forward(x), (2.0 * dx * jnp.cos(x) if x > 0 else 3.0 * dx * x)
+
+
+@jax.custom_vjp
+def own_reverse(x):
+    return jnp.sin(x) if x > 0 else jnp.cos(x)
+
+
+own_reverse.defvjp(
+    lambda x: (own_reverse(x), jnp.cos(x) if x > 0 else x), lambda slope, ct: (2.0 * slope * ct,)
+)
+
+
+DIFFERENTIATED = {
+    "grad": (bm.grad, jax.grad),
+    "value_and_grad": (bm.value_and_grad, jax.value_and_grad),
+    "jacrev": (bm.jacrev, jax.jacrev),
+    "jacfwd": (bm.jacfwd, jax.jacfwd),
+    "hessian": (bm.hessian, jax.hessian),
+    "grad of grad": (lambda f: bm.grad(bm.grad(f)), lambda f: jax.grad(jax.grad(f))),
+    "jax.grad of ours": (lambda f: jax.grad(bm.grad(f)), lambda f: jax.grad(jax.grad(f))),
+    "ours of jax.grad": (lambda f: bm.grad(jax.grad(f)), lambda f: jax.grad(jax.grad(f))),
+    "vjp": (lambda f: lambda x: bm.vjp(f, x)[1](1.0), lambda f: lambda x: jax.vjp(f, x)[1](1.0)),
+    "jvp": (
+        lambda f: lambda x: bm.jvp(f, (x,), (1.0,)),
+        lambda f: lambda x: jax.jvp(f, (x,), (1.0,)),
+    ),
+    "linearize": (
+        lambda f: lambda x: bm.linearize(f, x)[1](1.0),
+        lambda f: lambda x: jax.linearize(f, x)[1](1.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("point", [0.7, -1.3, 2.5])
+@pytest.mark.parametrize("function", [branches, halvings, exponent])
+@pytest.mark.parametrize("name", DIFFERENTIATED)
+def test_as_jax_outside_jit(name, function, point):
+    ours, theirs = DIFFERENTIATED[name]
+    got, expected = ours(function)(point), theirs(function)(point)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), got, expected)
+
+
+def test_functions_with_rules_of_their_own():
+    for point in (0.7, -1.3):
+        for function in (own_forward, own_reverse):
+            for nested in (function, lambda x, f=function: jnp.exp(f(x)) * x):
+                ours, theirs = bm.grad(nested)(point), jax.grad(nested)(point)
+                np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_each_call_decides_anew():
+    g = bm.grad(branches)
+    for x in (1.0, -1.0, 2.0, -2.0):
+        assert float(g(x)) == pytest.approx(float(jax.grad(branches)(x)))
+
+
+def test_a_path_is_compiled_once(caplog):
+    def loss(x):
+        return jnp.cos(x) * x if x > 0 else x**5
+
+    def compilations(x):
+        caplog.clear()
+        with jax.log_compiles():
+            bm.grad(loss)(x)
+        return sum("Finished XLA compilation" in message for message in caplog.messages)
+
+    assert compilations(1.0) > 0
+    assert compilations(1.5) == 0
+    assert compilations(-1.5) > 0
+    assert compilations(-2.5) == 0
+
+
+def test_integer_arguments():
+    g = bm.grad(lambda x, n: power(x, int(n)))
+    assert float(g(1.1, 2)) == pytest.approx(4 * 1.1**3)
+    assert float(g(1.1, 3)) == pytest.approx(8 * 1.1**7)
+
+
+class Gate(bp.Base):
+    def __init__(self):
+        super().__init__()
+        self.w = bm.Variable(bm.ones(3))
+        self.calls = bm.Variable(bm.zeros(()))
+
+    def loss(self, x):
+        self.calls.value = self.calls + 1
+        if self.calls > 1:
+            self.w.value = self.w * 2
+        return (self.w * x).sum() if self.w.sum() > 2 else (self.w * x**2).sum()
+
+
+def test_variables_decide_and_are_written():
+    gate = Gate()
+    g = bm.grad(gate.loss, grad_vars=gate.w)
+    np.testing.assert_allclose(g(3.0), [3, 3, 3])
+    assert gate.calls == 1
+    np.testing.assert_allclose(g(3.0), [6, 6, 6])
+    np.testing.assert_allclose(gate.w, [2, 2, 2])
+    gate.w.value = bm.zeros(3)
+    np.testing.assert_allclose(g(3.0), [18, 18, 18])
+
+
+def test_nothing_is_written_where_the_function_raises():
+    gate = Gate()
+
+    def loss(x):
+        value = gate.loss(x)
+        if value > 0:
+            raise RuntimeError("mine")
+        return value
+
+    with pytest.raises(RuntimeError, match="mine"):
+        bm.grad(loss, grad_vars=gate.w)(1.0)
+    assert gate.calls == 0
+
+
+def test_inside_jit_it_is_an_error():
+    for call in (jax.jit(bm.grad(branches)), bm.jit(branches), bm.jit(bm.grad(branches))):
+        with pytest.raises(jax.errors.TracerBoolConversionError, match="branches"):
+            call(1.0)
+
+
+def test_ahead_of_time_it_is_an_error():
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        bm.grad(branches).trace(1.0)
+
+
+def test_a_value_that_depends_on_a_batch_is_an_error():
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        bm.vmap(branches)(jnp.ones(3))
+    mapped = bm.vmap(lambda flag, x: x if flag else -x, in_axes=(None, 0))
+    np.testing.assert_allclose(mapped(False, jnp.ones(3)), -jnp.ones(3))
+
+
+def test_printing_happens_once(capfd):
+    def loss(x):
+        jax.debug.print("at {}", x)
+        return branches(x)
+
+    bm.grad(loss)(1.0)
+    jax.effects_barrier()
+    assert capfd.readouterr().out.count("at 1.0") == 1
+
+
+def test_what_a_callback_returns_decides_nothing():
+    def loss(x):
+        seen = jax.experimental.io_callback(lambda y: y, jax.ShapeDtypeStruct((), x.dtype), x)
+        return x if seen > 0 else -x
+
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        bm.grad(loss)(jnp.float32(1.0))
+
+
+def test_the_cache_counts_such_calls_as_misses():
+    g = bm.grad(lambda x: branches(x) * 2)
+    g(1.0)
+    g(1.0)
+    info = g.cache_info()
+    assert (info.hits, info.misses) == (0, 2)
