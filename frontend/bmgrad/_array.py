@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
+from bmgrad._array_checks import check_bounds, rank, scalar_rank
 from bmgrad._tracing_state import _stack
 from bmgrad.runtime import _jax_internals, _trees
 
@@ -88,24 +89,6 @@ def _to_jax(value: Any, dtype: DTypeLike | None = None) -> jax.Array:
     return jnp.array(value, dtype=dtype)
 
 
-def _rank(dtype: Any) -> int:
-    """bool < unsigned < signed < float < complex: writing to a lower kind loses something."""
-    kinds = (np.bool_, np.unsignedinteger, np.signedinteger, jnp.floating, jnp.complexfloating)
-    for rank, kind in enumerate(kinds):
-        if jnp.issubdtype(dtype, kind):
-            return rank
-    return -1
-
-
-def _scalar_rank(value: complex) -> int:
-    """The same for a Python number, which has a kind but no dtype."""
-    if isinstance(value, bool):
-        return 0
-    if isinstance(value, int):
-        return 1 if value >= 0 else 2
-    return 3 if isinstance(value, float) else 4
-
-
 def _index(index: Any) -> Any:
     """``index`` as jax.numpy takes it: without Arrays, lists as arrays."""
     if isinstance(index, tuple):
@@ -115,34 +98,6 @@ def _index(index: Any) -> Any:
     if isinstance(index, slice):
         return slice(unwrap(index.start), unwrap(index.stop), unwrap(index.step))
     return unwrap(index)
-
-
-def _check_bounds(index: Any, shape: tuple[int, ...]) -> None:
-    """Raise IndexError for an integer outside its axis: jax would clamp a read and drop a write."""
-    items = index if isinstance(index, tuple) else (index,)
-    axes = list(enumerate(shape))
-    for number, item in enumerate(items):
-        if item is Ellipsis:  # what follows counts from the last axis
-            items = items[:number:-1]
-            axes.reverse()
-            break
-        axes = _check_item(item, axes)
-    else:
-        return
-    for item in items:
-        axes = _check_item(item, axes)
-
-
-def _check_item(item: Any, axes: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    if item is None or isinstance(item, bool):  # these add an axis
-        return axes
-    if isinstance(item, (int, np.integer)):
-        if axes and not -axes[0][1] <= item < axes[0][1]:
-            axis, size = axes[0]
-            raise IndexError(f"index {item} is out of bounds for axis {axis} with size {size}")
-    elif getattr(item, "dtype", None) == np.bool_:
-        return axes[item.ndim :]
-    return axes[1:]
 
 
 def _binary(op: Callable[[Any, Any], Any]) -> Callable[[Array, Any], Array]:
@@ -276,7 +231,7 @@ class Array:
         return kind if self._name is None else f"{kind} '{self._name}'"
 
     def _cast_scalar(self, value: complex) -> jax.Array:
-        if _scalar_rank(value) > _rank(self.dtype):
+        if scalar_rank(value) > rank(self.dtype):
             raise TypeError(self._lossy(f"the number {value!r}"))
         return jnp.asarray(value, dtype=self.dtype)
 
@@ -287,7 +242,7 @@ class Array:
         array = _to_jax(value)
         if array.dtype == self.dtype:
             return array
-        if _rank(array.dtype) > _rank(self.dtype):
+        if rank(array.dtype) > rank(self.dtype):
             raise TypeError(self._lossy(f"values of dtype {array.dtype}"))
         return array.astype(self.dtype)
 
@@ -477,12 +432,12 @@ class Array:
 
     def __getitem__(self, index: Any) -> Array:
         index = _index(index)
-        _check_bounds(index, self.shape)
+        check_bounds(index, self.shape)
         return cast("Array", result(self.value[index]))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         index = _index(index)
-        _check_bounds(index, self.shape)
+        check_bounds(index, self.shape)
         self.value = self.value.at[index].set(self._cast(value))
 
     # ---- operators

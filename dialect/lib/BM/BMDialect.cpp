@@ -35,6 +35,13 @@ struct BMInlinerInterface : DialectInlinerInterface {
 };
 } // namespace
 
+// Declared here and not by BMDialect.h: a new family compiles no other anew.
+namespace bmgrad::bm {
+#define BM_FAMILY(name) void add##name##Ops(BMDialect &dialect);
+#include "bmgrad/Dialect/BM/BMFamilies.def"
+#undef BM_FAMILY
+} // namespace bmgrad::bm
+
 void BMDialect::initialize() {
 #define BM_FAMILY(name) add##name##Ops(*this);
 #include "bmgrad/Dialect/BM/BMFamilies.def"

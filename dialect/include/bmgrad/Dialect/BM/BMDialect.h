@@ -30,10 +30,4 @@ class ReduceWindowOp;
 #define GET_ATTRDEF_CLASSES
 #include "bmgrad/Dialect/BM/BMAttributes.h.inc"
 
-namespace bmgrad::bm {
-#define BM_FAMILY(name) void add##name##Ops(BMDialect &dialect);
-#include "bmgrad/Dialect/BM/BMFamilies.def"
-#undef BM_FAMILY
-} // namespace bmgrad::bm
-
 #endif // BMGRAD_DIALECT_BM_BMDIALECT_H
