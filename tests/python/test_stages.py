@@ -73,7 +73,7 @@ def test_texts(model):
     texts = {stage: lowered.as_text(stage) for stage in STAGES}
     assert len(set(texts.values())) == 4
     assert lowered.as_text() == texts["stablehlo"]
-    main = r"@main\(%arg0: tensor<3xf32>, .*%Linear0.w: tensor<2x3xf32>"
+    main = r"@main\(%x: tensor<3xf32>, .*%Linear0.w: tensor<2x3xf32>"
     for stage in ("bm", "adjoint", "optimized"):
         assert re.search(main, texts[stage]), stage
     assert "bm.vjp @" in texts["bm"]
@@ -92,7 +92,7 @@ def test_traced(model):
     assert traced.in_avals[0].str_short() == "float32[3]"
     assert len(traced.in_avals) == 4
     assert len(traced.out_avals) == 5
-    assert traced.program.in_names[0] == "arg0"
+    assert traced.program.in_names[0] == "x"
     assert set(traced.program.in_names[1:]) == {"Linear0.w", "Linear0.b", "Linear0.calls"}
 
 
@@ -112,7 +112,7 @@ def test_boxes_keywords_and_static_arguments(model):
         compiled(bm.ones(3), mode="sum")
     with pytest.raises(TypeError, match="compiled for arguments of the structure"):
         compiled(bm.ones(3))
-    with pytest.raises(TypeError, match=r"compiled for arg0 of type .*\[3\].* given .*\[4\]"):
+    with pytest.raises(TypeError, match=r"compiled for x of type .*\[3\].* given .*\[4\]"):
         compiled(bm.ones(4), mode="mean")
 
 
@@ -156,7 +156,7 @@ assert "test_stages" not in sys.modules
 try:
     loaded(jnp.ones(4), mode="mean")
 except TypeError as error:
-    assert "arg0" in str(error), error
+    assert "takes x of shape" in str(error), error
 else:
     raise SystemExit("a wrong shape was taken")
 """
@@ -225,3 +225,12 @@ def test_dump_dir(model, tmp_path, monkeypatch):
     assert f'{__file__}":' in text
     bm.jacrev(model.loss)(X)
     assert len(os.listdir(directory)) > 4
+
+
+def test_inputs_have_the_names_that_the_function_gives_them():
+    def loss(first, tree, /, second, *rest, key):
+        return first + tree["w"] + second + sum(rest) + key
+
+    w = {"w": jnp.float32(2.0)}
+    traced = bm.grad(loss).trace(1.0, w, 3.0, 4.0, 5.0, key=6.0)
+    assert traced.program.in_names == ("first", "tree.w", "second", "arg3", "arg4", "key")

@@ -31,6 +31,7 @@ from bmgrad._transforms._trace import (
     Static,
     TracedFunction,
     aval_of,
+    parameter_names,
     trace_at_need,
     trace_function,
 )
@@ -132,7 +133,7 @@ class State:
             # JAX made the arrays in the arguments before this context could own them.
             args, kwargs = jax.tree.unflatten(tree, leaves)
             result = self.transform.body(self, args, kwargs)
-            self.keys.append(self.transform.cache_key(Arguments.of(args, kwargs)))
+            self.keys.append(self.transform.cache_key(self.transform.arguments(args, kwargs)))
             # Flat, in this context: what is returned may hold arrays of this trace.
             leaves, tree = jax.tree.flatten(result)
         return jax.tree.unflatten(tree, leaves), context.written()
@@ -231,7 +232,7 @@ class State:
 
     def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """The first of the ahead-of-time stages: the whole call as one program."""
-        arguments = Arguments.of(args, kwargs)
+        arguments = self.transform.arguments(args, kwargs)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return self.transform.body(self, args, kwargs)
@@ -320,6 +321,10 @@ class Transform(abc.ABC):
     @property
     def name(self) -> str:
         return f"{self.function_name}.{self.kind}"
+
+    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """A call's arguments, named as the function names them."""
+        return Arguments.of(args, kwargs, parameter_names(self.function))
 
     @abc.abstractmethod
     def on(self, function: Callable[..., Any]) -> Transform:

@@ -20,6 +20,7 @@ from bmgrad._transforms._trace import (
     Static,
     TracedFunction,
     aval_of,
+    parameter_names,
     trace_at_need,
 )
 from bmgrad.runtime import bind
@@ -114,7 +115,7 @@ def jvp(
                 f"jvp takes {what} as a tuple or list, one entry for each argument of the "
                 f"function, got {type(given).__name__}"
             )
-    arguments = Arguments.of(tuple(primals), {})
+    arguments = Arguments.of(tuple(primals), {}, parameter_names(fun))
     tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
     leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
@@ -153,7 +154,7 @@ def _linearized(
     fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool
 ) -> tuple[Any, Any, _Point, list[Any]]:
     """Value and aux at ``primals``, and there the derivative and its residuals."""
-    arguments = Arguments.of(primals, {})
+    arguments = Arguments.of(primals, {}, parameter_names(fun))
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     fwd, lin = traced.program.linearize(_active_inputs(traced, arguments))
     outputs = bind(fwd, *traced.inputs(arguments.leaves))

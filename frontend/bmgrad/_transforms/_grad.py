@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
-from bmgrad._transforms._trace import Arguments
 from bmgrad.runtime import bind
 
 
@@ -34,7 +33,7 @@ class GradTransform(Transform):
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         targets = self.targets
-        arguments = Arguments.of(args, kwargs)
+        arguments = self.arguments(args, kwargs)
         targets.check_arguments(arguments, args, self.kind)
         function = checked_function(
             self.function, targets.has_aux, self.function_name, self._check_value

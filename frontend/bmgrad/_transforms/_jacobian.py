@@ -16,7 +16,7 @@ import numpy as np
 
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
-from bmgrad._transforms._trace import Arguments, TracedFunction
+from bmgrad._transforms._trace import TracedFunction
 from bmgrad.runtime import bind
 
 
@@ -48,7 +48,7 @@ class JacobianTransform(Transform):
     ) -> tuple[Any, Any, Any]:
         """Jacobian, value and aux of ``function`` at the arguments."""
         targets = self.targets
-        arguments = Arguments.of(args, kwargs)
+        arguments = self.arguments(args, kwargs)
         targets.check_arguments(arguments, args, kind)
 
         def check_value(value: Any) -> None:

@@ -30,7 +30,7 @@ class JitTransform(Transform):
         return JitTransform(function)
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = Arguments.of(args, kwargs)
+        arguments = self.arguments(args, kwargs)
         traced = self.trace(state, arguments)
         results = traced.commit(bind(traced.program, *traced.inputs(arguments.leaves)))
         return jax.tree.unflatten(traced.out_tree, results)
@@ -55,7 +55,7 @@ class VmapTransform(Transform):
         return {"options": (("axes", self.options),)}
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = Arguments.of(args, kwargs)
+        arguments = self.arguments(args, kwargs)
         axes = self._leaf_axes(arguments, args)
         size = self._batch_size(arguments, axes)
         element = arguments.map(lambda i, leaf: _element(leaf, axes[i]))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -238,16 +239,19 @@ class Arguments:
     static: Static
 
     @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+    def of(
+        cls, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Sequence[str] = ()
+    ) -> Arguments:
+        """The arguments of a call; ``parameters`` names the first positional ones."""
         paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
         leaves, names, others = [], [], []
         for path, leaf in paths:
             if is_array_like(leaf):
                 leaves.append(leaf)
-                names.append(_spell(path))
+                names.append(_spell(path, parameters))
                 others.append(_ARRAY)
             else:
-                _check_static(leaf, path)
+                _check_static(leaf, _spell(path, parameters))
                 others.append(leaf)
         return cls(tuple(leaves), tuple(names), Static(tree, tuple(others)))
 
@@ -318,23 +322,36 @@ def is_array_like(leaf: Any) -> bool:
     return True
 
 
-def _check_static(leaf: Any, path: Any) -> None:
+def _check_static(leaf: Any, name: str) -> None:
     try:
         hash(leaf)
     except TypeError:
         raise TypeError(
-            f"argument {_spell(path)} is a {type(leaf).__name__}, which is neither an array nor "
+            f"argument {name} is a {type(leaf).__name__}, which is neither an array nor "
             "hashable, so it can be no part of a compiled program; pass arrays, numbers, "
             "pytrees of them, or hashable objects"
         ) from None
 
 
-def _spell(path: Any) -> str:
-    """``arg0`` for the positional argument 0, ``arg1.w`` for leaf ``w`` of argument 1."""
+def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """What the function calls its positional arguments; nothing of functions that do not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(p.name for p in parameters if p.kind in positional)
+
+
+def _spell(path: Any, parameters: Sequence[str]) -> str:
+    """``x`` for an argument, ``x.w`` for its leaf ``w``; ``arg2`` where it has no name."""
     (_, top, *rest) = path
     if rest and rest[-1] == jax.tree_util.GetAttrKey("value"):
         rest.pop()  # A bm.Array, whose name is that of its value.
-    name = f"arg{top.idx}" if isinstance(top, jax.tree_util.SequenceKey) else str(top.key)
+    if isinstance(top, jax.tree_util.SequenceKey):
+        name = parameters[top.idx] if top.idx < len(parameters) else f"arg{top.idx}"
+    else:
+        name = str(top.key)
     inner = jax.tree_util.keystr(tuple(rest), simple=True, separator=".")
     return f"{name}.{inner}" if inner else name
 
