@@ -96,6 +96,20 @@ def mlp(layers: int, width: int, batch: int) -> Case:
     return make, (parameters, _normal(batch, width, scale=1.0))
 
 
+def branching(steps: int) -> Case:
+    """As many elementwise ops, with a decision by value in Python."""
+
+    def make() -> Callable[..., Any]:
+        def loss(x: Any) -> Any:
+            for _ in range(steps):
+                x = jnp.sin(x) if x.sum() > 0 else jnp.tanh(x)
+            return x.sum()
+
+        return loss
+
+    return make, (_normal(16, scale=1.0),)
+
+
 def rnn(steps: int, width: int, batch: int) -> Case:
     """A tanh network over a sequence, by `scan`."""
 

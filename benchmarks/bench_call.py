@@ -59,6 +59,36 @@ class BrainPy:
         return line
 
 
+def outside_jit(report: Report, rounds: int) -> None:
+    """Calls that trace their function anew each time, as JAX's do."""
+    make, args = _models.mlp(4, 16, 16)
+    loss = make()
+
+    def pullback(vjp: Any) -> Any:
+        out, pull = vjp(lambda parameters: loss(parameters, *args[1:]), args[0])
+        return pull(jnp.ones_like(out))
+
+    check_equal("vjp outside jit", pullback(bm.vjp), pullback(jax.vjp))
+    report.compare(
+        "vjp outside jit, MLP of 4 layers",
+        "jax.vjp",
+        calls(pullback, bm.vjp, count=10),
+        calls(pullback, jax.vjp, count=10),
+        rounds=rounds,
+    )
+
+    make, args = _models.branching(10)
+    ours, theirs = bm.grad(make()), jax.grad(make())
+    check_equal("Python that branches", ours(*args), theirs(*args))
+    report.compare(
+        "10 branches of Python by value",
+        "jax.grad",
+        calls(ours, *args, count=10),
+        calls(theirs, *args, count=10),
+        rounds=rounds,
+    )
+
+
 def main() -> None:
     options = arguments(__doc__)
     rounds, count = (15, 1000) if options.quick else (41, 2000)
@@ -102,6 +132,8 @@ def main() -> None:
         rounds=rounds,
         target=1.5,
     )
+
+    outside_jit(report, rounds)
 
     python = options.brainpy or (sys.executable if importlib.util.find_spec("brainpy") else None)
     if python is None:
