@@ -194,9 +194,8 @@ class Array:
     def value(self) -> jax.Array:
         """The jax array that this object holds now (a tracer while a function is being traced)."""
         context = _stack.top
-        if context is None:
-            return cast("jax.Array", self._value)
-        return context.read(self)
+        held: jax.Array = self._value
+        return held if context is None else context.read(self)
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -582,11 +581,16 @@ def _register(cls: type[Array]) -> None:
     """Make ``cls`` a pytree node with one child; out of a pytree comes a plain Array."""
     _jax_internals.accept_as_array(cls, lambda array: array.value)
     _trees.register_node(cls, "bm.Array", lambda children: _new(*children))
+
+    def flatten(array: Array) -> tuple[tuple[Any], None]:
+        # At each call of a compiled function: no property, which is a call more.
+        return (array._value if _stack.top is None else array.value,), None
+
     register_pytree_with_keys(
         cls,
         lambda array: (((GetAttrKey("value"), array.value),), None),
-        lambda _, children: _new(*children),
-        lambda array: ((array.value,), None),
+        lambda _, children: _new(children[0]),
+        flatten,
     )
 
 
