@@ -36,7 +36,7 @@ _REASONS = {
         addupdate freeze get new_ref swap
     """,
     "it belongs to JAX's experimental values of other kinds (hijax)": """
-        box_get box_set call_hi_primitive call_hi_primitive_linearized from_edtype log_extend
+        box_get box_set call_hi_primitive_linearized from_edtype log_extend
         log_read new_box new_log to_edtype
     """,
     "it is a kernel that calls Python or foreign code as JAX does, in an order of its own only; "

@@ -17,6 +17,7 @@ from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i64
 from bmgrad.runtime._errors import NESTED_TOO_DEEP
 from bmgrad.runtime._jax_internals import (
+    CustomVjp,
     custom_jvp_rule,
     custom_rule_key,
     custom_vjp_rule,
@@ -63,11 +64,11 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
             ),
         )
     except TooDeep:
-        made = _without_rule(b, closed)
+        made = without_rule(b, closed)
     return emit_custom_jvp(b, eqn, made)
 
 
-def _without_rule(b: Importer, closed: Any) -> WithRule:
+def without_rule(b: Importer, closed: Any) -> WithRule:
     """A function whose rule is only declared: it can be called, not differentiated."""
 
     def define() -> WithRule:
@@ -129,52 +130,13 @@ def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
 @rule("custom_vjp_call", keys=True)
 def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
-    in_avals, out_avals = closed.in_avals, closed.out_avals
-    active = [has_tangent(aval) for aval in in_avals]
+    active = [has_tangent(aval) for aval in closed.in_avals[count:]]
     name = function_name(closed)
-    if not any(active[count:]):
+    if not any(active):
         return b.call(closed, b.read_all(eqn), name)
 
     def define(symbols: list[str]) -> tuple[list[Any], int]:
-        custom = custom_vjp_rule(eqn.params, active[count:])
-        num_made = sum(f is None for f in custom.forwarded)
-
-        made = iter(custom.fwd.outvars[:num_made])
-        residual_avals = [next(made).aval if f is None else in_avals[f] for f in custom.forwarded]
-        bwd, is_zero = _trace_bwd(custom.bwd, residual_avals, out_avals, active[count:], name)
-        bwd_body = b.module.body(
-            [b.type(aval) for aval in bwd.in_avals],
-            lambda args: b.evaluate(
-                bwd.jaxpr, [b.module.capture(const) for const in bwd.consts], args
-            ),
-        )
-        # What the backward rule closes over reaches it as residuals.
-        bwd_captures = bwd_body.captures()
-
-        def fwd(inputs: list[Value]) -> list[Value]:
-            captured = [b.module.capture(const) for const in custom.fwd_consts]
-            given = b.evaluate(custom.fwd, captured, inputs[count:])
-            made, results = iter(given[:num_made]), given[num_made:]
-            residuals = [next(made) if f is None else inputs[f] for f in custom.forwarded]
-            return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
-
-        primal_body = b.body(closed)
-        fwd_body = b.module.body([b.type(aval) for aval in in_avals], fwd)
-        captures = union(primal_body.captures(), fwd_body.captures())
-
-        def fill(cts: list[Value]) -> list[Value]:
-            # No cotangent for what the user's function has no argument for.
-            avals = [*(b.module.aval(array) for array in captures), *in_avals]
-            given = iter(cts)
-            own = [None if zero else next(given) for zero in is_zero]
-            return differentiable(b, [*[None] * (len(captures) + count), *own], avals)
-
-        bwd_body.results = b.module.extend(bwd_body, fill)
-        primal_symbol, fwd_symbol, bwd_symbol = symbols
-        b.module.function(primal_symbol, primal_body, captures)
-        b.module.function(fwd_symbol, fwd_body, captures)
-        b.module.function(bwd_symbol, bwd_body, bwd_captures)
-        return captures, len(bwd_captures) + len(residual_avals)
+        return vjp_functions(b, symbols, closed, custom_vjp_rule(eqn.params, active), count)
 
     key = custom_rule_key(eqn.params) or eqn.params["bwd"]
     try:
@@ -182,13 +144,69 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
             lambda: b.with_rule(
                 (key, fingerprint(closed)),
-                [name, f"{name}.fwd", f"{name}.bwd"],
+                vjp_names(name),
                 define,
                 has_loops=has_loops(closed),
             ),
         )
     except TooDeep:
-        return emit_custom_jvp(b, eqn, _without_rule(b, closed))
+        return emit_custom_jvp(b, eqn, without_rule(b, closed))
+    return emit_custom_vjp(b, eqn, made, count)
+
+
+def vjp_names(name: str) -> list[str]:
+    """What the functions of a `bm.custom_vjp` are called."""
+    return [name, f"{name}.fwd", f"{name}.bwd"]
+
+
+def vjp_functions(
+    b: Importer, symbols: list[str], closed: Any, custom: CustomVjp, count: int = 0
+) -> tuple[list[Any], int]:
+    """Writes function `closed` and its rule; returns what they capture, the number of residuals.
+
+    The first `count` arguments are no arguments of the user's function, nor of the rule.
+    """
+    in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
+    active = [has_tangent(aval) for aval in in_avals[count:]]
+    num_made = sum(f is None for f in custom.forwarded)
+    made = iter(custom.fwd.outvars[:num_made])
+    residual_avals = [next(made).aval if f is None else in_avals[f] for f in custom.forwarded]
+    bwd, is_zero = _trace_bwd(custom.bwd, residual_avals, out_avals, active, name)
+    bwd_body = b.module.body(
+        [b.type(aval) for aval in bwd.in_avals],
+        lambda args: b.evaluate(bwd.jaxpr, [b.module.capture(const) for const in bwd.consts], args),
+    )
+    # What the backward rule closes over reaches it as residuals.
+    bwd_captures = bwd_body.captures()
+
+    def fwd(inputs: list[Value]) -> list[Value]:
+        captured = [b.module.capture(const) for const in custom.fwd_consts]
+        given = b.evaluate(custom.fwd, captured, inputs[count:])
+        made, results = iter(given[:num_made]), given[num_made:]
+        residuals = [next(made) if f is None else inputs[f] for f in custom.forwarded]
+        return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
+
+    primal_body = b.body(closed)
+    fwd_body = b.module.body([b.type(aval) for aval in in_avals], fwd)
+    captures = union(primal_body.captures(), fwd_body.captures())
+
+    def fill(cts: list[Value]) -> list[Value]:
+        # No cotangent for what the user's function has no argument for.
+        avals = [*(b.module.aval(array) for array in captures), *in_avals]
+        given = iter(cts)
+        own = [None if zero else next(given) for zero in is_zero]
+        return differentiable(b, [*[None] * (len(captures) + count), *own], avals)
+
+    bwd_body.results = b.module.extend(bwd_body, fill)
+    primal_symbol, fwd_symbol, bwd_symbol = symbols
+    b.module.function(primal_symbol, primal_body, captures)
+    b.module.function(fwd_symbol, fwd_body, captures)
+    b.module.function(bwd_symbol, bwd_body, bwd_captures)
+    return captures, len(bwd_captures) + len(residual_avals)
+
+
+def emit_custom_vjp(b: Importer, eqn: Equation, made: WithRule, count: int = 0) -> list[Value]:
+    """The call of a function with a reverse rule; see `vjp_functions`."""
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     primal, fwd, bwd = made.symbols
     attributes = (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Write = Callable[[list[Value]], list[Value]]
 
 
-class _Jvp(NamedTuple):
+class TracedJvp(NamedTuple):
     """`is_zero` says for each result whether the rule gives it no tangent."""
 
     traced: TracedJaxpr
@@ -43,7 +43,7 @@ class ForeignRules(NamedTuple):
 
     in_avals: list[Any]
     out_avals: list[Any]
-    jvp: _Jvp | None
+    jvp: TracedJvp | None
     transposes: list[_Transpose]
 
 
@@ -55,7 +55,13 @@ def foreign_rules(eqn: Equation, in_avals: list[Any], out_avals: list[Any]) -> F
     jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
     if jvp is None and transpose is None:
         return None
-    traced = jvp and _trace_jvp(jvp, eqn, in_avals)
+    traced = None
+    if (rule := jvp) is not None:
+        traced = trace_jvp(
+            lambda primals, tangents: rule(primals, tangents, eqn.params),
+            in_avals,
+            eqn.primitive.name,
+        )
     transposes = []
     if transpose is not None:
         choices = [[i] for i in inexact] + ([inexact] if len(inexact) > 1 else [])
@@ -74,7 +80,7 @@ def call_foreign(
 
     def define(symbols: list[str]) -> tuple[list[Any], int]:
         primal = b.module.body([b.type(aval) for aval in rules.in_avals], emit)
-        forward = [_jvp_body(b, rules, jvp)] if jvp else []
+        forward = [jvp_body(b, jvp, rules.out_avals)] if jvp else []
         bodies = [primal, *forward, *(_transpose_body(b, rules, t) for t in transposes)]
         captures = union(*(body.captures() for body in bodies))
         for body in forward:
@@ -107,26 +113,33 @@ def _emit_call(b: Importer, eqn: Equation, rules: ForeignRules, made: WithRule) 
 # -- Forward -------------------------------------------------------------------------------------
 
 
-def _trace_jvp(jvp: _foreign.Jvp, eqn: Equation, in_avals: Sequence[Any]) -> _Jvp:
+def trace_jvp(
+    jvp: Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]],
+    in_avals: Sequence[Any],
+    name: str,
+) -> TracedJvp:
+    """The rule `jvp`, which takes and returns None for tangents that are zero, traced."""
     is_zero: list[bool] = []
 
-    def run(_: Any, *values: Any) -> list[Any]:
+    def run(*values: Any) -> list[Any]:
         primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
         tangents = [next(given) if has_tangent(aval) else None for aval in in_avals]
-        results, out_tangents = jvp(primals, tangents, eqn.params)
+        results, out_tangents = jvp(primals, tangents)
         is_zero.extend(t is None for t in out_tangents)
         return [*results, *(t for t in out_tangents if t is not None)]
 
     avals = [*in_avals, *(tangent_aval(aval) for aval in in_avals if has_tangent(aval))]
-    return _Jvp(_traced(run, avals, f"{eqn.primitive.name}.jvp"), is_zero)
+    return TracedJvp(trace_flat(run, avals, f"{name}.jvp"), is_zero)
 
 
-def _jvp_body(b: Importer, rules: ForeignRules, jvp: _Jvp) -> Body:
+def jvp_body(b: Importer, jvp: TracedJvp, out_avals: Sequence[Any]) -> Body:
+    """The block of a forward rule, with a tangent for each result that can have one."""
+
     def write(values: list[Value]) -> list[Value]:
-        given = _evaluate(b, jvp.traced, values)
-        results, nonzero = given[: len(rules.out_avals)], iter(given[len(rules.out_avals) :])
+        given = b.evaluate_closed(jvp.traced, values)
+        results, nonzero = given[: len(out_avals)], iter(given[len(out_avals) :])
         tangents = [None if zero else next(nonzero) for zero in jvp.is_zero]
-        return [*results, *differentiable(b, tangents, rules.out_avals)]
+        return [*results, *differentiable(b, tangents, out_avals)]
 
     return b.module.body([b.type(aval) for aval in jvp.traced.in_avals], write)
 
@@ -145,7 +158,7 @@ def _trace_transpose(
     ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
     is_zero: list[bool] = []
 
-    def run(_: Any, *values: Any) -> list[Any]:
+    def run(*values: Any) -> list[Any]:
         given, cts = iter(values[: len(known)]), iter(values[len(known) :])
         operands = [aval if i in linear else next(given) for i, aval in enumerate(in_avals)]
         of_results = [next(cts) if has_tangent(aval) else None for aval in out_avals]
@@ -155,7 +168,7 @@ def _trace_transpose(
 
     name = f"{eqn.primitive.name}.transpose"
     try:
-        traced = _traced(run, [*known, *ct_avals], name)
+        traced = trace_flat(run, [*known, *ct_avals], name)
     except Exception:
         # Rules say in many ways that an operand is not linear; the compiler does where it is.
         return None
@@ -170,17 +183,14 @@ def _trace_transpose(
 
 def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> Body:
     def write(values: list[Value]) -> list[Value]:
-        nonzero = iter(_evaluate(b, transpose.traced, values))
+        nonzero = iter(b.evaluate_closed(transpose.traced, values))
         cts = [None if zero else next(nonzero) for zero in transpose.is_zero]
         return differentiable(b, cts, [rules.in_avals[i] for i in transpose.linear])
 
     return b.module.body([b.type(aval) for aval in transpose.traced.in_avals], write)
 
 
-def _traced(run: Callable[..., list[Any]], avals: Sequence[Any], name: str) -> TracedJaxpr:
-    return trace(run, avals, name=name, arg_names=[f"x{i}" for i in range(len(avals))])
-
-
-def _evaluate(b: Importer, traced: TracedJaxpr, values: list[Value]) -> list[Value]:
-    captured = [b.module.capture(const) for const in traced.consts]
-    return b.evaluate(traced.jaxpr, captured, values)
+def trace_flat(fun: Callable[..., list[Any]], avals: Sequence[Any], name: str) -> TracedJaxpr:
+    """`fun`, which takes arguments of these avals and returns a list, as a jaxpr."""
+    names = [f"x{i}" for i in range(len(avals))]
+    return trace(lambda _, *args: fun(*args), avals, name=name, arg_names=names)

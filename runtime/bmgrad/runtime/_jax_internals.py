@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from jax._src import core, dtypes, source_info_util, xla_bridge
 from jax._src import effects as jax_effects
+from jax._src.interpreters import ad as internal_ad
 from jax._src.interpreters import partial_eval, pxla
 from jax._src.interpreters.mlir import lower_per_platform
 from jax._src.lib.mlir.dialects import func as func_dialect
@@ -37,6 +38,8 @@ _ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
 IrValue: TypeAlias = Any
 LoweringContext: TypeAlias = Any
 ShapedArray = jax.core.ShapedArray
+# What rules of hijax add cotangents to.
+ValAccum = internal_ad.ValAccum
 
 # bmgrad's own frames are not the user's: neither for the locations below nor
 # for the ones that JAX puts on its errors.

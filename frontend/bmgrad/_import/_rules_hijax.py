@@ -1,0 +1,95 @@
+"""The rule of hijax: operations that are objects, with an expansion and derivative rules.
+
+In: an equation that holds such an object. Out: what it expands to, as the function of a
+`bm.custom_jvp` or `bm.custom_vjp` where the object brings a rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from bmgrad._import._errors import TooDeep
+from bmgrad._import._module import Body
+from bmgrad._import._registry import Equation, rule
+from bmgrad._import._rules_custom import (
+    emit_custom_jvp,
+    emit_custom_vjp,
+    has_loops,
+    jvp_functions,
+    vjp_functions,
+    vjp_names,
+    without_rule,
+)
+from bmgrad._import._rules_foreign import jvp_body, trace_flat, trace_jvp
+from bmgrad._import._text import Value
+from bmgrad.runtime import _hijax
+from bmgrad.runtime._jax_internals import CustomVjp, TracedJaxpr, has_tangent
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer, WithRule
+
+
+@rule("call_hi_primitive", keys=True)
+def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
+    prim, in_avals = eqn.params["_prim"], [atom.aval for atom in eqn.invars]
+    for aval in (*in_avals, *(var.aval for var in eqn.outvars)):
+        b.type(aval)  # Values of hijax's own types are refused before anything is traced.
+    name, mode = _hijax.name_of(prim), _hijax.mode_of(prim)
+    expanded = b.once(
+        (prim,), lambda: trace_flat(lambda *args: _hijax.expand(prim, args), in_avals, name)
+    )
+    if mode is None or not any(map(has_tangent, in_avals)):
+        return b.call(expanded, b.read_all(eqn), name)
+    define = _with_jvp if mode == "jvp" else _with_vjp
+    try:
+        made = b.once((prim, mode), lambda: define(b, prim, name, expanded))
+    except TooDeep:
+        return emit_custom_jvp(b, eqn, without_rule(b, expanded))
+    if mode == "jvp":
+        return emit_custom_jvp(b, eqn, made)
+    return emit_custom_vjp(b, eqn, made, _hijax.num_closed_over(prim))
+
+
+def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
+    def make() -> tuple[Body, Body]:
+        jvp = trace_jvp(partial(_hijax.jvp, prim), expanded.in_avals, name)
+        return b.body(expanded), jvp_body(b, jvp, expanded.out_avals)
+
+    return jvp_functions(b, name, _key(prim), make, has_loops(expanded.jaxpr))
+
+
+def _with_vjp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
+    def define(symbols: list[str]) -> tuple[list[Any], int]:
+        return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded))
+
+    loops = has_loops(expanded.jaxpr)
+    return b.with_rule(_key(prim), vjp_names(name), define, has_loops=loops)
+
+
+def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr) -> CustomVjp:
+    tree: Any = None
+
+    def fwd(*args: Any) -> list[Any]:
+        nonlocal tree
+        results, residuals = _hijax.vjp_fwd(prim, args)
+        leaves, tree = jax.tree.flatten(residuals)
+        return [*leaves, *results]
+
+    def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+        return _hijax.vjp_bwd(prim, jax.tree.unflatten(tree, residuals), cts)
+
+    traced = trace_flat(fwd, expanded.in_avals, f"{name}.fwd")
+    return CustomVjp(traced.jaxpr, traced.consts, [None] * tree.num_leaves, bwd)
+
+
+def _key(prim: Any) -> Hashable:
+    """Equal for objects that say that they are equal, if they can."""
+    try:
+        hash(prim)
+    except TypeError:
+        return "hijax", id(prim)
+    return "hijax", prim

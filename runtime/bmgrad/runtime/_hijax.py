@@ -1,0 +1,115 @@
+"""Primitives of hijax, JAX's interface for operations that are Python objects.
+
+In: the object that an equation of `call_hi_primitive` holds. Out: what it computes and the
+rules that it brings, with flat arguments and results. Of JAX's own objects those that carry
+the rule of a user's function have rules here; the others are what they expand to.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+import jax
+from jax.experimental import hijax
+from jax.interpreters import ad
+
+from bmgrad.runtime._jax_internals import ValAccum, has_tangent
+
+Mode: TypeAlias = Literal["jvp", "vjp"]
+
+# The class has another name in each of the two versions.
+_Base: Any = getattr(hijax, "HiPrim", None) or vars(hijax)["VJPHiPrimitive"]
+# The objects of JAX that hold a user's rule.
+_CARRIERS: dict[str, Mode] = {"CustomVJPTraced": "vjp", "CustomJVPTraced": "jvp"}
+
+
+def name_of(prim: Any) -> str:
+    """What the user calls it."""
+    traced = getattr(prim, "traced", None)
+    return str(getattr(traced, "fun_name", "") or type(prim).__name__)
+
+
+def mode_of(prim: Any) -> Mode | None:
+    """How `prim` says what its derivative is; None where only its expansion does."""
+    if type(prim).__module__.startswith("jax."):
+        # `jax.vmap` may have wrapped somebody's object.
+        inner = getattr(prim, "prim", None)
+        return mode_of(inner) if isinstance(inner, _Base) else _CARRIERS.get(type(prim).__name__)
+    if _defines(prim, "jvp") or _defines(prim, "lin"):
+        return "jvp"
+    return "vjp" if _defines(prim, "vjp_fwd") else None
+
+
+def _defines(prim: Any, method: str) -> bool:
+    return getattr(type(prim), method) is not getattr(_Base, method)
+
+
+def expand(prim: Any, args: Sequence[Any]) -> list[Any]:
+    """The results of `prim`, by the operations that it stands for."""
+    return _flat_results(prim, prim.expand(*_unflatten(prim, args)))
+
+
+def jvp(prim: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """Results and their tangents; None stands for a tangent that is zero."""
+    filled = [
+        ad.Zero(aval.to_tangent_aval()) if t is None else t
+        for t, aval in zip(tangents, prim.in_avals_flat, strict=True)
+    ]
+    args, arg_tangents = _unflatten(prim, primals), _unflatten(prim, filled)
+    if _defines(prim, "jvp"):
+        results, out_tangents = prim.jvp(args, arg_tangents)
+    else:
+        results, residuals, *rest = prim.lin(_unflatten(prim, _active(prim)), *args)
+        structured = rest[1:2]
+        out_tangents = prim.linearized(residuals, *structured, *arg_tangents)
+    flat_tangents = _flat_results(prim, out_tangents)
+    return _flat_results(prim, results), [_none_for_zero(t) for t in flat_tangents]
+
+
+def vjp_fwd(prim: Any, args: Sequence[Any]) -> tuple[list[Any], Any]:
+    """The results, and a pytree of residuals for `vjp_bwd`."""
+    results, residuals, *rest = prim.vjp_fwd(
+        _unflatten(prim, _active(prim)), *_unflatten(prim, args)
+    )
+    # What follows which results have tangents are residuals of a second kind.
+    return _flat_results(prim, results), (residuals, *rest[1:2])
+
+
+def vjp_bwd(prim: Any, residuals: Any, cts: Sequence[Any]) -> list[Any]:
+    """A cotangent for each argument; None stands for one that is zero."""
+    filled = [
+        ad.Zero(aval.to_ct_aval()) if ct is None else ct
+        for ct, aval in zip(cts, prim.out_avals_flat, strict=True)
+    ]
+    sums = [ValAccum(aval.to_ct_aval()) for aval in prim.in_avals_flat]
+    out_cts = jax.tree.unflatten(prim.out_tree, filled)
+    prim.vjp_bwd(*residuals, out_cts, *_unflatten(prim, sums))
+    return [_none_for_zero(each.freeze()) for each in sums]
+
+
+def num_closed_over(prim: Any) -> int:
+    """How many of the first arguments are what a user's function closes over.
+
+    One of the two versions passes these to the function, but not to its rule.
+    """
+    takes_them = type(prim).__name__ == "CustomVJPTraced" and hasattr(prim, "drop_fwd_consts")
+    return len(jax.tree.leaves(prim.in_avals[0])) if takes_them else 0
+
+
+def _active(prim: Any) -> list[bool]:
+    """Which arguments may have tangents."""
+    count = num_closed_over(prim)
+    return [i >= count and has_tangent(aval) for i, aval in enumerate(prim.in_avals_flat)]
+
+
+def _unflatten(prim: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
+    args: tuple[Any, ...] = jax.tree.unflatten(prim.in_tree, flat)
+    return args
+
+
+def _flat_results(prim: Any, results: Any) -> list[Any]:
+    flat: list[Any] = prim.out_tree.flatten_up_to(results)
+    return flat
+
+
+def _none_for_zero(tangent: Any) -> Any:
+    return None if isinstance(tangent, ad.Zero) else tangent
