@@ -10,6 +10,7 @@ from import_helpers import imported, text
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+import bmgrad.math as bm
 from bmgrad._import import UnsupportedError
 from bmgrad.runtime._primitive import bind
 
@@ -173,8 +174,68 @@ def test_rules_may_read_values_of_the_function_around():
 
 def test_values_closed_over_have_no_rule():
     program, _ = imported(lambda x, y: jnp.sum(product_with(y)(x)), X, X)
-    with pytest.raises(Exception, match="closes over; pass the value to the function"):
+    with pytest.raises(NotImplementedError, match="closes over; pass the value to the function"):
         jax.grad(lambda y: bind(program, X, y)[0])(X)
+
+
+def test_rules_alone_may_close_over_what_is_differentiated():
+    """The function does not depend on it, its gradient does."""
+
+    def slope(y):
+        @jax.custom_vjp
+        def fun(x):
+            return 2 * jnp.sin(x)
+
+        fun.defvjp(lambda x: (fun(x), y), lambda kept, ct: (jnp.cos(y) * kept * ct,))
+        return bm.grad(fun)(1.0)
+
+    close(slope(2.0), 2 * np.cos(2.0))
+    close(bm.vmap(slope)(X), X * np.cos(X))
+    close(bm.grad(slope)(2.0), np.cos(2.0) - 2 * np.sin(2.0))
+
+
+@pytest.mark.parametrize("batch", [jax.vmap, lambda f: jax.vmap(jax.vmap(f))])
+def test_closed_over_arrays_in_a_batched_loop(batch):
+    """JAX makes them arguments of the function when it batches the loop."""
+
+    @jax.custom_vjp
+    def fun(x):
+        return 3 * x * jnp.sum(WIDE)
+
+    fun.defvjp(lambda x: (fun(x), jnp.cos(x)), lambda cos, ct: (2 * cos * ct,))
+    looped = lambda x: jax.lax.scan(lambda c, _: (fun(c), None), x, None, length=1)[0]  # noqa: E731
+    x = X.reshape(2, 2)
+    for _ in range(2):
+        close(bm.grad(lambda x: batch(looped)(x).sum())(x), 2 * np.cos(x))
+
+
+def test_rules_of_what_has_no_derivative_are_not_asked():
+    def refuse(*_):
+        raise AssertionError("this rule is not needed")
+
+    @jax.custom_vjp
+    def rounded(x):
+        return jnp.round(x).astype(int)
+
+    @jax.custom_jvp
+    def floor(x):
+        return jnp.floor(x).astype(int)
+
+    rounded.defvjp(lambda x: (rounded(x), None), refuse)
+    floor.defjvp(refuse)
+    close(bm.grad(lambda x: (x * rounded(x) * floor(x)).sum())(X), np.round(X) * np.floor(X))
+
+
+def test_tangents_of_another_shape_are_refused():
+    """JAX checks rules, but lets this pass under vmap: the function ignores what is batched."""
+
+    @jax.custom_jvp
+    def zeros(x):
+        return np.zeros(x.shape, x.dtype)
+
+    zeros.defjvp(lambda primals, tangents: (zeros(*primals), tangents[0]))
+    with pytest.raises(UnsupportedError, match=r"shape \(4,\).* asks for shape \(\)"):
+        bm.jvp(jax.vmap(zeros), (X,), (X,))
 
 
 def test_values_that_left_their_loop():

@@ -21,7 +21,7 @@ from jax.extend.core import Literal
 from bmgrad._import import _linking
 from bmgrad._import._errors import TooDeep, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
-from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation
+from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation, WithRule
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime._jax_internals import (
@@ -121,14 +121,6 @@ def _program(
         options=options,
         effects=effects,
     )
-
-
-class WithRule(NamedTuple):
-    """The functions of a call with a derivative rule: the function, then its rule's."""
-
-    symbols: list[str]
-    captures: list[Any]
-    num_residuals: int
 
 
 class Importer:
@@ -299,7 +291,7 @@ class Importer:
         self,
         key: Hashable,
         names: Sequence[str],
-        define: Callable[[list[str]], tuple[list[Any], int]],
+        define: Callable[[list[str]], WithRule],
         *,
         has_loops: bool,
     ) -> WithRule:
@@ -314,16 +306,16 @@ class Importer:
             return self._in_progress[key]
         if len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST):
             raise TooDeep("its derivative rule calls functions with rules without end")
-        assumed = WithRule([], [], 0)
+        assumed = WithRule([], [])
         while True:
             checkpoint, num_defined = self.module.checkpoint(), len(self._defined)
             symbols = [self.module.new_symbol(name) for name in names]
             self._in_progress[key] = assumed = assumed._replace(symbols=symbols)
-            made = WithRule(symbols, *define(symbols))
+            made = define(symbols)
             del self._in_progress[key]
-            same = made.num_residuals == assumed.num_residuals and [
-                id(array) for array in made.captures
-            ] == [id(array) for array in assumed.captures]
+            same = made[2:] == assumed[2:] and [id(array) for array in made.captures] == [
+                id(array) for array in assumed.captures
+            ]
             if same or key not in self._met:
                 return made
             self.module.rollback(checkpoint)

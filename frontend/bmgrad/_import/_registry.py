@@ -8,7 +8,7 @@ raise as `Unsupported` reaches the user with primitive, file and line.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -37,3 +37,13 @@ def rule(*primitives: str, keys: bool = False) -> Callable[[Rule], Rule]:
         return function
 
     return register
+
+
+class WithRule(NamedTuple):
+    """The functions of a call with a derivative rule: the function, then its rule's."""
+
+    symbols: list[str]
+    captures: list[Any]
+    num_residuals: int = 0
+    # How many of the first operands have no derivative: the function, not the rule, knows them.
+    num_closed_over: int = 0

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bmgrad._import._errors import TooDeep
+from bmgrad._import._errors import TooDeep, Unsupported
 from bmgrad._import._module import Body
-from bmgrad._import._registry import Equation, rule
+from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import Value, i64
 from bmgrad.runtime._errors import NESTED_TOO_DEEP
 from bmgrad.runtime._jax_internals import (
@@ -27,7 +27,7 @@ from bmgrad.runtime._jax_internals import (
 )
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer, WithRule
+    from bmgrad._import._importer import Importer
 
 
 @rule("custom_jvp_call", keys=True)
@@ -35,7 +35,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
     in_avals, out_avals = closed.in_avals, closed.out_avals
     active = [has_tangent(aval) for aval in in_avals]
-    if not any(active[count:]):
+    if not any(active[count:]) or not any(map(has_tangent, out_avals)):
         return b.call(closed, b.read_all(eqn), function_name(closed))
 
     def make() -> tuple[Body, Body]:
@@ -85,9 +85,7 @@ def without_rule(b: Importer, closed: Any) -> WithRule:
             for some in (avals, closed.out_avals)
         )
         rule = b.module.declare(f"{function_name(closed)}.{NESTED_TOO_DEEP}", ins, outs)
-        return WithRule([primal, rule], captures, 0)
-
-    from bmgrad._import._importer import WithRule
+        return WithRule([primal, rule], captures)
 
     return b.once((closed, NESTED_TOO_DEEP), define)
 
@@ -104,7 +102,7 @@ def jvp_functions(
     The arguments of the rule's block are those of the function's and their tangents.
     """
 
-    def define(symbols: list[str]) -> tuple[list[Any], int]:
+    def define(symbols: list[str]) -> WithRule:
         primal, jvp = make()
         captures = union(primal.captures(), jvp.captures())
         # Captured arrays are inputs as well, so the rule gets tangents for them.
@@ -113,7 +111,7 @@ def jvp_functions(
         jvp.args[len(primal.args) : len(primal.args)] = unused
         for symbol, body in zip(symbols, (primal, jvp), strict=True):
             b.module.function(symbol, body, captures)
-        return captures, 0
+        return WithRule(symbols, captures)
 
     return b.with_rule(key, [name, f"{name}.jvp"], define, has_loops=has_loops)
 
@@ -132,10 +130,10 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
     active = [has_tangent(aval) for aval in closed.in_avals[count:]]
     name = function_name(closed)
-    if not any(active):
+    if not any(active) or not any(map(has_tangent, closed.out_avals)):
         return b.call(closed, b.read_all(eqn), name)
 
-    def define(symbols: list[str]) -> tuple[list[Any], int]:
+    def define(symbols: list[str]) -> WithRule:
         return vjp_functions(b, symbols, closed, custom_vjp_rule(eqn.params, active), count)
 
     key = custom_rule_key(eqn.params) or eqn.params["bwd"]
@@ -151,7 +149,7 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         )
     except TooDeep:
         return emit_custom_jvp(b, eqn, without_rule(b, closed))
-    return emit_custom_vjp(b, eqn, made, count)
+    return emit_custom_vjp(b, eqn, made)
 
 
 def vjp_names(name: str) -> list[str]:
@@ -161,10 +159,11 @@ def vjp_names(name: str) -> list[str]:
 
 def vjp_functions(
     b: Importer, symbols: list[str], closed: Any, custom: CustomVjp, count: int = 0
-) -> tuple[list[Any], int]:
-    """Writes function `closed` and its rule; returns what they capture, the number of residuals.
+) -> WithRule:
+    """Writes function `closed` and its rule.
 
-    The first `count` arguments are no arguments of the user's function, nor of the rule.
+    The first `count` arguments are what the user's function closes over, and no arguments
+    of the rule; `custom.num_closed_over` of the following are the former, but do reach it.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
     active = [has_tangent(aval) for aval in in_avals[count:]]
@@ -189,6 +188,10 @@ def vjp_functions(
     primal_body = b.body(closed)
     fwd_body = b.module.body([b.type(aval) for aval in in_avals], fwd)
     captures = union(primal_body.captures(), fwd_body.captures())
+    # The function does not depend on what its rule alone closes over.
+    num_closed_over = len(primal_body.captures())
+    if count or custom.num_closed_over:
+        num_closed_over = len(captures) + count + custom.num_closed_over
 
     def fill(cts: list[Value]) -> list[Value]:
         # No cotangent for what the user's function has no argument for.
@@ -202,17 +205,17 @@ def vjp_functions(
     b.module.function(primal_symbol, primal_body, captures)
     b.module.function(fwd_symbol, fwd_body, captures)
     b.module.function(bwd_symbol, bwd_body, bwd_captures)
-    return captures, len(bwd_captures) + len(residual_avals)
+    return WithRule(symbols, captures, len(bwd_captures) + len(residual_avals), num_closed_over)
 
 
-def emit_custom_vjp(b: Importer, eqn: Equation, made: WithRule, count: int = 0) -> list[Value]:
+def emit_custom_vjp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
     """The call of a function with a reverse rule; see `vjp_functions`."""
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     primal, fwd, bwd = made.symbols
     attributes = (
         f"primal = @{primal}, fwd = @{fwd}, bwd = @{bwd}, "
         f"num_residuals = {i64(made.num_residuals)}, "
-        f"num_closed_over = {i64(len(made.captures) + count)}{side_effect(eqn)}"
+        f"num_closed_over = {i64(made.num_closed_over)}{side_effect(eqn)}"
     )
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.custom_vjp", operands, types, attributes)
@@ -256,6 +259,11 @@ def differentiable(
         type = b.type(aval)
         if tangent is None:
             tangent = b.constant(np.zeros((), type.dtype), type.shape)
+        elif tangent.type.shape != type.shape:
+            raise Unsupported(
+                f"its derivative rule gives a value of shape {tangent.type.shape} where what it "
+                f"belongs to asks for shape {type.shape}"
+            )
         elif tangent.type != type:
             tangent = b.op("bm.convert", [tangent], type)
         kept.append(tangent)

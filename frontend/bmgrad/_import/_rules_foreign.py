@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bmgrad._import._module import Body
-from bmgrad._import._registry import Equation
+from bmgrad._import._registry import Equation, WithRule
 from bmgrad._import._rules_custom import differentiable, side_effect, union
 from bmgrad._import._text import Value, i64_array
 from bmgrad.runtime import _foreign
 from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer, WithRule
+    from bmgrad._import._importer import Importer
 
 Write = Callable[[list[Value]], list[Value]]
 
@@ -78,7 +78,7 @@ def call_foreign(
     names = [name] + ([f"{name}.jvp"] if jvp else [])
     names += [f"{name}.transpose.{'_'.join(map(str, t.linear))}" for t in transposes]
 
-    def define(symbols: list[str]) -> tuple[list[Any], int]:
+    def define(symbols: list[str]) -> WithRule:
         primal = b.module.body([b.type(aval) for aval in rules.in_avals], emit)
         forward = [jvp_body(b, jvp, rules.out_avals)] if jvp else []
         bodies = [primal, *forward, *(_transpose_body(b, rules, t) for t in transposes)]
@@ -90,7 +90,7 @@ def call_foreign(
             body.args[len(rules.in_avals) : len(rules.in_avals)] = unused
         for symbol, body in zip(symbols, bodies, strict=True):
             b.module.function(symbol, body, captures)
-        return captures, 0
+        return WithRule(symbols, captures)
 
     made = b.once((), lambda: b.with_rule(key, names, define, has_loops=False), key)
     return _emit_call(b, eqn, rules, made)

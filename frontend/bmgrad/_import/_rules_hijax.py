@@ -14,7 +14,7 @@ import jax
 
 from bmgrad._import._errors import TooDeep
 from bmgrad._import._module import Body
-from bmgrad._import._registry import Equation, rule
+from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
     emit_custom_jvp,
     emit_custom_vjp,
@@ -30,7 +30,7 @@ from bmgrad.runtime import _hijax
 from bmgrad.runtime._jax_internals import CustomVjp, TracedJaxpr, has_tangent
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer, WithRule
+    from bmgrad._import._importer import Importer
 
 
 @rule("call_hi_primitive", keys=True)
@@ -51,7 +51,7 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
         return emit_custom_jvp(b, eqn, without_rule(b, expanded))
     if mode == "jvp":
         return emit_custom_jvp(b, eqn, made)
-    return emit_custom_vjp(b, eqn, made, _hijax.num_closed_over(prim))
+    return emit_custom_vjp(b, eqn, made)
 
 
 def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
@@ -63,7 +63,7 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithR
 
 
 def _with_vjp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
-    def define(symbols: list[str]) -> tuple[list[Any], int]:
+    def define(symbols: list[str]) -> WithRule:
         return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded))
 
     loops = has_loops(expanded.jaxpr)
@@ -83,7 +83,9 @@ def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr) -> CustomVjp:
         return _hijax.vjp_bwd(prim, jax.tree.unflatten(tree, residuals), cts)
 
     traced = trace_flat(fwd, expanded.in_avals, f"{name}.fwd")
-    return CustomVjp(traced.jaxpr, traced.consts, [None] * tree.num_leaves, bwd)
+    return CustomVjp(
+        traced.jaxpr, traced.consts, [None] * tree.num_leaves, bwd, _hijax.num_closed_over(prim)
+    )
 
 
 def _key(prim: Any) -> Hashable:

@@ -365,18 +365,22 @@ class CustomVjp(NamedTuple):
     results. `forwarded` has an entry for each residual of `bwd`: None for the next of
     those, else the index of the argument, constants counted, that it is. `bwd` takes
     residuals and a cotangent, or None, for each result; it returns a cotangent, or
-    None, for each argument but the constants.
+    None, for each argument but the constants. `num_closed_over` of the arguments are
+    constants as well, of a call that `jax.vmap` has evaluated from a jaxpr.
     """
 
     fwd: Any
     fwd_consts: list[Any]
     forwarded: list[int | None]
     bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+    num_closed_over: int = 0
 
 
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
     """`active` says for each argument but the constants whether it has a tangent."""
-    fwd, consts = params["fwd_jaxpr_thunk"].call_wrapped(*active)
+    num_closed_over = _num_lifted(params["fwd_jaxpr_thunk"])
+    wanted = [False] * num_closed_over + list(active[num_closed_over:])
+    fwd, consts = params["fwd_jaxpr_thunk"].call_wrapped(*wanted)
     _, _, forwarded = params["out_trees"]()
     out_avals = [tangent_aval(aval) for aval in params["call_jaxpr"].out_avals]
 
@@ -393,7 +397,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         zeros = (ad.Zero, SymbolicZero)
         return [None if isinstance(ct, zeros) else ct for ct in results]
 
-    return CustomVjp(fwd, list(consts), list(forwarded), bwd)
+    return CustomVjp(fwd, list(consts), list(forwarded), bwd, num_closed_over)
 
 
 def refused_effects(effects: Collection[Any]) -> list[str]:
@@ -423,6 +427,15 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
     while inner := _closed_over(bwd, "bwd"):
         bwd = inner
     return fwd and (fwd, _wrapped_key(bwd))
+
+
+def _num_lifted(thunk: Any) -> int:
+    """How many constants of a call became arguments when JAX evaluated it from a jaxpr."""
+    count = 0
+    while (fwd := _closed_over(thunk, "fn", "fwd")) is not None:
+        count += _closed_over(fwd, "num_consts") or 0
+        thunk = _closed_over(fwd, "fwd_jaxpr_thunk")
+    return count
 
 
 def _closed_over(wrapped: Any, *path: str) -> Any:
