@@ -369,9 +369,9 @@ LogicalResult ScatterMulOp::emitJvp(JvpFrame &frame) {
     tangent = windows.scatter<ScatterMulOp>(b, dx, indices, updates);
   if (Value du = frame.tangents[2]) {
     if (!windows.areDisjoint(tensorType(indices)))
-      return emitOpError(
-          "has a derivative with respect to its updates only if unique_indices "
-          "says that no two of them meet");
+      return emitError(
+          "no derivative rule for primitive 'scatter_mul' with respect to its "
+          "updates unless unique_indices says that no two of them meet");
     Value spread =
         windows.scatter<ScatterAddOp>(b, makeZero(b, getType()), indices, du);
     tangent =

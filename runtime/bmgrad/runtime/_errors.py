@@ -1,7 +1,7 @@
 """What the compiler raises where a program cannot be made, in the user's words."""
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class UnsupportedError(NotImplementedError):
@@ -9,6 +9,14 @@ class UnsupportedError(NotImplementedError):
 
     The message names the JAX primitive, the user's file and line, and what to do.
     """
+
+
+class ForwardModeError(UnsupportedError, TypeError):
+    """Forward mode of what has a reverse rule only; JAX raises TypeError."""
+
+
+class ReverseModeError(UnsupportedError, ValueError):
+    """Reverse mode of what has forward mode only; JAX raises ValueError."""
 
 
 # In the names of derivative rules that the importer declares only.
@@ -19,20 +27,48 @@ TOO_DEEP = (
 )
 
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
-_ADVICE = {
-    "no derivative rule for primitive": (
+
+
+class _Reason(NamedTuple):
+    """What a message that begins so is raised as, and what is said after it."""
+
+    beginning: str
+    error: type[UnsupportedError]
+    advice: str
+
+
+# Where JAX raises an error for the same reason its words are in ours: people search for them.
+_REASONS = [
+    _Reason(
+        "no derivative rule for primitive",
+        UnsupportedError,
         "; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp), "
         "register one for the primitive (bmgrad.extend.register_primitive), or keep the "
-        "gradient from it (jax.lax.stop_gradient)"
+        "gradient from it (jax.lax.stop_gradient)",
     ),
-    "no transpose rule for primitive": (
+    _Reason(
+        "no transpose rule for primitive",
+        UnsupportedError,
         "; register one (jax.interpreters.ad.primitive_transposes, "
-        "bmgrad.extend.register_primitive)"
+        "bmgrad.extend.register_primitive)",
     ),
-    "reverse-mode derivative of a while loop": (
-        "; forward mode (bm.jvp, bm.jacfwd) goes through any loop"
+    _Reason(
+        "reverse-mode derivative of a while loop",
+        ReverseModeError,
+        "; forward mode (bm.jvp, bm.jacfwd) goes through any loop (Reverse-mode differentiation "
+        "does not work for lax.while_loop or lax.fori_loop with dynamic start/stop values)",
     ),
-}
+    _Reason(
+        "forward-mode derivative of a function with a custom VJP rule",
+        ForwardModeError,
+        " (can't apply forward-mode autodiff (jvp) to a custom_vjp function.)",
+    ),
+    _Reason(
+        "derivative with respect to a value that a function with a custom VJP rule closes over",
+        UnsupportedError,
+        " (Detected differentiation of a custom_vjp function with respect to a closed-over value)",
+    ),
+]
 
 
 def from_diagnostic(diagnostic: Any) -> UnsupportedError | None:
@@ -43,6 +79,9 @@ def from_diagnostic(diagnostic: Any) -> UnsupportedError | None:
     # Verifiers of ops begin with the op's name.
     if message.startswith("'"):
         return None
-    message += "".join(advice for start, advice in _ADVICE.items() if message.startswith(start))
+    other = _Reason("", UnsupportedError, "")
+    reason = next((known for known in _REASONS if message.startswith(known.beginning)), other)
     where = _FILE.search(str(diagnostic.location))
-    return UnsupportedError(message + (f"\n  at {where[1]}:{where[2]}" if where else ""))
+    return reason.error(
+        message + reason.advice + (f"\n  at {where[1]}:{where[2]}" if where else "")
+    )
