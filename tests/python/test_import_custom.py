@@ -226,6 +226,53 @@ def test_rules_of_what_has_no_derivative_are_not_asked():
     close(bm.grad(lambda x: (x * rounded(x) * floor(x)).sum())(X), np.round(X) * np.floor(X))
 
 
+def refusing(kind):
+    """The identity with a derivative rule that raises, as libraries mark what has none."""
+    if kind == "primitive":
+        made = Primitive("marked")
+        made.def_impl(lambda x: x)
+        made.def_abstract_eval(lambda x: x)
+        mlir.register_lowering(made, lambda ctx, x: [x])
+        batching.defvectorized(made)
+        ad.primitive_jvps[made] = refuse
+        return made.bind
+    marked = (jax.custom_jvp if kind == "jvp" else jax.custom_vjp)(lambda x: x)
+    if kind == "jvp":
+        marked.defjvp(refuse)
+    else:
+        marked.defvjp(refuse if kind == "fwd" else lambda x: (x, None), refuse)
+    return marked
+
+
+def refuse(*_, **__):
+    raise KeyError("not to be differentiated")
+
+
+@pytest.mark.parametrize("kind", ["jvp", "fwd", "bwd", "primitive"])
+def test_rules_that_raise_do_so_where_they_are_needed(kind):
+    marked = refusing(kind)
+    close(bm.grad(lambda x: (x * marked(WIDE[:4])).sum())(X), WIDE[:4])
+    close(bm.grad(lambda x, y: (x * marked(y)).sum())(X, X), X)
+    close(bm.vmap(bm.grad(lambda x, y: x * marked(y)))(X, X), X)
+    for fun in (marked, jax.vmap(marked)):
+        with pytest.raises(KeyError, match="not to be differentiated") as error:
+            bm.grad(lambda x, fun=fun: fun(x).sum())(X)
+        assert __file__ in "".join(error.value.__notes__)
+    if kind == "bwd":  # Where no cotangent comes it is not needed.
+        close(bm.grad(lambda x: (x, marked(x))[0].sum())(X), np.ones(4))
+
+
+def test_rules_may_branch_on_flags_that_they_keep():
+    @jax.custom_vjp
+    def fun(x):
+        return x
+
+    fun.defvjp(
+        lambda x: (x, (True, 3, x)), lambda kept, ct: (kept[2] * kept[1] if kept[0] else ct,)
+    )
+    close(bm.grad(lambda x: fun(x).sum())(X), 3 * X)
+
+
 def test_tangents_of_another_shape_are_refused():
     """JAX checks rules, but lets this pass under vmap: the function ignores what is batched."""
 

@@ -201,10 +201,27 @@ static void setResultTangents(JvpFrame &frame, ValueRange tangents) {
         isDifferentiable(result.getType()) ? *next++ : Value());
 }
 
+/// What a rule that could not be imported has instead of a body.
+static constexpr StringLiteral kReason("bm.reason");
+
+static LogicalResult verifyRuleHasBody(Operation *op, FlatSymbolRefAttr rule) {
+  auto function =
+      SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule);
+  if (!function.isExternal())
+    return success();
+  InFlightDiagnostic error = op->emitError("derivative rule ")
+                             << rule << " has no body";
+  if (auto reason = function->getAttrOfType<StringAttr>(kReason))
+    error << ": " << reason.getValue();
+  return error;
+}
+
 LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   if (!getRuleAttr())
     return emitError("no derivative rule for primitive '")
            << getPrimal() << "'";
+  if (failed(verifyRuleHasBody(*this, getRuleAttr())))
+    return failure();
   SmallVector<Value> operands(frame.primals);
   llvm::append_range(operands, inputTangents(frame));
   auto call = func::CallOp::create(
@@ -323,6 +340,8 @@ LogicalResult CustomLinOp::emitJvp(JvpFrame &frame) {
 }
 
 LogicalResult CustomLinOp::emitTranspose(TransposeFrame &frame) {
+  if (failed(verifyRuleHasBody(*this, getBwdAttr())))
+    return failure();
   unsigned numResiduals = getResiduals().size();
   SmallVector<Value> operands(frame.operands.take_front(numResiduals));
   for (auto [cotangent, type] :
@@ -406,7 +425,8 @@ LogicalResult LinearSolveOp::emitTranspose(TransposeFrame &frame) {
 
 /// A function that applies `name` to each element of a batch: marked arguments
 /// have a batch dimension, and all results but those in `summed`, which are
-/// summed over the batch. Equal ones are made once.
+/// summed over the batch. Equal ones are made once, none has a body if `name`
+/// has none.
 static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
                                      ArrayRef<bool> batched,
                                      ArrayRef<bool> summed, int64_t size) {
@@ -438,6 +458,10 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   auto wrapper =
       func::FuncOp::create(b, text, b.getFunctionType(arguments, results));
   wrapper.setPrivate();
+  if (function.isExternal()) {
+    wrapper->setDiscardableAttrs(function->getDiscardableAttrDictionary());
+    return made;
+  }
   b.setInsertionPointToStart(wrapper.addEntryBlock());
   auto all = BatchOp::create(b, batchedResults, name.getValue(),
                              ValueRange(wrapper.getArguments()), inAxes,

@@ -307,21 +307,23 @@ class Importer:
         if len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST):
             raise TooDeep("its derivative rule calls functions with rules without end")
         assumed = WithRule([], [])
-        while True:
-            checkpoint, num_defined = self.module.checkpoint(), len(self._defined)
-            symbols = [self.module.new_symbol(name) for name in names]
-            self._in_progress[key] = assumed = assumed._replace(symbols=symbols)
-            made = define(symbols)
+        try:
+            while True:
+                checkpoint, num_defined = self.module.checkpoint(), len(self._defined)
+                symbols = [self.module.new_symbol(name) for name in names]
+                self._in_progress[key] = assumed = assumed._replace(symbols=symbols)
+                made = define(symbols)
+                same = made[2:] == assumed[2:] and [id(array) for array in made.captures] == [
+                    id(array) for array in assumed.captures
+                ]
+                if same or key not in self._met:
+                    return made
+                self.module.rollback(checkpoint)
+                for defined in list(self._defined)[num_defined:]:
+                    del self._defined[defined]
+                assumed = made
+        finally:
             del self._in_progress[key]
-            same = made[2:] == assumed[2:] and [id(array) for array in made.captures] == [
-                id(array) for array in assumed.captures
-            ]
-            if same or key not in self._met:
-                return made
-            self.module.rollback(checkpoint)
-            for defined in list(self._defined)[num_defined:]:
-                del self._defined[defined]
-            assumed = made
 
     def call_program(self, program: Program, args: Sequence[Value]) -> list[Value]:
         """Calls a program, which is copied into the module under a name of its own."""
@@ -331,7 +333,8 @@ class Importer:
                 [self.type(aval) for aval in avals]
                 for avals in (program.in_avals, program.out_avals)
             )
-            symbol = self.module.declare(program.name, ins, outs)
+            symbol = self.module.new_symbol(program.name)
+            self.module.declare(symbol, ins, outs)
             self.linked[symbol] = program
             self.effects |= program.effects
             return symbol, outs

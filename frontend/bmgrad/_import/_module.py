@@ -244,13 +244,16 @@ class Module:
             return [*(self.capture(array) for array in captures), *body.args]
 
     def declare(
-        self, name: str, in_types: Sequence[TensorType], out_types: Sequence[TensorType]
-    ) -> str:
-        """Adds a function without a body; returns its name."""
-        symbol = self.new_symbol(name)
+        self,
+        symbol: str,
+        in_types: Sequence[TensorType],
+        out_types: Sequence[TensorType],
+        reason: str = "",
+    ) -> None:
+        """Adds a function without a body; `reason` says why a derivative rule has none."""
         ins, outs = (", ".join(t.text for t in types) for types in (in_types, out_types))
-        self._functions.append(f"func.func private @{symbol}({ins}) -> ({outs})")
-        return symbol
+        attributes = f" attributes {{bm.reason = {string(reason)}}}" if reason else ""
+        self._functions.append(f"func.func private @{symbol}({ins}) -> ({outs}){attributes}")
 
     # -- Names and locations ---------------------------------------------------------------------
 

@@ -7,15 +7,15 @@ functions of the module beside the one they are the derivative of.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bmgrad._import._errors import TooDeep, Unsupported
+from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, asking_a_rule
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, WithRule, rule
-from bmgrad._import._text import Value, i64
-from bmgrad.runtime._errors import NESTED_TOO_DEEP
+from bmgrad._import._text import TensorType, Value, i64
+from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import (
     CustomVjp,
     custom_jvp_rule,
@@ -39,7 +39,8 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
         return b.call(closed, b.read_all(eqn), function_name(closed))
 
     def make() -> tuple[Body, Body]:
-        jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active[count:])
+        with asking_a_rule():
+            jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active[count:])
 
         def jvp(values: list[Value]) -> list[Value]:
             primals, tangents = values[: len(in_avals)], values[len(in_avals) :]
@@ -64,30 +65,32 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
             ),
         )
     except TooDeep:
-        made = without_rule(b, closed)
+        made = without_rule(b, closed, UnsupportedError(TOO_DEEP))
+    except RuleRaised as raised:
+        made = without_rule(b, closed, raised.error)
     return emit_custom_jvp(b, eqn, made)
 
 
-def without_rule(b: Importer, closed: Any) -> WithRule:
-    """A function whose rule is only declared: it can be called, not differentiated."""
+def without_rule(b: Importer, closed: Any, error: Exception) -> WithRule:
+    """A function whose derivative is an error."""
 
     def define() -> WithRule:
         body = b.body(closed)
         captures = body.captures()
-        primal = b.module.new_symbol(function_name(closed))
+        primal, rule = b.module.new_symbol(name), b.module.new_symbol(f"{name}.jvp")
         b.module.function(primal, body, captures)
         avals = [*(b.module.aval(array) for array in captures), *closed.in_avals]
-        ins, outs = (
-            [
-                *(b.type(aval) for aval in some),
-                *(b.type(aval) for aval in some if has_tangent(aval)),
-            ]
-            for some in (avals, closed.out_avals)
-        )
-        rule = b.module.declare(f"{function_name(closed)}.{NESTED_TOO_DEEP}", ins, outs)
+        ins, outs = (with_tangents(b, some) for some in (avals, closed.out_avals))
+        b.module.declare(rule, ins, outs, put_off(error))
         return WithRule([primal, rule], captures)
 
-    return b.once((closed, NESTED_TOO_DEEP), define)
+    name = function_name(closed)
+    return b.once((closed, without_rule), define)
+
+
+def with_tangents(b: Importer, avals: Sequence[Any]) -> list[TensorType]:
+    """The types of `avals` and of their tangents: what a forward rule takes, or returns."""
+    return [b.type(aval) for aval in (*avals, *filter(has_tangent, avals))]
 
 
 def jvp_functions(
@@ -134,7 +137,9 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         return b.call(closed, b.read_all(eqn), name)
 
     def define(symbols: list[str]) -> WithRule:
-        return vjp_functions(b, symbols, closed, custom_vjp_rule(eqn.params, active), count)
+        with asking_a_rule():
+            custom = custom_vjp_rule(eqn.params, active)
+        return vjp_functions(b, symbols, closed, custom, count)
 
     key = custom_rule_key(eqn.params) or eqn.params["bwd"]
     try:
@@ -148,7 +153,9 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
             ),
         )
     except TooDeep:
-        return emit_custom_jvp(b, eqn, without_rule(b, closed))
+        return emit_custom_jvp(b, eqn, without_rule(b, closed, UnsupportedError(TOO_DEEP)))
+    except RuleRaised as raised:
+        return emit_custom_jvp(b, eqn, without_rule(b, closed, raised.error))
     return emit_custom_vjp(b, eqn, made)
 
 
@@ -166,23 +173,22 @@ def vjp_functions(
     of the rule; `custom.num_closed_over` of the following are the former, but do reach it.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
-    active = [has_tangent(aval) for aval in in_avals[count:]]
-    num_made = sum(f is None for f in custom.forwarded)
-    made = iter(custom.fwd.outvars[:num_made])
-    residual_avals = [next(made).aval if f is None else in_avals[f] for f in custom.forwarded]
-    bwd, is_zero = _trace_bwd(custom.bwd, residual_avals, out_avals, active, name)
-    bwd_body = b.module.body(
-        [b.type(aval) for aval in bwd.in_avals],
-        lambda args: b.evaluate(bwd.jaxpr, [b.module.capture(const) for const in bwd.consts], args),
-    )
+    made_avals = [var.aval for var in custom.fwd.outvars[: custom.num_made]]
+    residual_avals = [
+        (in_avals if is_argument else made_avals)[number]
+        for is_argument, number in custom.residuals
+    ]
+    bwd = _imported_bwd(b, custom.bwd, residual_avals, out_avals, in_avals[count:], name)
     # What the backward rule closes over reaches it as residuals.
-    bwd_captures = bwd_body.captures()
+    bwd_captures = bwd.body.captures() if isinstance(bwd, _Bwd) else []
 
     def fwd(inputs: list[Value]) -> list[Value]:
         captured = [b.module.capture(const) for const in custom.fwd_consts]
         given = b.evaluate(custom.fwd, captured, inputs[count:])
-        made, results = iter(given[:num_made]), given[num_made:]
-        residuals = [next(made) if f is None else inputs[f] for f in custom.forwarded]
+        residuals = [
+            (inputs if is_argument else given)[number] for is_argument, number in custom.residuals
+        ]
+        results = given[custom.num_made :]
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
     primal_body = b.body(closed)
@@ -193,18 +199,27 @@ def vjp_functions(
     if count or custom.num_closed_over:
         num_closed_over = len(captures) + count + custom.num_closed_over
 
-    def fill(cts: list[Value]) -> list[Value]:
-        # No cotangent for what the user's function has no argument for.
-        avals = [*(b.module.aval(array) for array in captures), *in_avals]
-        given = iter(cts)
-        own = [None if zero else next(given) for zero in is_zero]
-        return differentiable(b, [*[None] * (len(captures) + count), *own], avals)
-
-    bwd_body.results = b.module.extend(bwd_body, fill)
+    # No cotangent for what the user's function has no argument for.
+    num_others = len(captures) + count
+    avals = [*(b.module.aval(array) for array in captures), *in_avals]
     primal_symbol, fwd_symbol, bwd_symbol = symbols
     b.module.function(primal_symbol, primal_body, captures)
     b.module.function(fwd_symbol, fwd_body, captures)
-    b.module.function(bwd_symbol, bwd_body, bwd_captures)
+    if isinstance(bwd, _Bwd):
+
+        def fill(cts: list[Value]) -> list[Value]:
+            given = iter(cts)
+            own = [None if zero else next(given) for zero in bwd.is_zero]
+            return differentiable(b, [*[None] * num_others, *own], avals)
+
+        bwd.body.results = b.module.extend(bwd.body, fill)
+        b.module.function(bwd_symbol, bwd.body, bwd_captures)
+    else:
+        given = [*residual_avals, *filter(has_tangent, out_avals)]
+        ins, outs = (
+            [b.type(aval) for aval in some] for some in (given, filter(has_tangent, avals))
+        )
+        b.module.declare(bwd_symbol, ins, outs, put_off(bwd))
     return WithRule(symbols, captures, len(bwd_captures) + len(residual_avals), num_closed_over)
 
 
@@ -221,21 +236,29 @@ def emit_custom_vjp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
     return b.multi_op("bm.custom_vjp", operands, types, attributes)
 
 
-def _trace_bwd(
+class _Bwd(NamedTuple):
+    """The block of a backward rule, and which arguments it gives no cotangent."""
+
+    body: Body
+    is_zero: list[bool]
+
+
+def _imported_bwd(
+    b: Importer,
     bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
     residual_avals: Sequence[Any],
     out_avals: Sequence[Any],
-    active: Sequence[bool],
+    in_avals: Sequence[Any],
     name: str,
-) -> tuple[Any, list[bool]]:
-    """The jaxpr of a backward rule, and which arguments it gives no cotangent."""
+) -> _Bwd | Exception:
+    """The block of the backward rule, or what the rule raised."""
     is_zero: list[bool] = []
 
     def run(_: Any, *values: Any) -> list[Any]:
         given = iter(values[len(residual_avals) :])
         cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
         results = bwd(values[: len(residual_avals)], cts)
-        kept = [ct if a else None for ct, a in zip(results, active, strict=True)]
+        kept = [ct if has_tangent(a) else None for ct, a in zip(results, in_avals, strict=True)]
         is_zero.extend(ct is None for ct in kept)
         return [ct for ct in kept if ct is not None]
 
@@ -244,8 +267,13 @@ def _trace_bwd(
         *(f"residual{i}" for i in range(len(residual_avals))),
         *(f"ct{i}" for i in range(len(ct_avals))),
     ]
-    traced = trace(run, [*residual_avals, *ct_avals], name=f"{name}.bwd", arg_names=names)
-    return traced, is_zero
+    try:
+        with asking_a_rule():
+            traced = trace(run, [*residual_avals, *ct_avals], name=f"{name}.bwd", arg_names=names)
+    except RuleRaised as raised:
+        return raised.error
+    types = [b.type(aval) for aval in traced.in_avals]
+    return _Bwd(b.module.body(types, lambda args: b.evaluate_closed(traced, args)), is_zero)
 
 
 def differentiable(

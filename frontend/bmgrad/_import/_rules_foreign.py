@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bmgrad._import._errors import RuleRaised, asking_a_rule
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, WithRule
-from bmgrad._import._rules_custom import differentiable, side_effect, union
+from bmgrad._import._rules_custom import differentiable, side_effect, union, with_tangents
 from bmgrad._import._text import Value, i64_array
 from bmgrad.runtime import _foreign
+from bmgrad.runtime._errors import put_off
 from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace
 
 if TYPE_CHECKING:
@@ -39,11 +41,11 @@ class _Transpose(NamedTuple):
 
 
 class ForeignRules(NamedTuple):
-    """What a primitive brings."""
+    """What a primitive brings; `jvp` is an error where the rule raised one."""
 
     in_avals: list[Any]
     out_avals: list[Any]
-    jvp: TracedJvp | None
+    jvp: TracedJvp | RuleRaised | None
     transposes: list[_Transpose]
 
 
@@ -55,13 +57,17 @@ def foreign_rules(eqn: Equation, in_avals: list[Any], out_avals: list[Any]) -> F
     jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
     if jvp is None and transpose is None:
         return None
-    traced = None
+    traced: TracedJvp | RuleRaised | None = None
     if (rule := jvp) is not None:
-        traced = trace_jvp(
-            lambda primals, tangents: rule(primals, tangents, eqn.params),
-            in_avals,
-            eqn.primitive.name,
-        )
+        try:
+            with asking_a_rule():
+                traced = trace_jvp(
+                    lambda primals, tangents: rule(primals, tangents, eqn.params),
+                    in_avals,
+                    eqn.primitive.name,
+                )
+        except RuleRaised as raised:
+            traced = raised
     transposes = []
     if transpose is not None:
         choices = [[i] for i in inexact] + ([inexact] if len(inexact) > 1 else [])
@@ -80,15 +86,22 @@ def call_foreign(
 
     def define(symbols: list[str]) -> WithRule:
         primal = b.module.body([b.type(aval) for aval in rules.in_avals], emit)
-        forward = [jvp_body(b, jvp, rules.out_avals)] if jvp else []
-        bodies = [primal, *forward, *(_transpose_body(b, rules, t) for t in transposes)]
-        captures = union(*(body.captures() for body in bodies))
+        forward = [jvp_body(b, jvp, rules.out_avals)] if isinstance(jvp, TracedJvp) else []
+        reverse = [_transpose_body(b, rules, t) for t in transposes]
+        captures = union(*(body.captures() for body in (primal, *forward, *reverse)))
+        avals = [b.module.aval(array) for array in captures]
         for body in forward:
             # Captured arrays are inputs as well, so the rule gets tangents for them.
-            avals = [b.module.aval(array) for array in captures]
             unused = [b.module.new_value(b.type(aval)) for aval in avals if has_tangent(aval)]
             body.args[len(rules.in_avals) : len(rules.in_avals)] = unused
-        for symbol, body in zip(symbols, bodies, strict=True):
+        unwritten = iter(symbols)
+        b.module.function(next(unwritten), primal, captures)
+        if isinstance(jvp, RuleRaised):
+            ins, outs = (
+                with_tangents(b, some) for some in ([*avals, *rules.in_avals], rules.out_avals)
+            )
+            b.module.declare(next(unwritten), ins, outs, put_off(jvp.error))
+        for symbol, body in zip(unwritten, (*forward, *reverse), strict=True):
             b.module.function(symbol, body, captures)
         return WithRule(symbols, captures)
 

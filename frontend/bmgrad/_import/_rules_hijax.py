@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from bmgrad._import._errors import TooDeep
+from bmgrad._import._errors import RuleRaised, TooDeep, asking_a_rule
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
@@ -27,6 +27,7 @@ from bmgrad._import._rules_custom import (
 from bmgrad._import._rules_foreign import jvp_body, trace_flat, trace_jvp
 from bmgrad._import._text import Value
 from bmgrad.runtime import _hijax
+from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError
 from bmgrad.runtime._jax_internals import CustomVjp, TracedJaxpr, has_tangent
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     try:
         made = b.once((prim, mode), lambda: define(b, prim, name, expanded))
     except TooDeep:
-        return emit_custom_jvp(b, eqn, without_rule(b, expanded))
+        return emit_custom_jvp(b, eqn, without_rule(b, expanded, UnsupportedError(TOO_DEEP)))
+    except RuleRaised as raised:
+        return emit_custom_jvp(b, eqn, without_rule(b, expanded, raised.error))
     if mode == "jvp":
         return emit_custom_jvp(b, eqn, made)
     return emit_custom_vjp(b, eqn, made)
@@ -56,7 +59,8 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
 
 def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
     def make() -> tuple[Body, Body]:
-        jvp = trace_jvp(partial(_hijax.jvp, prim), expanded.in_avals, name)
+        with asking_a_rule():
+            jvp = trace_jvp(partial(_hijax.jvp, prim), expanded.in_avals, name)
         return b.body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
     return jvp_functions(b, name, _key(prim), make, has_loops(expanded.jaxpr))
@@ -82,9 +86,16 @@ def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr) -> CustomVjp:
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         return _hijax.vjp_bwd(prim, jax.tree.unflatten(tree, residuals), cts)
 
-    traced = trace_flat(fwd, expanded.in_avals, f"{name}.fwd")
+    with asking_a_rule():
+        traced = trace_flat(fwd, expanded.in_avals, f"{name}.fwd")
+    count = tree.num_leaves
     return CustomVjp(
-        traced.jaxpr, traced.consts, [None] * tree.num_leaves, bwd, _hijax.num_closed_over(prim)
+        fwd=traced.jaxpr,
+        fwd_consts=traced.consts,
+        num_made=count,
+        residuals=[(False, i) for i in range(count)],
+        bwd=bwd,
+        num_closed_over=_hijax.num_closed_over(prim),
     )
 
 

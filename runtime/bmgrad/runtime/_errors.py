@@ -1,6 +1,7 @@
 """What the compiler raises where a program cannot be made, in the user's words."""
 
 import re
+import traceback
 from typing import Any, NamedTuple
 
 
@@ -19,12 +20,28 @@ class ReverseModeError(UnsupportedError, ValueError):
     """Reverse mode of what has forward mode only; JAX raises ValueError."""
 
 
-# In the names of derivative rules that the importer declares only.
-NESTED_TOO_DEEP = "nested_too_deep"
 TOO_DEEP = (
     "a derivative of this order needs derivative rules nested deeper in other rules than "
     "they are followed"
 )
+
+# In the IR, before a number: why a derivative rule has no body.
+_REASON = "put off error "
+_put_off: list[Exception] = []
+
+
+def put_off(error: Exception) -> str:
+    """The text for a function that cannot be written; `error` is raised where it is called.
+
+    Rules are traced for all arguments, and some raise for those that nobody differentiates.
+    """
+    if frames := traceback.extract_tb(error.__traceback__):
+        error.add_note(f"raised by a derivative rule at {frames[-1].filename}:{frames[-1].lineno}")
+    # Frames would keep tracers alive.
+    error.__cause__ = error.__context__ = None
+    _put_off.append(error.with_traceback(None))
+    return f"{_REASON}{len(_put_off) - 1}"
+
 
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
@@ -71,11 +88,14 @@ _REASONS = [
 ]
 
 
-def from_diagnostic(diagnostic: Any) -> UnsupportedError | None:
+def from_diagnostic(diagnostic: Any) -> Exception | None:
     """The error that a pass reported; None if it is about broken IR, which is our fault."""
     message = str(diagnostic.message)
-    if any(NESTED_TOO_DEEP in str(note.message) for note in diagnostic.notes):
-        message = TOO_DEEP
+    if found := re.search(_REASON + r"(\d+)", message):
+        error = _put_off[int(found[1])]
+        if not isinstance(error, UnsupportedError):
+            return error
+        message = str(error)
     # Verifiers of ops begin with the op's name.
     if message.startswith("'"):
         return None

@@ -361,9 +361,9 @@ def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 class CustomVjp(NamedTuple):
     """The rule of a `custom_vjp_call`.
 
-    `fwd` takes the arguments of the call but its constants and returns residuals and
-    results. `forwarded` has an entry for each residual of `bwd`: None for the next of
-    those, else the index of the argument, constants counted, that it is. `bwd` takes
+    `fwd` takes the arguments of the call but its constants and returns `num_made` values
+    for `bwd`, then results. `residuals` says of each one that `bwd` takes whether it is an
+    argument, and which of the arguments, constants counted, or of the former. `bwd` takes
     residuals and a cotangent, or None, for each result; it returns a cotangent, or
     None, for each argument but the constants. `num_closed_over` of the arguments are
     constants as well, of a call that `jax.vmap` has evaluated from a jaxpr.
@@ -371,7 +371,8 @@ class CustomVjp(NamedTuple):
 
     fwd: Any
     fwd_consts: list[Any]
-    forwarded: list[int | None]
+    num_made: int
+    residuals: list[tuple[bool, int]]
     bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
     num_closed_over: int = 0
 
@@ -382,6 +383,14 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     wanted = [False] * num_closed_over + list(active[num_closed_over:])
     fwd, consts = params["fwd_jaxpr_thunk"].call_wrapped(*wanted)
     _, _, forwarded = params["out_trees"]()
+    made = itertools.count()
+    sources = [(False, next(made)) if f is None else (True, f) for f in forwarded]
+    # Flags and numbers that the rule keeps stay what they are: `bwd` may branch on them.
+    known = {
+        i: fwd.outvars[number].val
+        for i, (is_argument, number) in enumerate(sources)
+        if not is_argument and isinstance(fwd.outvars[number], core.Literal)
+    }
     out_avals = [tangent_aval(aval) for aval in params["call_jaxpr"].out_avals]
 
     def zero(aval: ShapedArray) -> Any:
@@ -391,13 +400,16 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         filled = [zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)]
-        results = params["bwd"].call_wrapped(*residuals, *filled)
+        given = iter(residuals)
+        kept = [known[i] if i in known else next(given) for i in range(len(sources))]
+        results = params["bwd"].call_wrapped(*kept, *filled)
         # One of the two versions returns log entries beside the cotangents.
         results = results[0] if isinstance(results, tuple) else results
         zeros = (ad.Zero, SymbolicZero)
         return [None if isinstance(ct, zeros) else ct for ct in results]
 
-    return CustomVjp(fwd, list(consts), list(forwarded), bwd, num_closed_over)
+    residuals = [source for i, source in enumerate(sources) if i not in known]
+    return CustomVjp(fwd, list(consts), next(made), residuals, bwd, num_closed_over)
 
 
 def refused_effects(effects: Collection[Any]) -> list[str]:

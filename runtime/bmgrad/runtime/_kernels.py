@@ -18,7 +18,6 @@ import jax
 from jax.extend.core import Primitive
 
 from bmgrad.runtime import _jax_internals, _vendor
-from bmgrad.runtime._errors import NESTED_TOO_DEEP, TOO_DEEP, UnsupportedError
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
 from bmgrad.runtime._types import aval_of
 
@@ -81,8 +80,6 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
         kernel_of_op = functools.partial(_vendor.run, declared.kernel, declared.params)
         return _jax_internals.define_function(ctx, declared.symbol, kernel_of_op, types, named)
     match = _SYMBOL.fullmatch(declared.symbol)
-    if NESTED_TOO_DEEP in declared.symbol:
-        raise UnsupportedError(TOO_DEEP)
     if match is None:
         raise ValueError(f"a bmgrad program declares @{declared.symbol}, which is not a kernel")
     kernel = get(int(match[1]))
