@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
@@ -21,6 +22,7 @@ from jax.extend.core import Literal
 from bmgrad._import import _linking
 from bmgrad._import._errors import TooDeep, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
+from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation, WithRule
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
@@ -32,6 +34,7 @@ from bmgrad.runtime._jax_internals import (
     user_location,
 )
 from bmgrad.runtime._options import Options
+from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
 
 _T = TypeVar("_T")
@@ -52,14 +55,64 @@ class Imported(NamedTuple):
     consts: list[Any]
 
 
-def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = None) -> Imported:
+def import_program(
+    traced: TracedJaxpr,
+    *,
+    name: str,
+    options: Options | None = None,
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Imported:
     """Imports what `bmgrad.runtime._jax_internals.trace` returned.
 
     The inputs of the program are those of the jaxpr, whose names appear in messages and
     in the IR, followed by `Imported.consts`: the arrays that `traced` and inner functions
-    close over, for no array is baked into a program.
+    close over, for no array is baked into a program. `scope` is what derivative rules are
+    traced in.
     """
     jaxpr, consts = traced.jaxpr, traced.consts
+    with scope():
+        module, effects, captures = _import(traced, jaxpr, name, [])
+    if any(map(is_dead, [*consts, *captures])):
+        raise UnsupportedError(
+            f"{name} reads a value that left the loop body or inner function that computed it; "
+            "return the value from there instead"
+        )
+
+    def perturbed(active: Sequence[bool]) -> Source | None:
+        """The program, with rules that know that a derivative of these inputs is taken."""
+        count = len(jaxpr.invars)
+        num_inputs = count + len(consts)
+        inputs = [*active[count:num_inputs], *active[:count]]
+        marked, _ = Marker().mark(jaxpr, inputs)
+        with scope():
+            again, _, captured = _import(traced, marked, name, captures)
+        # An input that only this program had would be one too many.
+        return again if len(captured) == len(captures) else None
+
+    inputs = [*jaxpr.invars, *jaxpr.constvars]
+    names = [*traced.in_names, *(f"const{i}" for i in range(len(consts)))]
+    # What makes it anew holds values of one trace: such a program is not shared.
+    make = functools.partial(Program, perturbed=perturbed) if asks(jaxpr) else _shared_program
+    program = make(
+        module,
+        tuple(map(plain_aval, [*(var.aval for var in inputs), *map(jax.typeof, captures)])),
+        tuple(plain_aval(var.aval) for var in jaxpr.outvars),
+        name=name,
+        in_names=(*names, *(f"captured{i}" for i in range(len(captures)))),
+        options=options or Options(),
+        effects=effects,
+    )
+    return Imported(program, [*consts, *captures])
+
+
+def _import(
+    traced: TracedJaxpr, jaxpr: Any, name: str, known: Sequence[Any]
+) -> tuple[Source, frozenset[Any], list[Any]]:
+    """The module of `jaxpr`, its effects, and the arrays that are its last inputs.
+
+    The latter are the `known` ones and what else inner functions close over.
+    """
+    consts = traced.consts
     importer = Importer()
     module = importer.module
 
@@ -67,6 +120,8 @@ def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = 
         count = len(jaxpr.invars)
         for const, value in zip(consts, args[count:], strict=True):
             module.alias(const, value)
+        for array in known:
+            module.capture(array)
         return importer.evaluate(jaxpr, args[count:], args[:count])
 
     inputs = [*jaxpr.invars, *jaxpr.constvars]
@@ -76,51 +131,25 @@ def import_program(traced: TracedJaxpr, *, name: str, options: Options | None = 
     except Unsupported as reason:
         raise importer.error(reason) from None
     captures = body.captures()
-    if any(map(is_dead, [*consts, *captures])):
-        raise UnsupportedError(
-            f"{name} reads a value that left the loop body or inner function that computed it; "
-            "return the value from there instead"
-        )
     module.function(module.new_symbol("main"), body, captures, public=True)
-    avals = [*(var.aval for var in inputs), *(module.aval(array) for array in captures)]
-    program = _program(
-        module.text(name),
-        tuple(importer.linked.items()),
-        tuple(map(plain_aval, avals)),
-        tuple(plain_aval(var.aval) for var in jaxpr.outvars),
-        name,
-        (*names, *(f"captured{i}" for i in range(len(captures)))),
-        options or Options(),
-        frozenset(importer.effects),
-    )
-    return Imported(program, [*consts, *captures])
+    text = module.text(name)
+    source = _linking.link(text, importer.linked) if importer.linked else text
+    return source, frozenset(importer.effects), captures
 
 
 @functools.lru_cache(maxsize=512)
-def _program(
-    text: str,
-    linked: tuple[tuple[str, Program], ...],
+def _shared_program(
+    source: Source,
     in_avals: tuple[ShapedArray, ...],
     out_avals: tuple[ShapedArray, ...],
-    name: str,
-    in_names: tuple[str, ...],
-    options: Options,
-    effects: frozenset[Any],
+    **keywords: Any,
 ) -> Program:
-    """The program that `text` says, one for equal texts.
+    """The program that `source` says, one for equal sources.
 
     So calls that trace a function anew each time (`vjp`, `jvp`, `linearize` outside `jit`)
     find what was derived from it and compiled.
     """
-    return Program(
-        _linking.link(text, dict(linked)) if linked else text,
-        in_avals,
-        out_avals,
-        name=name,
-        in_names=in_names,
-        options=options,
-        effects=effects,
-    )
+    return Program(source, in_avals, out_avals, **keywords)
 
 
 class Importer:

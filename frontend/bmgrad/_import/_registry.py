@@ -23,6 +23,24 @@ RULES: dict[str, Rule] = {}
 # Other equations with keys become kernels.
 KEEPS_KEYS: set[str] = set()
 
+# How each call primitive names the jaxpr that it calls.
+CALLEES = {
+    "call": "call_jaxpr",
+    "checkpoint": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "composite": "jaxpr",
+    "core_call": "call_jaxpr",
+    "core_closed_call": "call_jaxpr",
+    "custom_vmap_call": "call",
+    "eval_jaxpr": "call_jaxpr",
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "remat": "jaxpr",
+    "remat2": "jaxpr",
+    "remat_opt": "fwd_jaxpr",
+    "xla_metadata_call": "jaxpr",
+}
+
 
 def rule(*primitives: str, keys: bool = False) -> Callable[[Rule], Rule]:
     """Registers the decorated function as the rule of these primitives."""

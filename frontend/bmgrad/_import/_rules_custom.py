@@ -13,6 +13,7 @@ import numpy as np
 
 from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, asking_a_rule
 from bmgrad._import._module import Body
+from bmgrad._import._perturbed import perturbed_arguments
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import TensorType, Value, i64
 from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError, put_off
@@ -34,35 +35,43 @@ if TYPE_CHECKING:
 def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
     in_avals, out_avals = closed.in_avals, closed.out_avals
-    active = [has_tangent(aval) for aval in in_avals]
-    if not any(active[count:]) or not any(map(has_tangent, out_avals)):
+    active = perturbed_arguments(eqn, count)
+    if not any(active) or not any(map(has_tangent, out_avals)):
         return b.call(closed, b.read_all(eqn), function_name(closed))
 
     def make() -> tuple[Body, Body]:
         with asking_a_rule():
-            jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active[count:])
+            jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active)
 
         def jvp(values: list[Value]) -> list[Value]:
-            primals, tangents = values[: len(in_avals)], values[len(in_avals) :]
+            primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
+            of_inputs = [next(given) if has_tangent(aval) else None for aval in in_avals]
             # The rule knows nothing of what the function closes over.
-            tangents = tangents[sum(active[:count]) :]
+            tangents = [
+                tangent
+                for tangent, asked in zip(of_inputs[count:], active, strict=True)
+                if tangent is not None and asked
+            ]
             captured = [b.module.capture(const) for const in consts]
-            given = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
-            results, nonzero = given[: len(out_avals)], iter(given[len(out_avals) :])
+            made = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
+            results, nonzero = made[: len(out_avals)], iter(made[len(out_avals) :])
             out_tangents = [None if zero else next(nonzero) for zero in out_zeros]
             return [*results, *differentiable(b, out_tangents, out_avals)]
 
-        types = [b.type(aval) for aval in in_avals]
-        tangents = [type for type, a in zip(types, active, strict=True) if a]
-        return b.body(closed), b.module.body([*types, *tangents], jvp)
+        return b.body(closed), b.module.body(with_tangents(b, in_avals), jvp)
 
     key = custom_rule_key(eqn.params) or eqn.params["jvp_jaxpr_fun"]
     try:
         made = b.once(
-            (closed, eqn.params["jvp_jaxpr_fun"]),
+            (closed, eqn.params["jvp_jaxpr_fun"], active),
             lambda: jvp_functions(
-                b, function_name(closed), (key, fingerprint(closed)), make, has_loops(closed)
+                b,
+                function_name(closed),
+                (key, fingerprint(closed), active),
+                make,
+                has_loops(closed),
             ),
+            (id(closed), id(eqn.params["jvp_jaxpr_fun"]), active),
         )
     except TooDeep:
         made = without_rule(b, closed, UnsupportedError(TOO_DEEP))
@@ -131,7 +140,7 @@ def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
 @rule("custom_vjp_call", keys=True)
 def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
-    active = [has_tangent(aval) for aval in closed.in_avals[count:]]
+    active = perturbed_arguments(eqn, count)
     name = function_name(closed)
     if not any(active) or not any(map(has_tangent, closed.out_avals)):
         return b.call(closed, b.read_all(eqn), name)
@@ -146,11 +155,12 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         made = b.once(
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
             lambda: b.with_rule(
-                (key, fingerprint(closed)),
+                (key, fingerprint(closed), active),
                 vjp_names(name),
                 define,
                 has_loops=has_loops(closed),
             ),
+            (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active),
         )
     except TooDeep:
         return emit_custom_jvp(b, eqn, without_rule(b, closed, UnsupportedError(TOO_DEEP)))

@@ -14,6 +14,7 @@ import jax
 
 from bmgrad._import._errors import RuleRaised, TooDeep, asking_a_rule
 from bmgrad._import._module import Body
+from bmgrad._import._perturbed import perturbed_arguments
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
     emit_custom_jvp,
@@ -45,9 +46,16 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     )
     if mode is None or not any(map(has_tangent, in_avals)):
         return b.call(expanded, b.read_all(eqn), name)
-    define = _with_jvp if mode == "jvp" else _with_vjp
+    active = perturbed_arguments(eqn)
     try:
-        made = b.once((prim, mode), lambda: define(b, prim, name, expanded))
+        if mode == "jvp":
+            made = b.once((prim, mode), lambda: _with_jvp(b, prim, name, expanded))
+        else:
+            made = b.once(
+                (prim,),
+                lambda: _with_vjp(b, prim, name, expanded, active),
+                ("vjp", id(prim), active),
+            )
     except TooDeep:
         return emit_custom_jvp(b, eqn, without_rule(b, expanded, UnsupportedError(TOO_DEEP)))
     except RuleRaised as raised:
@@ -66,25 +74,27 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithR
     return jvp_functions(b, name, _key(prim), make, has_loops(expanded.jaxpr))
 
 
-def _with_vjp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
+def _with_vjp(
+    b: Importer, prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool]
+) -> WithRule:
     def define(symbols: list[str]) -> WithRule:
-        return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded))
+        return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded, active))
 
     loops = has_loops(expanded.jaxpr)
-    return b.with_rule(_key(prim), vjp_names(name), define, has_loops=loops)
+    return b.with_rule((_key(prim), active), vjp_names(name), define, has_loops=loops)
 
 
-def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr) -> CustomVjp:
+def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool]) -> CustomVjp:
     tree: Any = None
 
     def fwd(*args: Any) -> list[Any]:
         nonlocal tree
-        results, residuals = _hijax.vjp_fwd(prim, args)
+        results, residuals = _hijax.vjp_fwd(prim, active, args)
         leaves, tree = jax.tree.flatten(residuals)
         return [*leaves, *results]
 
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
-        return _hijax.vjp_bwd(prim, jax.tree.unflatten(tree, residuals), cts)
+        return _hijax.vjp_bwd(prim, active, jax.tree.unflatten(tree, residuals), cts)
 
     with asking_a_rule():
         traced = trace_flat(fwd, expanded.in_avals, f"{name}.fwd")

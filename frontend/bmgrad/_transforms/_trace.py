@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -187,8 +188,8 @@ def trace_function(
     traced = internals.trace(flat, avals, name=name, arg_names=arguments.names, values=values)
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
-    with tracing(context):
-        program, consts = import_program(traced, name=name)
+    scope = partial(tracing, context)
+    program, consts = import_program(traced, name=name, scope=scope)
     return TracedFunction(
         program=program,
         consts=tuple(consts),

@@ -12,7 +12,7 @@ import jax
 from jax.experimental import hijax
 from jax.interpreters import ad
 
-from bmgrad.runtime._jax_internals import ValAccum, has_tangent
+from bmgrad.runtime._jax_internals import NullAccum, ValAccum
 
 Mode: TypeAlias = Literal["jvp", "vjp"]
 
@@ -58,32 +58,39 @@ def jvp(prim: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[lis
     if _defines(prim, "jvp"):
         results, out_tangents = prim.jvp(args, arg_tangents)
     else:
-        results, residuals, *rest = prim.lin(_unflatten(prim, _active(prim)), *args)
+        flags = [t is not None for t in tangents]
+        results, residuals, *rest = prim.lin(_unflatten(prim, flags), *args)
         structured = rest[1:2]
         out_tangents = prim.linearized(residuals, *structured, *arg_tangents)
     flat_tangents = _flat_results(prim, out_tangents)
     return _flat_results(prim, results), [_none_for_zero(t) for t in flat_tangents]
 
 
-def vjp_fwd(prim: Any, args: Sequence[Any]) -> tuple[list[Any], Any]:
-    """The results, and a pytree of residuals for `vjp_bwd`."""
-    results, residuals, *rest = prim.vjp_fwd(
-        _unflatten(prim, _active(prim)), *_unflatten(prim, args)
-    )
+def vjp_fwd(prim: Any, active: Sequence[bool], args: Sequence[Any]) -> tuple[list[Any], Any]:
+    """The results, and a pytree of residuals for `vjp_bwd`; `active` says what has a tangent."""
+    count = num_closed_over(prim)
+    flags = [i >= count and flag for i, flag in enumerate(active)]
+    results, residuals, *rest = prim.vjp_fwd(_unflatten(prim, flags), *_unflatten(prim, args))
     # What follows which results have tangents are residuals of a second kind.
     return _flat_results(prim, results), (residuals, *rest[1:2])
 
 
-def vjp_bwd(prim: Any, residuals: Any, cts: Sequence[Any]) -> list[Any]:
-    """A cotangent for each argument; None stands for one that is zero."""
+def vjp_bwd(prim: Any, active: Sequence[bool], residuals: Any, cts: Sequence[Any]) -> list[Any]:
+    """A cotangent for each argument; None stands for one that is zero, or not active."""
     filled = [
         ad.Zero(aval.to_ct_aval()) if ct is None else ct
         for ct, aval in zip(cts, prim.out_avals_flat, strict=True)
     ]
-    sums = [ValAccum(aval.to_ct_aval()) for aval in prim.in_avals_flat]
+    sums = [
+        (ValAccum if flag else NullAccum)(aval.to_ct_aval())
+        for flag, aval in zip(active, prim.in_avals_flat, strict=True)
+    ]
     out_cts = jax.tree.unflatten(prim.out_tree, filled)
     prim.vjp_bwd(*residuals, out_cts, *_unflatten(prim, sums))
-    return [_none_for_zero(each.freeze()) for each in sums]
+    return [
+        _none_for_zero(each.freeze()) if flag else None
+        for flag, each in zip(active, sums, strict=True)
+    ]
 
 
 def num_closed_over(prim: Any) -> int:
@@ -93,12 +100,6 @@ def num_closed_over(prim: Any) -> int:
     """
     takes_them = type(prim).__name__ == "CustomVJPTraced" and hasattr(prim, "drop_fwd_consts")
     return len(jax.tree.leaves(prim.in_avals[0])) if takes_them else 0
-
-
-def _active(prim: Any) -> list[bool]:
-    """Which arguments may have tangents."""
-    count = num_closed_over(prim)
-    return [i >= count and has_tangent(aval) for i, aval in enumerate(prim.in_avals_flat)]
 
 
 def _unflatten(prim: Any, flat: Sequence[Any]) -> tuple[Any, ...]:

@@ -38,8 +38,8 @@ _ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
 IrValue: TypeAlias = Any
 LoweringContext: TypeAlias = Any
 ShapedArray = jax.core.ShapedArray
-# What rules of hijax add cotangents to.
-ValAccum = internal_ad.ValAccum
+# What rules of hijax add cotangents to, those that count and the others.
+ValAccum, NullAccum = internal_ad.ValAccum, internal_ad.NullAccum
 
 # bmgrad's own frames are not the user's: neither for the locations below nor
 # for the ones that JAX puts on its errors.
@@ -381,7 +381,10 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     """`active` says for each argument but the constants whether it has a tangent."""
     num_closed_over = _num_lifted(params["fwd_jaxpr_thunk"])
     wanted = [False] * num_closed_over + list(active[num_closed_over:])
-    fwd, consts = params["fwd_jaxpr_thunk"].call_wrapped(*wanted)
+    # Not by way of JAX's cache: what `bwd` gets is known of the last call only.
+    trace_fwd = _closed_over(params["fwd_jaxpr_thunk"], "fn")
+    with core.set_current_trace(None):
+        fwd, consts = trace_fwd(*wanted)
     _, _, forwarded = params["out_trees"]()
     made = itertools.count()
     sources = [(False, next(made)) if f is None else (True, f) for f in forwarded]

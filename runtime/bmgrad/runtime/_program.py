@@ -5,6 +5,7 @@ forms, which are programs too, and its text at each stage down to StableHLO. Eac
 is made on first use and kept. Next: `_primitive.py` binds programs inside JAX.
 """
 
+import dataclasses
 import itertools
 import re
 import threading
@@ -42,6 +43,9 @@ class Program:
       in_names: what each input is to the user, such as `x` or `Linear0.w`.
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
+
+    Where derivative rules are told which inputs a derivative is taken of, `perturbed` makes
+    the module for such inputs; None stands for the module as it is.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Program:
         in_names: Sequence[str],
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
+        perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
     ) -> None:
         if len(in_names) != len(in_avals):
             raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")
@@ -64,6 +69,7 @@ class Program:
         self.options = options or Options()
         self.effects = effects
         self._stages: dict[Stage, Source] = {"bm": module}
+        self._perturbed = perturbed
         self._memo: dict[Hashable, object] = {}
         # Derived programs are keys of JAX's caches, so each must be made once only.
         self._lock = threading.RLock()
@@ -139,6 +145,29 @@ class Program:
 
     # -- Derived programs --------------------------------------------------------------------
 
+    @property
+    def asks(self) -> bool:
+        """Whether a derivative rule in it is told which inputs a derivative is taken of."""
+        return self._perturbed is not None
+
+    def perturbed(self, active: Sequence[bool]) -> "Program":
+        """The program for derivatives of the `active` inputs only, and of their derivatives."""
+        source = self._source_for(tuple(active))
+        if source is self._stages["bm"]:
+            return self
+        return self.once(
+            ("perturbed program", tuple(active)),
+            lambda: self._derived(
+                Program, "", source, self.in_avals, self.out_avals, self.in_names
+            ),
+        )
+
+    def _source_for(self, active: tuple[bool, ...]) -> Source:
+        make = self._perturbed
+        if make is None or not any(active):
+            return self._stages["bm"]
+        return self.once(("perturbed", active), lambda: make(active) or self._stages["bm"])
+
     def jvp(self, active: Sequence[bool]) -> "Program":
         """Value and tangent: `(x..., dx of the active...) -> (y..., dy...)`.
 
@@ -152,7 +181,7 @@ class Program:
         in_avals, in_names = self._with_tangents(active)
         out_avals = (*self.out_avals, *self._out_tangents())
         module = _pipeline.Wrapped(
-            self._stages["bm"],
+            self._source_for(active),
             "bm.jvp",
             {"wrt": _positions(active)},
             [tensor_type(aval) for aval in in_avals],
@@ -179,7 +208,7 @@ class Program:
         gradients = [tangent_aval(self.in_avals[i]) for i in wrt]
         out_avals = (*self.out_avals, *gradients)
         module = _pipeline.Wrapped(
-            self._stages["bm"],
+            self._source_for(tuple(i in wrt for i in range(len(self.in_avals)))),
             "bm.vjp",
             {"wrt": wrt, "of": of},
             [tensor_type(aval) for aval in self.in_avals],
@@ -199,7 +228,7 @@ class Program:
         return self.once(("linearize", active), lambda: self._make_linearized(active))
 
     def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
-        module = _pipeline.run(self._stages["bm"], _pipeline.linearize(_positions(active)))
+        module = _pipeline.run(self._source_for(active), _pipeline.linearize(_positions(active)))
         fwd, lin = (_pipeline.extract(module, f) for f in (_pipeline.FWD, _pipeline.LIN))
         residual_types = _pipeline.result_types(fwd)[len(self.out_avals) :]
         residuals = tuple(aval_of(tensor) for tensor in residual_types)
@@ -251,7 +280,15 @@ class Program:
             [tensor_type(aval) for aval in out_avals],
             self.in_names,
         )
-        return self._derived(self._rebuild, "batch", module, in_avals, out_avals, self.in_names)
+        make = self._rebuild
+        if self.asks:
+            make = partial(
+                make,
+                perturbed=lambda active: dataclasses.replace(
+                    module, source=self._source_for(active)
+                ),
+            )
+        return self._derived(make, "batch", module, in_avals, out_avals, self.in_names)
 
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
         """The program with the `used` outputs and what they need; which inputs are kept."""

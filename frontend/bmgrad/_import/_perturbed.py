@@ -1,0 +1,128 @@
+"""Which arguments a derivative perturbs, for rules that ask (`symbolic_zeros`).
+
+In: a jaxpr and which of its inputs a derivative is taken of. Out: the same jaxpr, in which
+the calls of functions with such rules say which of their arguments depend on those inputs.
+Without it, rules are told that all may. Next: `_rules_custom.py`, which asks the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import Literal
+
+from bmgrad._import._registry import CALLEES, Equation
+from bmgrad.runtime._jax_internals import has_tangent, scan_counts
+
+Flags = tuple[bool, ...]
+
+# The parameter that is added to equations.
+_PERTURBED = "bmgrad_perturbed"
+
+
+def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
+    """Which operands of a call, but the first, may have a tangent, as its rule is told."""
+    inexact = tuple(has_tangent(atom.aval) for atom in eqn.invars[num_consts:])
+    flags: Flags = eqn.params.get(_PERTURBED, inexact)[-len(inexact) :]
+    # A derivative of the derivative may perturb what the first one does not.
+    return flags if any(flags) else inexact
+
+
+def asks(jaxpr: Any) -> bool:
+    """Whether a rule in `jaxpr`, or in what it calls, is told which arguments are perturbed."""
+    return any(
+        _is_asked(eqn) or any(map(asks, _inner_jaxprs(eqn)))
+        for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns
+    )
+
+
+def _is_asked(eqn: Equation) -> bool:
+    if eqn.primitive.name == "bmgrad_program":
+        return bool(eqn.params["program"].asks)
+    return eqn.primitive.name == "call_hi_primitive" or bool(eqn.params.get("symbolic_zeros"))
+
+
+def _inner_jaxprs(eqn: Equation) -> list[Any]:
+    params, name = eqn.params, eqn.primitive.name
+    if name in CALLEES:
+        return [params[CALLEES[name]]]
+    if name == "scan":
+        return [params["jaxpr"]]
+    if name == "while":
+        return [params["body_jaxpr"]]
+    return list(params["branches"]) if name == "cond" else []
+
+
+class Marker:
+    """Marks the calls of a jaxpr; each inner jaxpr once for the same perturbed inputs."""
+
+    def __init__(self) -> None:
+        self._marked: dict[tuple[int, Flags], tuple[Any, Flags, Any]] = {}
+
+    def mark(self, jaxpr: Any, inputs: Sequence[bool]) -> tuple[Any, Flags]:
+        """The marked jaxpr, and which results are perturbed where `inputs` are."""
+        key = id(jaxpr), tuple(inputs)
+        if key not in self._marked:
+            # The jaxpr is kept, or another could take over its identity.
+            self._marked[key] = (*self._mark(jaxpr, inputs), jaxpr)
+        marked, results, _ = self._marked[key]
+        return marked, results
+
+    def _mark(self, jaxpr: Any, inputs: Sequence[bool]) -> tuple[Any, Flags]:
+        opened = getattr(jaxpr, "jaxpr", jaxpr)
+        # Versions of JAX differ in which of these a jaxpr calls constants.
+        variables = [*opened.constvars, *opened.invars]
+        first = len(variables) - len(inputs)
+        flags = dict(zip(variables[first:], inputs, strict=True))
+
+        def read(atoms: Sequence[Any]) -> list[bool]:
+            return [not isinstance(atom, Literal) and flags.get(atom, False) for atom in atoms]
+
+        eqns = []
+        for eqn in opened.eqns:
+            params, perturbed = self._marked_call(eqn, read(eqn.invars))
+            eqns.append(eqn.replace(params={**eqn.params, **params}) if params else eqn)
+            flags.update(zip(eqn.outvars, perturbed, strict=True))
+        marked, results = opened.replace(eqns=eqns), tuple(read(opened.outvars))
+        return (marked if opened is jaxpr else jaxpr.replace(jaxpr=marked)), results
+
+    def _marked_call(
+        self, eqn: Equation, inputs: list[bool]
+    ) -> tuple[dict[str, Any], Sequence[bool]]:
+        """The parameters to change, and which results are perturbed."""
+        name, params = eqn.primitive.name, eqn.params
+        if name in CALLEES:
+            jaxpr, results = self.mark(params[CALLEES[name]], inputs)
+            return {CALLEES[name]: jaxpr}, results
+        if name == "scan":
+            jaxpr, results = self._mark_loop(params["jaxpr"], inputs, *scan_counts(params))
+            return {"jaxpr": jaxpr}, results
+        if name == "while":
+            of_body = inputs[params["cond_nconsts"] :]
+            counts = params["body_nconsts"], len(eqn.outvars)
+            jaxpr, results = self._mark_loop(params["body_jaxpr"], of_body, *counts)
+            return {"body_jaxpr": jaxpr}, results
+        if name == "cond":
+            marked = [self.mark(branch, inputs[1:]) for branch in params["branches"]]
+            by_result = zip(*(flags for _, flags in marked), strict=True)
+            return {"branches": tuple(jaxpr for jaxpr, _ in marked)}, list(map(any, by_result))
+        passes = any(inputs) and name != "stop_gradient"
+        perturbed = [passes and has_tangent(var.aval) for var in eqn.outvars]
+        if not _is_asked(eqn):
+            return {}, perturbed
+        if name == "bmgrad_program":
+            return {"program": params["program"].perturbed(inputs)}, perturbed
+        return {_PERTURBED: tuple(inputs)}, perturbed
+
+    def _mark_loop(
+        self, body: Any, inputs: list[bool], first: int, count: int
+    ) -> tuple[Any, Flags]:
+        """The body of a loop whose `count` carries are inputs from `first` on."""
+        while True:
+            jaxpr, results = self.mark(body, inputs)
+            before = inputs[first : first + count]
+            carries = [a or b for a, b in zip(before, results[:count], strict=True)]
+            if carries == before:
+                return jaxpr, (*carries, *results[count:])
+            inputs = [*inputs[:first], *carries, *inputs[first + count :]]
