@@ -31,7 +31,6 @@ CALLEES = {
     "composite": "jaxpr",
     "core_call": "call_jaxpr",
     "core_closed_call": "call_jaxpr",
-    "custom_vmap_call": "call",
     "eval_jaxpr": "call_jaxpr",
     "jit": "jaxpr",
     "pjit": "jaxpr",

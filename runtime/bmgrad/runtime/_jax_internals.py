@@ -39,7 +39,8 @@ IrValue: TypeAlias = Any
 LoweringContext: TypeAlias = Any
 ShapedArray = jax.core.ShapedArray
 # What rules of hijax add cotangents to, those that count and the others.
-ValAccum, NullAccum = internal_ad.ValAccum, internal_ad.NullAccum
+NullAccum: Any = internal_ad.NullAccum
+ValAccum: Any = internal_ad.ValAccum
 
 # bmgrad's own frames are not the user's: neither for the locations below nor
 # for the ones that JAX puts on its errors.

@@ -1,0 +1,54 @@
+"""The rule of functions with their own batching rule.
+
+In: an equation of `custom_vmap_call`. Out: a kernel, whose batching asks JAX and with it the
+user's rule, as the function of a `bm.custom_jvp`. The derivative is that of the function.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bmgrad._import._module import Body
+from bmgrad._import._registry import Equation, rule
+from bmgrad._import._rules_custom import (
+    emit_custom_jvp,
+    function_name,
+    has_loops,
+    jvp_functions,
+    with_tangents,
+)
+from bmgrad._import._rules_kernel import kernel
+from bmgrad._import._text import Value, i64_array
+from bmgrad.runtime._jax_internals import has_tangent
+
+if TYPE_CHECKING:
+    from bmgrad._import._importer import Importer
+
+
+@rule("custom_vmap_call", keys=True)
+def _custom_vmap(b: Importer, eqn: Equation) -> list[Value]:
+    number, emit = kernel(b, eqn)
+    closed = eqn.params["call"]
+    if not any(map(has_tangent, closed.in_avals)) or not any(map(has_tangent, closed.out_avals)):
+        return emit(b.read_all(eqn))
+    name = function_name(closed)
+
+    def make() -> tuple[Body, Body]:
+        differentiated = b.body(closed)
+        captures = differentiated.captures()
+        callee = b.module.new_symbol(f"{name}.unbatched")
+        b.module.function(callee, differentiated, captures)
+        inexact = [len(captures) + i for i, a in enumerate(closed.in_avals) if has_tangent(a)]
+        results = with_tangents(b, closed.out_avals)
+
+        def jvp(values: list[Value]) -> list[Value]:
+            captured = [b.module.capture(array) for array in captures]
+            attributes = f"callee = @{callee}, wrt = {i64_array(inexact)}"
+            return b.multi_op("bm.jvp", [*captured, *values], results, attributes)
+
+        types = [b.type(aval) for aval in closed.in_avals]
+        return b.module.body(types, emit), b.module.body(with_tangents(b, closed.in_avals), jvp)
+
+    key = "custom_vmap", number
+    made = b.once((closed,), lambda: jvp_functions(b, name, key, make, has_loops(closed)), key)
+    return emit_custom_jvp(b, eqn, made)

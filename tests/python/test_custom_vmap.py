@@ -1,0 +1,78 @@
+"""Functions with a batching rule of their own: it is asked, and tells so here by its sign."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.custom_batching import custom_vmap
+
+import bmgrad.math as bm
+
+X = jnp.array([0.5, -1.2, 2.0])
+TABLE = jnp.linspace(1.0, 2.0, 20)
+asked = []
+
+
+@custom_vmap
+def wave(x, y):
+    return {"wave": jnp.sin(x) * y * TABLE[0], "count": jnp.int32(1)}
+
+
+@wave.def_vmap
+def _(size, batched, x, y):
+    asked.append((size, batched))
+    result = jax.vmap(lambda x, y: -jnp.sin(x) * y, (0, 0 if batched[1] else None))(x, y)
+    return {"wave": result, "count": jnp.int32(1)}, {"wave": True, "count": False}
+
+
+def value(x, y=2.0):
+    return wave(x, y)["wave"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asked():
+    asked.clear()
+
+
+PLACES = {
+    "bm.vmap": lambda f: bm.vmap(f),
+    "jax.vmap of bm.jit": lambda f: jax.vmap(bm.jit(f)),
+    "inside jit": lambda f: bm.vmap(jax.jit(f)),
+    "inside a loop": lambda f: bm.vmap(
+        lambda x: jax.lax.scan(lambda c, _: (c, f(c)), x, None, length=1)[1][0]
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_rule_is_asked(place):
+    np.testing.assert_allclose(PLACES[place](value)(X), -2 * np.sin(X), rtol=1e-6)
+    assert (3, [True, False]) in asked
+
+
+def test_batches_of_batches():
+    np.testing.assert_allclose(
+        bm.vmap(bm.vmap(value), (0, None))(X[:, None] + X, X),
+        -np.sin(X[:, None] + X) * X,
+        rtol=1e-5,
+    )
+
+
+def test_without_a_batch_the_function_is_called():
+    np.testing.assert_allclose(bm.jit(value)(0.5), 2 * np.sin(0.5), rtol=1e-6)
+    assert wave(0.5, 2.0)["count"] == bm.jit(wave)(0.5, 2.0)["count"] == 1
+    assert asked == []
+
+
+def test_the_derivative_is_that_of_the_function():
+    np.testing.assert_allclose(bm.grad(value)(0.5), 2 * np.cos(0.5), rtol=1e-6)
+    np.testing.assert_allclose(bm.jacfwd(value)(0.5), 2 * np.cos(0.5), rtol=1e-6)
+    np.testing.assert_allclose(bm.grad(bm.grad(value))(0.5), -2 * np.sin(0.5), rtol=1e-6)
+    np.testing.assert_allclose(bm.vmap(bm.grad(value))(X), 2 * np.cos(X), rtol=1e-6)
+
+
+def test_in_rules_that_are_batched():
+    """As JAX's documentation recommends for reverse mode."""
+    ruled = jax.custom_vjp(lambda x: value(x))
+    ruled.defvjp(lambda x: (value(x), x), lambda x, ct: (value(x, ct),))
+    np.testing.assert_allclose(bm.vmap(bm.grad(ruled))(X), -np.sin(X), rtol=1e-6)
