@@ -250,6 +250,36 @@ class TestVjp:
         linear = jax.vmap(lambda x: bm.linearize(jnp.sin, x)[1])(points)
         same(jax.vmap(lambda f, dx: f(dx))(linear, points), points * jnp.cos(points))
 
+    def test_with_references(self):
+        """Cotangents are added to references, or left out; what is returned is what JAX returns."""
+        _, vjp = bm.vjp(lambda x, y, n: {"a": jnp.sin(x["x"]) * y * n}, {"x": X}, Y[:, 0], 2)
+        ct, total = {"a": jnp.ones(2)}, jax.new_ref(X)
+        for of_y in (jax.ad.GradValue(), jax.ad.DontWant()):
+            returned = vjp.with_refs({"x": total}, of_y, jax.ad.GradValue())(ct)
+            assert isinstance(returned[0]["x"], jax.ad.GradRef)
+            assert returned[2].dtype == jax.dtypes.float0
+            if isinstance(of_y, jax.ad.DontWant):
+                assert isinstance(returned[1], jax.ad.DidntWant)
+            else:
+                same(returned[1], 2 * jnp.sin(X))
+        same(total[...], X + 2 * 2 * jnp.cos(X) * Y[:, 0])
+        with pytest.raises(ValueError, match="with_refs was given the tree"):
+            vjp.with_refs(total)
+
+    def test_references_in_a_loop(self):
+        @jax.jit
+        def summed(xs):
+            total = jax.new_ref(jnp.zeros(2))
+
+            def body(carry, x):
+                bm.vjp(jnp.sin, x)[1].with_refs(total)(jnp.ones(2))
+                return carry, None
+
+            jax.lax.scan(body, None, xs)
+            return total[...]
+
+        same(summed(jnp.stack([X, 2 * X])), jnp.cos(X) + jnp.cos(2 * X))
+
     def test_numpy_scalars_fit(self):
         same(bm.jvp(jnp.sin, (0.0,), (np.float64(2.0),))[1], jnp.asarray(2.0))
 

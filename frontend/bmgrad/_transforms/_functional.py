@@ -24,8 +24,11 @@ from bmgrad._transforms._trace import (
     trace_at_need,
 )
 from bmgrad.runtime import bind
-from bmgrad.runtime._jax_internals import has_tangent, tangent_aval
+from bmgrad.runtime._jax_internals import has_tangent, is_reference, tangent_aval
 from bmgrad.runtime._program import LinearProgram
+
+# JAX's type annotations say that this is a module.
+_ad: Any = vars(jax)["ad"]
 
 
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
@@ -198,14 +201,54 @@ class VjpFunction(_Derivative):
                 f"the function returned by vjp applied to {name} was called with {1 + len(more)} "
                 "arguments; it takes one cotangent, with the tree of the output"
             )
+        wanted = [True] * len(point.in_avals)
+        args, _ = point.static.rebuild(self._cotangents(cotangent, wanted))
+        return args
+
+    def with_refs(self, *kinds: Any) -> Callable[[Any], tuple[Any, ...]]:
+        """The same function, which adds cotangents to references, or leaves some out.
+
+        Args:
+          kinds: for each primal a tree like it, whose leaves are references
+            (``jax.new_ref``) for cotangents to be added to, ``jax.ad.GradValue()`` for those
+            to return, and ``jax.ad.DontWant()`` for those that need not be computed.
+
+        Returns:
+          A function like this one. It returns what ``jax.vjp`` does in place of the cotangents
+          that it does not return.
+        """
+        leaves, tree = jax.tree.flatten(kinds)
+        if tree != self.point.in_tree:
+            raise ValueError(
+                f"with_refs was given the tree {tree}, but the primals have {self.point.in_tree}; "
+                "they must be equal"
+            )
+        wanted = [not isinstance(kind, _ad.DontWant) for kind in leaves]
+
+        def call(cotangent: Any) -> tuple[Any, ...]:
+            results = self._cotangents(cotangent, wanted)
+            for position, kind in enumerate(leaves):
+                if not wanted[position]:
+                    results[position] = _ad.DidntWant()
+                elif is_reference(kind):
+                    jax.ref.addupdate(kind, ..., results[position])
+                    results[position] = _ad.GradRef()
+            args, _ = self.point.static.rebuild(results)
+            return args
+
+        return call
+
+    def _cotangents(self, cotangent: Any, wanted: Sequence[bool]) -> list[Any]:
+        """A cotangent for each primal leaf; zeros for those that are not wanted."""
+        point = self.point
         leaves = _matching_leaves(point.out_tree, cotangent, point.out_avals, "vjp")
         cotangents = [c for c, v in zip(leaves, point.out_avals, strict=True) if has_tangent(v)]
-        wanted = (True,) * (len(point.lin.in_avals) - point.lin.num_residuals)
+        asked = [w for w, v in zip(wanted, point.in_avals, strict=True) if has_tangent(v)]
         nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
-        program = point.lin.transpose(wanted, nonzero)
-        results = _with_zeros(point.in_avals, bind(program, *self.residuals, *cotangents))
-        args, _ = point.static.rebuild(results)
-        return args
+        program = point.lin.transpose(asked, nonzero)
+        given = iter(bind(program, *self.residuals, *cotangents))
+        inexact = [next(given) if flag else None for flag in asked]
+        return _with_zeros(point.in_avals, inexact)
 
 
 @jax.tree_util.register_dataclass

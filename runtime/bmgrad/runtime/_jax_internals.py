@@ -73,6 +73,14 @@ def has_tangent(aval: ShapedArray) -> bool:
     return bool(aval.to_tangent_aval().dtype != jax.dtypes.float0)
 
 
+def is_reference(value: Any) -> bool:
+    """Whether `value` is a mutable array, as `jax.new_ref` makes them."""
+    try:
+        return isinstance(jax.typeof(value), jax.ref.AbstractRef)
+    except TypeError:
+        return False
+
+
 def match_varying(args: Sequence[Any]) -> Sequence[Any]:
     """Makes `args` vary over the same manual mesh axes, as JAX does before an `add`.
 
