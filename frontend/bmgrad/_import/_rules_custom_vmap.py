@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bmgrad._import._errors import TooDeep
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_custom import (
@@ -50,5 +51,8 @@ def _custom_vmap(b: Importer, eqn: Equation) -> list[Value]:
         return b.module.body(types, emit), b.module.body(with_tangents(b, closed.in_avals), jvp)
 
     key = "custom_vmap", number
-    made = b.once((closed,), lambda: jvp_functions(b, name, key, make, has_loops(closed)), key)
+    try:
+        made = b.once((closed,), lambda: jvp_functions(b, name, key, make, has_loops(closed)), key)
+    except TooDeep:
+        return emit(b.read_all(eqn))  # It can be called, not differentiated.
     return emit_custom_jvp(b, eqn, made)
