@@ -147,19 +147,11 @@ def cubic(a):
     return root * count
 
 
-root_is_opaque = pytest.mark.skipif(
-    any(eqn.primitive.name == "call_hi_primitive" for eqn in jax.make_jaxpr(cubic)(0.8).eqns),
-    reason="this JAX hides custom_root in a value of another kind; differentiating it is an error",
-)
-
-
-@root_is_opaque
 def test_root():
     check_derivatives(cubic, np.float64(0.8), rtol=1e-8)
     check_batching(cubic, np.float64(0.8))
 
 
-@root_is_opaque
 def test_root_in_a_loop():
     # JAX loses the rule of a function in a scan when it differentiates twice.
     unrolled = lambda a: (cubic(cubic(a) / 10) / 10, jnp.stack([a, cubic(a) / 10]))  # noqa: E731

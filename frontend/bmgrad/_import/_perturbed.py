@@ -13,6 +13,7 @@ from typing import Any
 from jax.extend.core import Literal
 
 from bmgrad._import._registry import CALLEES, Equation
+from bmgrad.runtime import _hijax
 from bmgrad.runtime._jax_internals import has_tangent, scan_counts
 
 Flags = tuple[bool, ...]
@@ -40,7 +41,9 @@ def asks(jaxpr: Any) -> bool:
 def _is_asked(eqn: Equation) -> bool:
     if eqn.primitive.name == "bmgrad_program":
         return bool(eqn.params["program"].asks)
-    return eqn.primitive.name == "call_hi_primitive" or bool(eqn.params.get("symbolic_zeros"))
+    if eqn.primitive.name == "call_hi_primitive":
+        return _hijax.mode_of(eqn.params["_prim"]) == "vjp"
+    return bool(eqn.params.get("symbolic_zeros"))
 
 
 def _inner_jaxprs(eqn: Equation) -> list[Any]:

@@ -7,7 +7,6 @@ In: an equation that holds such an object. Out: what it expands to, as the funct
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -26,6 +25,7 @@ from bmgrad._import._rules_custom import (
     without_rule,
 )
 from bmgrad._import._rules_foreign import jvp_body, trace_flat, trace_jvp
+from bmgrad._import._rules_root import expansion, forward_rule
 from bmgrad._import._text import Value
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError
@@ -41,9 +41,7 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     for aval in (*in_avals, *(var.aval for var in eqn.outvars)):
         b.type(aval)  # Values of hijax's own types are refused before anything is traced.
     name, mode = _hijax.name_of(prim), _hijax.mode_of(prim)
-    expanded = b.once(
-        (prim,), lambda: trace_flat(lambda *args: _hijax.expand(prim, args), in_avals, name)
-    )
+    expanded = b.once((prim,), lambda: trace_flat(expansion(prim), in_avals, name))
     if mode is None or not any(map(has_tangent, in_avals)):
         return b.call(expanded, b.read_all(eqn), name)
     active = perturbed_arguments(eqn)
@@ -68,7 +66,7 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
 def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
     def make() -> tuple[Body, Body]:
         with asking_a_rule():
-            jvp = trace_jvp(partial(_hijax.jvp, prim), expanded.in_avals, name)
+            jvp = trace_jvp(forward_rule(prim), expanded.in_avals, name)
         return b.body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
     return jvp_functions(b, name, _key(prim), make, has_loops(expanded.jaxpr))

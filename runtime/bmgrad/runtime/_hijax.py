@@ -18,8 +18,12 @@ Mode: TypeAlias = Literal["jvp", "vjp"]
 
 # The class has another name in each of the two versions.
 _Base: Any = getattr(hijax, "HiPrim", None) or vars(hijax)["VJPHiPrimitive"]
-# The objects of JAX that hold a user's rule.
-_CARRIERS: dict[str, Mode] = {"CustomVJPTraced": "vjp", "CustomJVPTraced": "jvp"}
+# The objects of JAX that hold a user's rule, or have a derivative by mathematics of their own.
+_CARRIERS: dict[str, Mode] = {
+    "CustomVJPTraced": "vjp",
+    "CustomJVPTraced": "jvp",
+    "CustomRoot": "jvp",
+}
 
 
 def name_of(prim: Any) -> str:
@@ -30,13 +34,19 @@ def name_of(prim: Any) -> str:
 
 def mode_of(prim: Any) -> Mode | None:
     """How `prim` says what its derivative is; None where only its expansion does."""
-    if type(prim).__module__.startswith("jax."):
+    if is_of_jax(prim):
         # `jax.vmap` may have wrapped somebody's object.
         inner = getattr(prim, "prim", None)
         return mode_of(inner) if isinstance(inner, _Base) else _CARRIERS.get(type(prim).__name__)
     if _defines(prim, "jvp") or _defines(prim, "lin"):
         return "jvp"
     return "vjp" if _defines(prim, "vjp_fwd") else None
+
+
+def is_of_jax(prim: Any, name: str = "") -> bool:
+    """Whether JAX defines the class of `prim`, and calls it `name` if given."""
+    cls = type(prim)
+    return cls.__module__.startswith("jax.") and name in ("", cls.__name__)
 
 
 def _defines(prim: Any, method: str) -> bool:
