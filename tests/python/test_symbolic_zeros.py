@@ -106,6 +106,32 @@ def test_forward_rules_get_symbolic_zeros(place):
     np.testing.assert_allclose(kept, got, rtol=1e-5)
 
 
+@pytest.mark.parametrize("place", ["plain", "jit", "vmap", "cond"])
+def test_results_that_nobody_reads_have_symbolic_zeros(place):
+    cotangents = []
+
+    @jax.custom_vjp
+    def both(x, y):
+        return x * y, x + y
+
+    def bwd(residuals, cts):
+        cotangents.append([type(ct) is SymbolicZero for ct in cts])
+        return residuals[1] * cts[0], None
+
+    both.defvjp(lambda x, y: (both(x.value, y.value), (x.value, y.value)), bwd, symbolic_zeros=True)
+
+    def fun(x):
+        call = both
+        if place == "cond":
+            call = lambda x, y: jax.lax.cond(x.sum() > 0, both, lambda x, y: (x, y), x, y)  # noqa: E731
+        elif place != "plain":
+            call = PLACES[place](both)
+        return call(x, jnp.cos(X))[0].sum()
+
+    np.testing.assert_allclose(bm.grad(fun)(X), np.cos(X), rtol=1e-6)
+    assert [False, True] in cotangents
+
+
 def test_derivatives_of_derivatives_may_perturb_more():
     def fun(x, y):
         return (product(jnp.sin(x), jnp.cos(y), 2) * quotient(x, y)).sum()

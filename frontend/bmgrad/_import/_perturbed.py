@@ -1,12 +1,14 @@
 """Which arguments a derivative perturbs, for rules that ask (`symbolic_zeros`).
 
 In: a jaxpr and which of its inputs a derivative is taken of. Out: the same jaxpr, in which
-the calls of functions with such rules say which of their arguments depend on those inputs.
-Without it, rules are told that all may. Next: `_rules_custom.py`, which asks the rules.
+the calls of functions with such rules say which of their arguments depend on those inputs,
+and which of their results nobody reads. Without it, rules are told that all may have tangents
+and cotangents. Next: `_rules_custom.py`, which asks the rules.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,8 +20,9 @@ from bmgrad.runtime._jax_internals import has_tangent, scan_counts
 
 Flags = tuple[bool, ...]
 
-# The parameter that is added to equations.
+# The parameters that are added to equations.
 _PERTURBED = "bmgrad_perturbed"
+_READ = "bmgrad_read"
 
 
 def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
@@ -28,6 +31,12 @@ def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
     flags: Flags = eqn.params.get(_PERTURBED, inexact)[-len(inexact) :]
     # A derivative of the derivative may perturb what the first one does not.
     return flags if any(flags) else inexact
+
+
+def read_results(eqn: Equation) -> Flags:
+    """Which results of a call may have a cotangent."""
+    read: Flags = eqn.params.get(_READ, (True,) * len(eqn.outvars))
+    return read
 
 
 def asks(jaxpr: Any) -> bool:
@@ -58,45 +67,54 @@ def _inner_jaxprs(eqn: Equation) -> list[Any]:
 
 
 class Marker:
-    """Marks the calls of a jaxpr; each inner jaxpr once for the same perturbed inputs."""
+    """Marks the calls of a jaxpr; each inner jaxpr once for the same inputs and results."""
 
     def __init__(self) -> None:
-        self._marked: dict[tuple[int, Flags], tuple[Any, Flags, Any]] = {}
+        self._marked: dict[tuple[int, Flags, Flags | None], tuple[Any, Flags, Any]] = {}
 
-    def mark(self, jaxpr: Any, inputs: Sequence[bool]) -> tuple[Any, Flags]:
-        """The marked jaxpr, and which results are perturbed where `inputs` are."""
-        key = id(jaxpr), tuple(inputs)
+    def mark(
+        self, jaxpr: Any, inputs: Sequence[bool], read: Flags | None = None
+    ) -> tuple[Any, Flags]:
+        """The marked jaxpr, and which results are perturbed where `inputs` are.
+
+        `read` says which results anybody reads, by default all.
+        """
+        key = id(jaxpr), tuple(inputs), read
         if key not in self._marked:
             # The jaxpr is kept, or another could take over its identity.
-            self._marked[key] = (*self._mark(jaxpr, inputs), jaxpr)
+            self._marked[key] = (*self._mark(jaxpr, inputs, read), jaxpr)
         marked, results, _ = self._marked[key]
         return marked, results
 
-    def _mark(self, jaxpr: Any, inputs: Sequence[bool]) -> tuple[Any, Flags]:
+    def _mark(self, jaxpr: Any, inputs: Sequence[bool], read: Flags | None) -> tuple[Any, Flags]:
         opened = getattr(jaxpr, "jaxpr", jaxpr)
         # Versions of JAX differ in which of these a jaxpr calls constants.
         variables = [*opened.constvars, *opened.invars]
         first = len(variables) - len(inputs)
         flags = dict(zip(variables[first:], inputs, strict=True))
+        returned = itertools.compress(opened.outvars, read or itertools.repeat(True))
+        operands = (atom for eqn in opened.eqns for atom in eqn.invars)
+        live = {atom for atom in (*operands, *returned) if not isinstance(atom, Literal)}
 
-        def read(atoms: Sequence[Any]) -> list[bool]:
+        def perturbed(atoms: Sequence[Any]) -> list[bool]:
             return [not isinstance(atom, Literal) and flags.get(atom, False) for atom in atoms]
 
         eqns = []
         for eqn in opened.eqns:
-            params, perturbed = self._marked_call(eqn, read(eqn.invars))
+            read = tuple(var in live for var in eqn.outvars)
+            params, results = self._marked_call(eqn, perturbed(eqn.invars), read)
             eqns.append(eqn.replace(params={**eqn.params, **params}) if params else eqn)
-            flags.update(zip(eqn.outvars, perturbed, strict=True))
-        marked, results = opened.replace(eqns=eqns), tuple(read(opened.outvars))
-        return (marked if opened is jaxpr else jaxpr.replace(jaxpr=marked)), results
+            flags.update(zip(eqn.outvars, results, strict=True))
+        marked, of_results = opened.replace(eqns=eqns), tuple(perturbed(opened.outvars))
+        return (marked if opened is jaxpr else jaxpr.replace(jaxpr=marked)), of_results
 
     def _marked_call(
-        self, eqn: Equation, inputs: list[bool]
+        self, eqn: Equation, inputs: list[bool], read: Flags
     ) -> tuple[dict[str, Any], Sequence[bool]]:
         """The parameters to change, and which results are perturbed."""
         name, params = eqn.primitive.name, eqn.params
         if name in CALLEES:
-            jaxpr, results = self.mark(params[CALLEES[name]], inputs)
+            jaxpr, results = self.mark(params[CALLEES[name]], inputs, read)
             return {CALLEES[name]: jaxpr}, results
         if name == "scan":
             jaxpr, results = self._mark_loop(params["jaxpr"], inputs, *scan_counts(params))
@@ -107,7 +125,7 @@ class Marker:
             jaxpr, results = self._mark_loop(params["body_jaxpr"], of_body, *counts)
             return {"body_jaxpr": jaxpr}, results
         if name == "cond":
-            marked = [self.mark(branch, inputs[1:]) for branch in params["branches"]]
+            marked = [self.mark(branch, inputs[1:], read) for branch in params["branches"]]
             by_result = zip(*(flags for _, flags in marked), strict=True)
             return {"branches": tuple(jaxpr for jaxpr, _ in marked)}, list(map(any, by_result))
         passes = any(inputs) and name != "stop_gradient"
@@ -116,7 +134,7 @@ class Marker:
             return {}, perturbed
         if name == "bmgrad_program":
             return {"program": params["program"].perturbed(inputs)}, perturbed
-        return {_PERTURBED: tuple(inputs)}, perturbed
+        return {_PERTURBED: tuple(inputs), _READ: read}, perturbed
 
     def _mark_loop(
         self, body: Any, inputs: list[bool], first: int, count: int

@@ -13,7 +13,7 @@ import numpy as np
 
 from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, asking_a_rule
 from bmgrad._import._module import Body
-from bmgrad._import._perturbed import perturbed_arguments
+from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import TensorType, Value, i64
 from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError, put_off
@@ -140,7 +140,7 @@ def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
 @rule("custom_vjp_call", keys=True)
 def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
-    active = perturbed_arguments(eqn, count)
+    active, read = perturbed_arguments(eqn, count), read_results(eqn)
     name = function_name(closed)
     if not any(active) or not any(map(has_tangent, closed.out_avals)):
         return b.call(closed, b.read_all(eqn), name)
@@ -148,19 +148,19 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     def define(symbols: list[str]) -> WithRule:
         with asking_a_rule():
             custom = custom_vjp_rule(eqn.params, active)
-        return vjp_functions(b, symbols, closed, custom, count)
+        return vjp_functions(b, symbols, closed, custom, read, count)
 
     key = custom_rule_key(eqn.params) or eqn.params["bwd"]
     try:
         made = b.once(
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
             lambda: b.with_rule(
-                (key, fingerprint(closed), active),
+                (key, fingerprint(closed), active, read),
                 vjp_names(name),
                 define,
                 has_loops=has_loops(closed),
             ),
-            (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active),
+            (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active, read),
         )
     except TooDeep:
         return emit_custom_jvp(b, eqn, without_rule(b, closed, UnsupportedError(TOO_DEEP)))
@@ -175,9 +175,14 @@ def vjp_names(name: str) -> list[str]:
 
 
 def vjp_functions(
-    b: Importer, symbols: list[str], closed: Any, custom: CustomVjp, count: int = 0
+    b: Importer,
+    symbols: list[str],
+    closed: Any,
+    custom: CustomVjp,
+    read: Sequence[bool],
+    count: int = 0,
 ) -> WithRule:
-    """Writes function `closed` and its rule.
+    """Writes function `closed` and its rule; `read` says which results anybody reads.
 
     The first `count` arguments are what the user's function closes over, and no arguments
     of the rule; `custom.num_closed_over` of the following are the former, but do reach it.
@@ -188,7 +193,7 @@ def vjp_functions(
         (in_avals if is_argument else made_avals)[number]
         for is_argument, number in custom.residuals
     ]
-    bwd = _imported_bwd(b, custom.bwd, residual_avals, out_avals, in_avals[count:], name)
+    bwd = _imported_bwd(b, custom.bwd, residual_avals, out_avals, read, in_avals[count:], name)
     # What the backward rule closes over reaches it as residuals.
     bwd_captures = bwd.body.captures() if isinstance(bwd, _Bwd) else []
 
@@ -258,6 +263,7 @@ def _imported_bwd(
     bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
     residual_avals: Sequence[Any],
     out_avals: Sequence[Any],
+    read: Sequence[bool],
     in_avals: Sequence[Any],
     name: str,
 ) -> _Bwd | Exception:
@@ -267,6 +273,7 @@ def _imported_bwd(
     def run(_: Any, *values: Any) -> list[Any]:
         given = iter(values[len(residual_avals) :])
         cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
+        cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
         results = bwd(values[: len(residual_avals)], cts)
         kept = [ct if has_tangent(a) else None for ct, a in zip(results, in_avals, strict=True)]
         is_zero.extend(ct is None for ct in kept)

@@ -13,7 +13,7 @@ import jax
 
 from bmgrad._import._errors import RuleRaised, TooDeep, asking_a_rule
 from bmgrad._import._module import Body
-from bmgrad._import._perturbed import perturbed_arguments
+from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
     emit_custom_jvp,
@@ -44,15 +44,15 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     expanded = b.once((prim,), lambda: trace_flat(expansion(prim), in_avals, name))
     if mode is None or not any(map(has_tangent, in_avals)):
         return b.call(expanded, b.read_all(eqn), name)
-    active = perturbed_arguments(eqn)
+    active, read = perturbed_arguments(eqn), read_results(eqn)
     try:
         if mode == "jvp":
             made = b.once((prim, mode), lambda: _with_jvp(b, prim, name, expanded))
         else:
             made = b.once(
                 (prim,),
-                lambda: _with_vjp(b, prim, name, expanded, active),
-                ("vjp", id(prim), active),
+                lambda: _with_vjp(b, prim, name, expanded, active, read),
+                ("vjp", id(prim), active, read),
             )
     except TooDeep:
         return emit_custom_jvp(b, eqn, without_rule(b, expanded, UnsupportedError(TOO_DEEP)))
@@ -73,13 +73,18 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithR
 
 
 def _with_vjp(
-    b: Importer, prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool]
+    b: Importer,
+    prim: Any,
+    name: str,
+    expanded: TracedJaxpr,
+    active: Sequence[bool],
+    read: Sequence[bool],
 ) -> WithRule:
     def define(symbols: list[str]) -> WithRule:
-        return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded, active))
+        return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded, active), read)
 
     loops = has_loops(expanded.jaxpr)
-    return b.with_rule((_key(prim), active), vjp_names(name), define, has_loops=loops)
+    return b.with_rule((_key(prim), active, read), vjp_names(name), define, has_loops=loops)
 
 
 def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool]) -> CustomVjp:
