@@ -18,6 +18,7 @@ from bmgrad._import import (
     _rules_reduction,
     _rules_shape,
     _rules_solve,
+    _rules_sparse,
     _rules_windows,
 )
 from bmgrad._import._errors import UnsupportedError
@@ -38,6 +39,7 @@ _RULES = (
     _rules_reduction,
     _rules_shape,
     _rules_solve,
+    _rules_sparse,
     _rules_windows,
 )
 

@@ -8,6 +8,7 @@ Next: `_primitive.py` uses the lowering half, the frontend the tracing half.
 
 import contextlib
 import functools
+import importlib
 import itertools
 import os
 import threading
@@ -347,6 +348,14 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carries, _ = params["ft_in"].unpack()
     return len(list(consts)), len(list(carries))
+
+
+def sparse_definition(primitive: str) -> Callable[..., Any]:
+    """What a primitive of JAX's sparse formats computes, as a function of JAX operations."""
+    form = "api" if primitive == "todense" else primitive.partition("_")[0]
+    module = importlib.import_module(f"jax.experimental.sparse.{form}")
+    definition: Callable[..., Any] = getattr(module, f"_{primitive}_impl")
+    return definition
 
 
 class CustomJvp(NamedTuple):
