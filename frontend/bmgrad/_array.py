@@ -589,7 +589,7 @@ def _register(cls: type[Array]) -> None:
     register_pytree_with_keys(
         cls,
         lambda array: (((GetAttrKey("value"), array.value),), None),
-        lambda _, children: _new(children[0]),
+        lambda _, children: _new(*children),
         flatten,
     )
 

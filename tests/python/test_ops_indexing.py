@@ -271,7 +271,7 @@ def test_scatter_mul():
     indices, updates = indices_of("rows", "clip"), updates_of("rows", "clip")
     check(lambda x: curved(scattered(x, indices, updates)), X)
     check_batching(lambda x, i: scattered(x, i, updates), X, indices)
-    with pytest.raises(NotImplementedError, match="unique_indices"):
+    with pytest.raises(NotImplementedError, match=r"unique_indices(?s:.*)test_ops_indexing"):
         bm.grad(lambda u: scattered(X, indices, u).sum())(updates)
 
 

@@ -370,8 +370,8 @@ LogicalResult ScatterMulOp::emitJvp(JvpFrame &frame) {
   if (Value du = frame.tangents[2]) {
     if (!windows.areDisjoint(tensorType(indices)))
       return emitError(
-          "no derivative rule for primitive 'scatter_mul' with respect to its "
-          "updates unless unique_indices says that no two of them meet");
+          "no derivative rule for primitive 'scatter-mul' with respect to its "
+          "updates, unless unique_indices=True says that no two of them meet");
     Value spread =
         windows.scatter<ScatterAddOp>(b, makeZero(b, getType()), indices, du);
     tangent =

@@ -118,7 +118,7 @@ func.func @multiply_vjp(%x: tensor<5xf32>, %i: tensor<3x1xi32>, %u: tensor<3xf32
 // -----
 
 func.func private @multiply(%x: tensor<5xf32>, %i: tensor<3x1xi32>, %u: tensor<3xf32>) -> tensor<5xf32> {
-  // expected-error @below {{no derivative rule for primitive 'scatter_mul' with respect to its updates unless unique_indices says that no two of them meet}}
+  // expected-error @below {{no derivative rule for primitive 'scatter-mul' with respect to its updates, unless unique_indices=True says that no two of them meet}}
   %0 = bm.scatter_mul %x at %i, %u inserted_window_dims = [0] scatter_dims_to_operand_dims = [0] mode = clip : (tensor<5xf32>, tensor<3x1xi32>, tensor<3xf32>) -> tensor<5xf32>
   return %0 : tensor<5xf32>
 }
