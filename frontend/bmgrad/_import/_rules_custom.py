@@ -128,10 +128,13 @@ def jvp_functions(
     return b.with_rule(key, [name, f"{name}.jvp"], define, has_loops=has_loops)
 
 
-def emit_custom_jvp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
-    """The call of a function with a forward rule."""
+def emit_custom_jvp(
+    b: Importer, eqn: Equation, made: WithRule, operands: Sequence[Value] | None = None
+) -> list[Value]:
+    """The call of a function with a forward rule, on the equation's own operands or others."""
     primal, jvp = made.symbols
-    operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
+    given = b.read_all(eqn) if operands is None else operands
+    operands = [*(b.module.capture(array) for array in made.captures), *given]
     types = [b.type(var.aval) for var in eqn.outvars]
     attributes = f"primal = @{primal}, rule = @{jvp}{side_effect(eqn)}"
     return b.multi_op("bm.custom_jvp", operands, types, attributes)

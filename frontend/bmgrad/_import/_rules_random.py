@@ -1,13 +1,17 @@
 """Random draws that depend on their parameters in a differentiable way.
 
 Bits and keys are kernels, and what `jax.random` makes of them is arithmetic. Left is the gamma
-distribution, which JAX draws by rejection.
+distribution, which JAX draws by rejection. A draw moves with the shape as the quantile that it is
+(Figurnov et al., Implicit Reparameterization Gradients, 2018), at a speed that JAX computes by
+loops over a series and a continued fraction. They are imported as any function, so derivatives of
+higher order are forward mode's.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from bmgrad._import._module import Body
@@ -15,34 +19,48 @@ from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_custom import emit_custom_jvp, jvp_functions
 from bmgrad._import._rules_kernel import kernel
 from bmgrad._import._text import Value
+from bmgrad.runtime._jax_internals import trace
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer
+    from bmgrad._import._importer import Importer, WithRule
 
 
 @rule("random_gamma", keys=True)
 def _random_gamma(b: Importer, eqn: Equation) -> list[Value]:
-    """A draw moves with the shape parameter as the quantile that it is."""
     number, draw = kernel(b, eqn)
-    key_type, type = (b.type(atom.aval) for atom in eqn.invars)
+    type = b.type(eqn.outvars[0].aval)
+    types = [b.type(atom.aval) for atom in eqn.invars]
+    rule_key = ("random_gamma", number)
 
     def jvp(values: list[Value]) -> list[Value]:
         key, shape, moved = values
-        (drawn,) = draw([key, shape])
+        # The rule draws by the function with the rule, or the sample would stand still in it.
+        (drawn,) = emit_custom_jvp(b, eqn, functions(), [key, shape])
         sample = drawn
         if eqn.params["log_space"]:
             # The sample may be less than the smallest number.
             tiny = b.constant(np.asarray(np.finfo(type.dtype).tiny), type.shape)
             sample = b.op("bm.max", [b.op("bm.exp", [drawn], type), tiny], type)
-        slope = b.op("bm.random_gamma_grad", [shape, sample], type)
+        speed = _speed(b, eqn, shape, sample)
         if eqn.params["log_space"]:
-            slope = b.op("bm.div", [slope, sample], type)
-        return [drawn, b.op("bm.mul", [moved, slope], type)]
+            speed = b.op("bm.div", [speed, sample], type)
+        return [drawn, b.op("bm.mul", [moved, speed], type)]
 
     def make() -> tuple[Body, Body]:
-        types = [key_type, type]
         return b.module.body(types, draw), b.module.body([*types, type], jvp)
 
-    key = ("random_gamma", number)
-    made = b.once((), lambda: jvp_functions(b, "random_gamma", key, make), key)
-    return emit_custom_jvp(b, eqn, made)
+    def functions() -> WithRule:
+        return jvp_functions(b, "random_gamma", rule_key, make)
+
+    return emit_custom_jvp(b, eqn, b.once((), functions, rule_key))
+
+
+def _speed(b: Importer, eqn: Equation, shape: Value, sample: Value) -> Value:
+    def run(_: Any, shape: Any, sample: Any) -> list[Any]:
+        return [jax.lax.random_gamma_grad(shape, sample)]
+
+    avals = [eqn.invars[1].aval, eqn.outvars[0].aval]
+    traced = trace(run, avals, name="random_gamma.speed", arg_names=["shape", "sample"])
+    captured = [b.module.capture(const) for const in traced.consts]
+    (speed,) = b.evaluate(traced.jaxpr, captured, [shape, sample])
+    return speed

@@ -113,7 +113,6 @@ KERNELS: dict[str, Kernel] = {
     "lu": linalg.lu,
     "lu_pivots_to_permutation": linalg.lu_pivots_to_permutation,
     "qr": _qr,
-    "random_gamma_grad": jax.lax.random_gamma_grad,
     "regularized_incomplete_beta": jax.lax.betainc,
     "svd": _svd,
     "triangular_solve": linalg.triangular_solve,

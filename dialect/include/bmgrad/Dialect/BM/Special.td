@@ -60,13 +60,6 @@ def BM_IgammaGradAOp : BM_BinaryKernel<"igamma_grad_a",
   let description = [{`r = dP(x, y)/dx`. Its derivative with respect to `y` is that of the gamma density with
     respect to `x`; there is none with respect to `x`. Example: `%2 = bm.igamma_grad_a %0, %1 : tensor<3xf32>`}];
 }
-def BM_RandomGammaGradOp : BM_BinaryKernel<"random_gamma_grad",
-    ["undefined()", "undefined()"]> {
-  let summary = "Derivative of a gamma variate with respect to its shape";
-  let description = [{`dy/dx` of the sample `y` of a gamma distribution of shape `x` that has a fixed quantile
-    (Figurnov et al., Implicit Reparameterization Gradients, 2018): `-(dP/dx) / (dP/dy)`.
-    Example: `%2 = bm.random_gamma_grad %0, %1 : tensor<3xf32>`}];
-}
 
 //===----------------------------------------------------------------------===//
 // Beta and Bessel functions
