@@ -285,6 +285,14 @@ def test_tangents_of_another_shape_are_refused():
         bm.jvp(jax.vmap(zeros), (X,), (X,))
 
 
+def test_arrays_closed_over_in_a_batch_of_calls():
+    """Which JAX makes arguments of the function; they have no tangents that it could miss."""
+    product = jax.jit(product_with(jnp.asarray(X)))
+    fun = lambda x: jnp.sum(jax.vmap(product)(jnp.stack([x, x * x])))  # noqa: E731
+    program, consts = imported(fun, X)
+    close(jax.grad(lambda x: bind(program, x, *consts)[0])(X), jax.grad(fun)(X))
+
+
 def test_values_that_left_their_loop():
     def fun(x):
         kept = []
