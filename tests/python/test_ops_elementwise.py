@@ -51,6 +51,8 @@ UNARY = {
     "integer_pow 1": (lambda x: lax.integer_pow(x, 1), X),
     "integer_pow 5": (lambda x: lax.integer_pow(x, 5), X),
     "integer_pow -3": (lambda x: lax.integer_pow(x, -3), POSITIVE),
+    "exp of an accuracy": (lambda x: lax.exp(x, accuracy=lax.AccuracyMode.HIGHEST), X),
+    "tanh of an accuracy": (lambda x: lax.tanh(x, accuracy=lax.AccuracyMode.DEFAULT), X),
     "stop_gradient": (lambda x: lax.stop_gradient(x) * x, X),
     "convert": (lambda x: lax.convert_element_type(x**2, np.float32), X),
     "reduce_precision": (lambda x: lax.reduce_precision(x * x, 11, 52), X),
@@ -98,7 +100,9 @@ def test_binary(name):
     check_derivatives(fun, x, y)
 
 
-@pytest.mark.parametrize("name", ["exp", "abs complex", "integer_pow 5", "convert"])
+@pytest.mark.parametrize(
+    "name", ["exp", "exp of an accuracy", "abs complex", "integer_pow 5", "convert"]
+)
 def test_unary_batched(name):
     fun, x = UNARY[name]
     check_batching(fun, x)

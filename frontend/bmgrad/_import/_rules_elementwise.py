@@ -6,17 +6,20 @@ the rest. Operands are stretched to the shape of the result.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmgrad._import._module import Body
 from bmgrad._import._registry import RULES, Equation, Rule, rule
-from bmgrad._import._rules_kernel import import_kernel
-from bmgrad._import._text import Value, i32, i64
+from bmgrad._import._rules_custom import emit_custom_jvp, jvp_functions
+from bmgrad._import._rules_kernel import kernel
+from bmgrad._import._text import Value, i32, i64, i64_array
 from bmgrad.mlir import op_table
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer
+    from bmgrad._import._importer import Importer, WithRule
 
 
 @rule("integer_pow")
@@ -115,11 +118,13 @@ def _select(b: Importer, predicate: Value, on_true: Value, on_false: Value) -> V
 
 @rule("log2")
 def _log2(b: Importer, eqn: Equation) -> Value:
+    def scaled_log(x: Value) -> Value:
+        scale = b.constant(np.array(1 / np.log(2)).astype(x.type.dtype), x.type.shape)
+        return b.op("bm.mul", [b.op("bm.log", [x], x.type), scale], x.type)
+
     if eqn.params.get("accuracy") is not None:
-        return import_kernel(b, eqn)[0]
-    x = b.read(eqn.invars[0])
-    scale = b.constant(np.array(1 / np.log(2)).astype(x.type.dtype), x.type.shape)
-    return b.op("bm.mul", [b.op("bm.log", [x], x.type), scale], x.type)
+        return _accurate(b, eqn, scaled_log)
+    return scaled_log(b.read(eqn.invars[0]))
 
 
 @rule("one_minus_square")
@@ -141,6 +146,32 @@ def _polynomial(b: Importer, eqn: Equation) -> Value:
     return result
 
 
+# With a result accuracy, which the ops do not have.
+
+
+def _accurate(b: Importer, eqn: Equation, write: Callable[[Value], Value]) -> Value:
+    """JAX's kernel for the value, whose derivative is that of the op that `write` writes."""
+    number, emit = kernel(b, eqn)
+    type, name = b.type(eqn.outvars[0].aval), eqn.primitive.name
+    key = ("accuracy", number)
+
+    def make() -> tuple[Body, Body]:
+        plain = b.module.new_symbol(f"{name}.plain")
+        b.module.function(plain, b.module.body([type], lambda args: [write(*args)]), [])
+
+        def jvp(values: list[Value]) -> list[Value]:
+            attributes = f"callee = @{plain}, wrt = {i64_array([0])}"
+            _, tangent = b.multi_op("bm.jvp", values, [type, type], attributes)
+            return [*emit_custom_jvp(b, eqn, functions(), values[:1]), tangent]
+
+        return b.module.body([type], emit), b.module.body([type, type], jvp)
+
+    def functions() -> WithRule:
+        return jvp_functions(b, name, key, make)
+
+    return emit_custom_jvp(b, eqn, b.once((), functions, key), b.read_all(eqn))[0]
+
+
 def _plain(op: str) -> Rule:
     """The rule of a primitive whose op has operands and nothing else."""
 
@@ -148,8 +179,7 @@ def _plain(op: str) -> Rule:
         type = b.type(eqn.outvars[0].aval)
         for value in eqn.params.values():
             if value is not None:
-                # A result accuracy, which the ops do not have.
-                return import_kernel(b, eqn)[0]
+                return _accurate(b, eqn, lambda x: b.op(op, [x], type))
         shape = type.shape
         return b.op(op, [b.read_spread(atom, shape) for atom in eqn.invars], type)
 
