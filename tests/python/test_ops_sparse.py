@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from derivative_checks import check_batching, check_derivatives
 from jax.experimental import sparse
+from jax.experimental.sparse.linalg import spsolve
 
 import bmgrad.math as bm
 
@@ -90,3 +91,20 @@ def test_gradient_has_the_format():
     assert jax.tree.structure(gradient) == jax.tree.structure(matrix)
     want = np.outer(2 * MATRIX @ VECTOR, VECTOR)
     np.testing.assert_allclose(gradient.data, want[PLACES], rtol=1e-6)
+
+
+def test_solve():
+    square = MATRIX @ MATRIX.T + np.diag([1.0, 0.0, 2.0]) + np.eye(3, k=2)
+    pattern = sparse.CSR.fromdense(square)
+    at, rhs = np.nonzero(square), np.linspace(-1, 2, 3)
+    assert len(at[0]) < square.size
+
+    def of_dense(stored, rhs):
+        return jnp.linalg.solve(jnp.zeros((3, 3), stored.dtype).at[at].set(stored), rhs)
+
+    check_derivatives(
+        lambda stored, rhs: spsolve(stored, pattern.indices, pattern.indptr, rhs),
+        square[at],
+        rhs,
+        oracle=of_dense,
+    )
