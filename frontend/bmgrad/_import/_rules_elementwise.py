@@ -19,7 +19,8 @@ from bmgrad._import._text import Value, i32, i64, i64_array
 from bmgrad.mlir import op_table
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer, WithRule
+    from bmgrad._import._importer import Importer
+    from bmgrad._import._registry import WithRule
 
 
 @rule("integer_pow")

@@ -22,7 +22,8 @@ from bmgrad._import._text import Value
 from bmgrad.runtime._jax_internals import trace
 
 if TYPE_CHECKING:
-    from bmgrad._import._importer import Importer, WithRule
+    from bmgrad._import._importer import Importer
+    from bmgrad._import._registry import WithRule
 
 
 @rule("random_gamma", keys=True)
