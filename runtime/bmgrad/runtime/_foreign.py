@@ -50,7 +50,7 @@ def jvp_of(primitive: Any) -> Jvp | None:
             primitive, *registered(primals, tangents, **params)
         )
     rule = ad.primitive_jvps.get(primitive)
-    if rule is None or _is_of_jax(primitive):
+    if rule is None or is_of_jax(primitive):
         return None
 
     def jvp(
@@ -72,7 +72,7 @@ def transpose_of(primitive: Any) -> Transpose | None:
     linear: Callable[[ShapedArray], Any]
     if (ours := _registered.get(primitive)) and ours.transpose:
         rule, linear = ours.transpose, _shape
-    elif (found := ad.primitive_transposes.get(primitive)) and not _is_of_jax(primitive):
+    elif (found := ad.primitive_transposes.get(primitive)) and not is_of_jax(primitive):
         rule, linear = partial(_spread, found), ad.UndefinedPrimal
     else:
         return None
@@ -102,7 +102,7 @@ def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
 
 
 @functools.cache
-def _is_of_jax(primitive: Any) -> bool:
+def is_of_jax(primitive: Any) -> bool:
     """Whether a module of JAX holds `primitive`, as all of JAX's own are held."""
     modules = [m for name, m in sys.modules.items() if name.partition(".")[0] in ("jax", "jaxlib")]
     return any(value is primitive for m in modules for value in vars(m).values())
