@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivative_checks import check_batching, check_derivatives
+from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -180,6 +181,26 @@ def test_without_transpose():
     assert bm.jvp(fun, (jnp.ones(2),), (jnp.ones(2),))[1] == 1
     with pytest.raises(Exception, match="halved"):
         bm.grad(fun)(jnp.ones(3))
+
+
+def test_rules_are_told_what_is_not_perturbed():
+    """As Lineax and Equinox do, which refuse tangents of some operands."""
+    told = []
+    shifted_p = primitive("shifted", lambda x, state: x + 0 * state, lambda x, state: x)
+
+    def jvp(primals, tangents):
+        assert isinstance(tangents[1], ad.Zero), "state has no derivative"
+        told.append([not isinstance(t, ad.Zero) for t in tangents])
+        return shifted_p.bind(*primals), tangents[0]
+
+    ad.primitive_jvps[shifted_p] = jvp
+    looped = lambda x, s: lax.scan(lambda c, _: (shifted_p.bind(c, s), None), x, None, length=2)[0]  # noqa: E731
+    for fun in (shifted_p.bind, jax.jit(shifted_p.bind), looped):
+        call = lambda x, s, fun=fun: fun(x * x, s).sum()  # noqa: E731
+        np.testing.assert_allclose(bm.grad(call)(V, V), 2 * V, rtol=1e-6)
+        with pytest.raises(AssertionError, match="state has no derivative"):
+            bm.grad(call, argnums=1)(V, V)
+    assert told == [[True, False]] * len(told)
 
 
 # -- Rules registered with bmgrad ----------------------------------------------------------------

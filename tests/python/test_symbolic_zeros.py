@@ -9,6 +9,7 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 import bmgrad.math as bm
 
 X = jnp.array([0.5, -1.2, 2.0], np.float32)
+TABLE = jnp.linspace(1.0, 2.0, 20)
 seen = []
 
 
@@ -155,10 +156,12 @@ def test_rules_that_refuse_what_is_perturbed():
 
     def fwd(x, y):
         assert not y.perturbed, "y has no derivative"
-        return x.value * y.value, y.value
+        # An array that only the rule reads.
+        return x.value * y.value, y.value * TABLE[0]
 
     scaled.defvjp(fwd, lambda y, ct: (ct * y, None), symbolic_zeros=True)
     np.testing.assert_allclose(bm.grad(lambda x: scaled(x, X).sum())(X), X)
     np.testing.assert_allclose(bm.grad(lambda x, y: scaled(x, y).sum())(X, X), X)
+    np.testing.assert_allclose(bm.grad(lambda x, y: (scaled(x, y) * TABLE[0]).sum())(X, X), X)
     with pytest.raises(AssertionError, match="y has no derivative"):
         bm.grad(lambda y: scaled(X, y).sum())(X)

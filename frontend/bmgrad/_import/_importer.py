@@ -71,7 +71,7 @@ def import_program(
     """
     jaxpr, consts = traced.jaxpr, traced.consts
     with scope():
-        module, effects, captures = _import(traced, jaxpr, name, [])
+        module, effects, captures = _import(traced, jaxpr, name)
     if any(map(is_dead, [*consts, *captures])):
         raise UnsupportedError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
@@ -86,7 +86,7 @@ def import_program(
         marked, _ = Marker().mark(jaxpr, inputs)
         with scope():
             again, _, captured = _import(traced, marked, name, captures)
-        # An input that only this program had would be one too many.
+        # A value of a trace around that only its rules read would be one input too many.
         return again if len(captured) == len(captures) else None
 
     inputs = [*jaxpr.invars, *jaxpr.constvars]
@@ -106,11 +106,11 @@ def import_program(
 
 
 def _import(
-    traced: TracedJaxpr, jaxpr: Any, name: str, known: Sequence[Any]
+    traced: TracedJaxpr, jaxpr: Any, name: str, known: Sequence[Any] | None = None
 ) -> tuple[Source, frozenset[Any], list[Any]]:
     """The module of `jaxpr`, its effects, and the arrays that are its last inputs.
 
-    The latter are the `known` ones and what else inner functions close over.
+    The latter are what inner functions close over, or the `known` ones if possible.
     """
     consts = traced.consts
     importer = Importer()
@@ -120,7 +120,7 @@ def _import(
         count = len(jaxpr.invars)
         for const, value in zip(consts, args[count:], strict=True):
             module.alias(const, value)
-        for array in known:
+        for array in known or ():
             module.capture(array)
         return importer.evaluate(jaxpr, args[count:], args[:count])
 
@@ -131,6 +131,10 @@ def _import(
     except Unsupported as reason:
         raise importer.error(reason) from None
     captures = body.captures()
+    if known is not None and not any(
+        isinstance(a, jax.core.Tracer) for a in captures[len(known) :]
+    ):
+        body, captures = _without_further_inputs(module, body, len(known)), list(known)
     module.function(module.new_symbol("main"), body, captures, public=True)
     text = module.text(name)
     source = _linking.link(text, importer.linked) if importer.linked else text
@@ -150,6 +154,26 @@ def _shared_program(
     find what was derived from it and compiled.
     """
     return Program(source, in_avals, out_avals, **keywords)
+
+
+def _without_further_inputs(module: Module, body: Body, count: int) -> Body:
+    """The block `body` with the first `count` of the arrays that it closes over as inputs.
+
+    The others, which rules bring that were not asked before, are constants.
+    """
+    captures = body.captures()
+    if len(captures) == count:
+        return body
+    symbol = module.new_symbol("with_constants")
+    module.function(symbol, body, captures)
+
+    def write(args: list[Value]) -> list[Value]:
+        given = [module.capture(array) for array in captures[:count]]
+        constants = [module.constant(np.asarray(array)) for array in captures[count:]]
+        types = [value.type for value in body.results]
+        return module.call(symbol, [*given, *constants, *args], types)
+
+    return module.body([value.type for value in body.args], write, body.names)
 
 
 class Importer:

@@ -16,9 +16,13 @@ from jax.extend.core import Literal
 
 from bmgrad._import._registry import CALLEES, Equation
 from bmgrad.runtime import _hijax
+from bmgrad.runtime._foreign import has_own_jvp
 from bmgrad.runtime._jax_internals import has_tangent, scan_counts
 
 Flags = tuple[bool, ...]
+
+# What has derivative zero of floats, as JAX says when it asks rules.
+_STEPS = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})
 
 # The parameters that are added to equations.
 _PERTURBED = "bmgrad_perturbed"
@@ -31,6 +35,11 @@ def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
     flags: Flags = eqn.params.get(_PERTURBED, inexact)[-len(inexact) :]
     # A derivative of the derivative may perturb what the first one does not.
     return flags if any(flags) else inexact
+
+
+def unmarked_params(eqn: Equation) -> dict[str, Any]:
+    """The parameters of an equation without what is added here."""
+    return {name: value for name, value in eqn.params.items() if name not in (_PERTURBED, _READ)}
 
 
 def read_results(eqn: Equation) -> Flags:
@@ -52,7 +61,7 @@ def _is_asked(eqn: Equation) -> bool:
         return bool(eqn.params["program"].asks)
     if eqn.primitive.name == "call_hi_primitive":
         return _hijax.mode_of(eqn.params["_prim"]) == "vjp"
-    return bool(eqn.params.get("symbolic_zeros"))
+    return bool(eqn.params.get("symbolic_zeros")) or has_own_jvp(eqn.primitive)
 
 
 def _inner_jaxprs(eqn: Equation) -> list[Any]:
@@ -128,7 +137,7 @@ class Marker:
             marked = [self.mark(branch, inputs[1:], read) for branch in params["branches"]]
             by_result = zip(*(flags for _, flags in marked), strict=True)
             return {"branches": tuple(jaxpr for jaxpr, _ in marked)}, list(map(any, by_result))
-        passes = any(inputs) and name != "stop_gradient"
+        passes = any(inputs) and name not in _STEPS
         perturbed = [passes and has_tangent(var.aval) for var in eqn.outvars]
         if not _is_asked(eqn):
             return {}, perturbed

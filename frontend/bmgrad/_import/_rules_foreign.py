@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bmgrad._import._errors import RuleRaised, asking_a_rule
 from bmgrad._import._module import Body
+from bmgrad._import._perturbed import unmarked_params
 from bmgrad._import._registry import Equation, WithRule
 from bmgrad._import._rules_custom import differentiable, side_effect, union, with_tangents
 from bmgrad._import._text import Value, i64_array
@@ -49,22 +50,29 @@ class ForeignRules(NamedTuple):
     transposes: list[_Transpose]
 
 
-def foreign_rules(eqn: Equation, in_avals: list[Any], out_avals: list[Any]) -> ForeignRules | None:
-    """The rules of the equation's primitive; None if there is none or nothing to differentiate."""
+def foreign_rules(
+    eqn: Equation, in_avals: list[Any], out_avals: list[Any], active: Sequence[bool]
+) -> ForeignRules | None:
+    """The rules of the equation's primitive; None if there is none or nothing to differentiate.
+
+    `active` says which operands have a tangent, as the rule is told.
+    """
     inexact = [i for i, aval in enumerate(in_avals) if has_tangent(aval)]
     if not inexact or not any(map(has_tangent, out_avals)):
         return None
     jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
     if jvp is None and transpose is None:
         return None
+    params = unmarked_params(eqn)
     traced: TracedJvp | RuleRaised | None = None
     if (rule := jvp) is not None:
         try:
             with asking_a_rule():
                 traced = trace_jvp(
-                    lambda primals, tangents: rule(primals, tangents, eqn.params),
+                    lambda primals, tangents: rule(primals, tangents, params),
                     in_avals,
                     eqn.primitive.name,
+                    active,
                 )
         except RuleRaised as raised:
             traced = raised
@@ -130,13 +138,18 @@ def trace_jvp(
     jvp: Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]],
     in_avals: Sequence[Any],
     name: str,
+    active: Sequence[bool],
 ) -> TracedJvp:
-    """The rule `jvp`, which takes and returns None for tangents that are zero, traced."""
+    """The rule `jvp`, which takes and returns None for tangents that are zero, traced.
+
+    The traced rule takes tangents for all operands that can have one, `jvp` the `active` ones.
+    """
     is_zero: list[bool] = []
 
     def run(*values: Any) -> list[Any]:
         primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
-        tangents = [next(given) if has_tangent(aval) else None for aval in in_avals]
+        all_tangents = [next(given) if has_tangent(aval) else None for aval in in_avals]
+        tangents = [t if flag else None for t, flag in zip(all_tangents, active, strict=True)]
         results, out_tangents = jvp(primals, tangents)
         is_zero.extend(t is None for t in out_tangents)
         return [*results, *(t for t in out_tangents if t is not None)]
@@ -175,7 +188,7 @@ def _trace_transpose(
         given, cts = iter(values[: len(known)]), iter(values[len(known) :])
         operands = [aval if i in linear else next(given) for i, aval in enumerate(in_avals)]
         of_results = [next(cts) if has_tangent(aval) else None for aval in out_avals]
-        found = transpose(of_results, operands, eqn.params)
+        found = transpose(of_results, operands, unmarked_params(eqn))
         is_zero.extend(found[i] is None for i in linear)
         return [found[i] for i in linear if found[i] is not None]
 

@@ -66,7 +66,12 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
 def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
     def make() -> tuple[Body, Body]:
         with asking_a_rule():
-            jvp = trace_jvp(forward_rule(prim), expanded.in_avals, name)
+            jvp = trace_jvp(
+                forward_rule(prim),
+                expanded.in_avals,
+                name,
+                list(map(has_tangent, expanded.in_avals)),
+            )
         return b.body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
     return jvp_functions(b, name, _key(prim), make, has_loops(expanded.jaxpr))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bmgrad._import._errors import TooDeep, Unsupported
+from bmgrad._import._perturbed import perturbed_arguments, unmarked_params
 from bmgrad._import._registry import Equation
 from bmgrad._import._rules_custom import side_effect
 from bmgrad._import._rules_foreign import Write, call_foreign, foreign_rules
@@ -32,10 +33,13 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     number, emit = kernel(b, eqn)
     in_avals = [atom.aval for atom in eqn.invars]
     out_avals = [var.aval for var in eqn.outvars]
-    rules = b.once((), lambda: foreign_rules(eqn, in_avals, out_avals), ("rules", number))
+    active = perturbed_arguments(eqn)
+    rules = b.once(
+        (), lambda: foreign_rules(eqn, in_avals, out_avals, active), ("rules", number, active)
+    )
     if rules is not None:
         try:
-            return call_foreign(b, eqn, ("kernel", number), rules, emit)
+            return call_foreign(b, eqn, ("kernel", number, active), rules, emit)
         except TooDeep:
             pass  # It can be called, not differentiated.
     return emit(b.read_all(eqn))
@@ -45,7 +49,8 @@ def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     """The number of the equation's kernel, and what writes it."""
     b.effects |= eqn.effects
     out_types = [b.type(var.aval) for var in eqn.outvars]
-    number = _kernels.register(eqn.primitive, eqn.params, [atom.aval for atom in eqn.invars])
+    in_avals = [atom.aval for atom in eqn.invars]
+    number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)
     attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
 
     def emit(operands: list[Value]) -> list[Value]:

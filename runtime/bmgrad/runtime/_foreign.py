@@ -66,6 +66,11 @@ def jvp_of(primitive: Any) -> Jvp | None:
     return jvp
 
 
+def has_own_jvp(primitive: Any) -> bool:
+    """Whether a third party has given `primitive` a forward derivative."""
+    return jvp_of(primitive) is not None
+
+
 def transpose_of(primitive: Any) -> Transpose | None:
     """The transpose of `primitive`; None where it has none of its own."""
     rule: Callable[..., Any]
