@@ -50,10 +50,16 @@ def read_results(eqn: Equation) -> Flags:
 
 def asks(jaxpr: Any) -> bool:
     """Whether a rule in `jaxpr`, or in what it calls, is told which arguments are perturbed."""
-    return any(
-        _is_asked(eqn) or any(map(asks, _inner_jaxprs(eqn)))
-        for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns
-    )
+    pending, known = [jaxpr], {id(jaxpr)}
+    while pending:
+        jaxpr = pending.pop()
+        for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+            if _is_asked(eqn):
+                return True
+            inner = [each for each in _inner_jaxprs(eqn) if id(each) not in known]
+            known.update(map(id, inner))
+            pending += inner
+    return False
 
 
 def _is_asked(eqn: Equation) -> bool:
