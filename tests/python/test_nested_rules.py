@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.ode import odeint
+from jax.scipy.special import exp1
 
 import bmgrad.math as bm
+from bmgrad._import import UnsupportedError
 
 
 def test_gradient_of_an_adjoint_ode_solver():
@@ -50,3 +52,13 @@ def test_too_high_an_order_is_an_error():
         derivative = bm.grad(derivative)
     with pytest.raises(NotImplementedError, match="nested deeper in other rules"):
         derivative(2.0)
+
+
+def test_rules_that_read_a_value_of_the_rule_around_them():
+    """The rule of `expn` calls `expn` of another order, which a batch leaves no trace of."""
+    mapped = jax.vmap(exp1)
+    point = jnp.array([0.5, 1.5, 3.0])
+    expected = jax.vmap(jax.grad(exp1))(point)
+    np.testing.assert_allclose(bm.vector_grad(mapped)(point), expected, rtol=1e-5)
+    with pytest.raises(UnsupportedError, match="reads a value of that rule"):
+        bm.vector_grad(bm.vector_grad(mapped))(point)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.extend.core import Literal
 
 from bmgrad._import import _linking
-from bmgrad._import._errors import TooDeep, Unsupported, UnsupportedError
+from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation, WithRule
@@ -362,21 +362,29 @@ class Importer:
         assumed = WithRule([], [])
         try:
             while True:
-                checkpoint, num_defined = self.module.checkpoint(), len(self._defined)
+                written = self.module.checkpoint(), len(self._defined)
                 symbols = [self.module.new_symbol(name) for name in names]
                 self._in_progress[key] = assumed = assumed._replace(symbols=symbols)
-                made = define(symbols)
+                try:
+                    made = define(symbols)
+                except RuleRaised:
+                    self._forget(*written)
+                    raise
                 same = made[2:] == assumed[2:] and [id(array) for array in made.captures] == [
                     id(array) for array in assumed.captures
                 ]
                 if same or key not in self._met:
                     return made
-                self.module.rollback(checkpoint)
-                for defined in list(self._defined)[num_defined:]:
-                    del self._defined[defined]
+                self._forget(*written)
                 assumed = made
         finally:
             del self._in_progress[key]
+
+    def _forget(self, checkpoint: tuple[int, int], num_defined: int) -> None:
+        """Takes back what was written since."""
+        self.module.rollback(checkpoint)
+        for defined in list(self._defined)[num_defined:]:
+            del self._defined[defined]
 
     def call_program(self, program: Program, args: Sequence[Value]) -> list[Value]:
         """Calls a program, which is copied into the module under a name of its own."""

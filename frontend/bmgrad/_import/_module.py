@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
-from bmgrad.runtime._jax_internals import variable_of
+from bmgrad.runtime._jax_internals import is_dead, variable_of
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
 # elements, which are mostly tables of indices, are constants instead.
@@ -57,6 +57,8 @@ class Module:
     def __init__(self) -> None:
         self.location = "loc(unknown)"
         self._scope = Scope()
+        # The scopes that the open one is written in, outermost first.
+        self._around: list[Scope] = []
         self._next_value = 0
         self._functions: list[str] = []
         self._symbols: dict[str, None] = {}
@@ -158,6 +160,14 @@ class Module:
             scope.arrays[id(array)] = known
         return known
 
+    def reaches(self, array: Any) -> bool:
+        """Whether a captured `array` has a value: here, around, or in a trace that goes on."""
+        variable = variable_of(array)
+        return not is_dead(array) or any(
+            id(array) in scope.arrays or any(variable in e for e in scope.environments)
+            for scope in (*self._around, self._scope)
+        )
+
     def variables(self, environment: dict[Any, Value]) -> None:
         """Opens a jaxpr in the open scope: the values of its variables."""
         self._scope.environments.append(environment)
@@ -179,11 +189,12 @@ class Module:
 
     @contextmanager
     def _inside(self, scope: Scope) -> Iterator[None]:
-        outer, self._scope = self._scope, scope
+        self._around.append(self._scope)
+        self._scope = scope
         try:
             yield
         finally:
-            self._scope = outer
+            self._scope = self._around.pop()
 
     def body(
         self,

@@ -116,6 +116,13 @@ def jvp_functions(
 
     def define(symbols: list[str]) -> WithRule:
         primal, jvp = make()
+        if not all(map(b.module.reaches, jvp.captures())):
+            raise RuleRaised(
+                UnsupportedError(
+                    f"the derivative rule of {name}, called in the derivative rule of another "
+                    "function, reads a value of that rule, which JAX has forgotten"
+                )
+            )
         captures = union(primal.captures(), jvp.captures())
         # Captured arrays are inputs as well, so the rule gets tangents for them.
         avals = [b.module.aval(array) for array in captures]

@@ -27,7 +27,7 @@ TOO_DEEP = (
 
 # In the IR, before a number: why a derivative rule has no body.
 _REASON = "put off error "
-_put_off: list[Exception] = []
+_put_off: dict[tuple[Any, ...], Exception] = {}
 
 
 def put_off(error: Exception) -> str:
@@ -39,8 +39,10 @@ def put_off(error: Exception) -> str:
         error.add_note(f"raised by a derivative rule at {frames[-1].filename}:{frames[-1].lineno}")
     # Frames would keep tracers alive.
     error.__cause__ = error.__context__ = None
-    _put_off.append(error.with_traceback(None))
-    return f"{_REASON}{len(_put_off) - 1}"
+    # Equal errors have one number, or equal programs would differ.
+    key = (type(error), str(error), *getattr(error, "__notes__", ()))
+    _put_off.setdefault(key, error.with_traceback(None))
+    return f"{_REASON}{list(_put_off).index(key)}"
 
 
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
@@ -92,7 +94,7 @@ def from_diagnostic(diagnostic: Any) -> Exception | None:
     """The error that a pass reported; None if it is about broken IR, which is our fault."""
     message = str(diagnostic.message)
     if found := re.search(_REASON + r"(\d+)", message):
-        error = _put_off[int(found[1])]
+        error = list(_put_off.values())[int(found[1])]
         if not isinstance(error, UnsupportedError):
             return error
         message = str(error)
