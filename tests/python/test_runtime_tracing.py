@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bmgrad.runtime import _jax_internals as internals
+from bmgrad.runtime._jax_internals import _tracing
 
 F3 = jax.core.ShapedArray((3,), np.dtype("float32"))
 F = jax.core.ShapedArray((), np.dtype("float32"))
@@ -158,7 +159,7 @@ def test_exceptions_pass_and_leave_jax_clean():
     with pytest.raises(KeyError, match="mine"):
         trace(fun, F3)
     assert jnp.sin(0.0) == 0
-    assert internals._epoch.open == []
+    assert _tracing._epoch.open == []
 
 
 def test_lifted_tracers_have_no_concrete_value():

@@ -1,0 +1,97 @@
+"""Everything bmgrad takes from JAX below its public surface, and nothing else.
+
+In: avals, Python functions, jaxpr equations, StableHLO text. Out: jaxprs, user
+locations, results of merged modules. Tested with the two JAX versions that
+`pyproject.toml` names; a new version of JAX should cost changes here alone.
+Next: `_primitive.py` uses the lowering half, the frontend the tracing half.
+"""
+
+from bmgrad.runtime._jax_internals._avals import (
+    ShapedArray,
+    accept_as_array,
+    has_tangent,
+    is_reference,
+    match_varying,
+    physical_aval,
+    placed_as_cotangent,
+    placed_like,
+    plain_aval,
+    tangent_aval,
+    without_mesh,
+)
+from bmgrad.runtime._jax_internals._custom_rules import (
+    CustomJvp,
+    CustomVjp,
+    NullAccum,
+    ValAccum,
+    custom_jvp_rule,
+    custom_rule_key,
+    custom_vjp_rule,
+)
+from bmgrad.runtime._jax_internals._equations import (
+    refused_effects,
+    scan_counts,
+    sparse_definition,
+    user_location,
+)
+from bmgrad.runtime._jax_internals._lowering import (
+    Declaration,
+    IrValue,
+    LoweringContext,
+    LoweringRule,
+    call_module,
+    canonical_platform,
+    define_function,
+    lower_each_platform,
+    platforms_of,
+    register_pruning,
+)
+from bmgrad.runtime._jax_internals._tracing import (
+    OpenTrace,
+    TracedJaxpr,
+    has_value,
+    is_dead,
+    trace,
+    variable_of,
+)
+
+__all__ = [
+    "CustomJvp",
+    "CustomVjp",
+    "Declaration",
+    "IrValue",
+    "LoweringContext",
+    "LoweringRule",
+    "NullAccum",
+    "OpenTrace",
+    "ShapedArray",
+    "TracedJaxpr",
+    "ValAccum",
+    "accept_as_array",
+    "call_module",
+    "canonical_platform",
+    "custom_jvp_rule",
+    "custom_rule_key",
+    "custom_vjp_rule",
+    "define_function",
+    "has_tangent",
+    "has_value",
+    "is_dead",
+    "is_reference",
+    "lower_each_platform",
+    "match_varying",
+    "physical_aval",
+    "placed_as_cotangent",
+    "placed_like",
+    "plain_aval",
+    "platforms_of",
+    "refused_effects",
+    "register_pruning",
+    "scan_counts",
+    "sparse_definition",
+    "tangent_aval",
+    "trace",
+    "user_location",
+    "variable_of",
+    "without_mesh",
+]

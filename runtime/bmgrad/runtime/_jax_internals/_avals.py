@@ -1,0 +1,98 @@
+"""Avals, and where arrays lie on a mesh."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax._src import core, dtypes
+from jax.sharding import PartitionSpec
+
+ShapedArray = jax.core.ShapedArray
+
+
+def plain_aval(aval: Any) -> ShapedArray:
+    """`aval` without sharding or memory space: shape, dtype and weak type only."""
+    return ShapedArray(aval.shape, aval.dtype, weak_type=aval.weak_type)
+
+
+def physical_aval(aval: ShapedArray) -> ShapedArray:
+    """The aval of the buffer behind `aval`: PRNG keys become uint32, the rest stays."""
+    physical: ShapedArray = core.physical_aval(aval)
+    return physical
+
+
+def tangent_aval(aval: ShapedArray) -> ShapedArray:
+    """The aval of `aval`'s tangents: its own, or float0 where it is not differentiable."""
+    tangent: ShapedArray = aval.to_tangent_aval()
+    return tangent
+
+
+def has_tangent(aval: ShapedArray) -> bool:
+    """Whether `aval` is differentiable: float or complex."""
+    return bool(aval.to_tangent_aval().dtype != jax.dtypes.float0)
+
+
+def is_reference(value: Any) -> bool:
+    """Whether `value` is a mutable array, as `jax.new_ref` makes them."""
+    try:
+        return isinstance(jax.typeof(value), jax.ref.AbstractRef)
+    except TypeError:
+        return False
+
+
+def match_varying(args: Sequence[Any]) -> Sequence[Any]:
+    """Makes `args` vary over the same manual mesh axes, as JAX does before an `add`.
+
+    Matters inside `jax.shard_map` only.
+    """
+    matched: Sequence[Any] = core.auto_insert_reshard(*args)
+    return matched
+
+
+def placed_like(
+    name: str, out_avals: Sequence[ShapedArray], in_avals: Sequence[ShapedArray]
+) -> list[ShapedArray]:
+    """`out_avals` as results on the current mesh of an operation on `in_avals`.
+
+    They vary over the manual axes that the operands vary over (inside `shard_map`),
+    and are replicated over explicit axes.
+    """
+    if core.get_cur_mesh_sharding().mesh.empty:
+        return list(out_avals)
+    mat = core.ManualAxisType(varying=core.standard_vma_rule(name, *in_avals))
+    return [
+        ShapedArray(
+            aval.shape,
+            aval.dtype,
+            weak_type=aval.weak_type,
+            sharding=core.get_cur_mesh_sharding(PartitionSpec(*[None] * aval.ndim)),
+            manual_axis_type=mat,
+        )
+        for aval in out_avals
+    ]
+
+
+def placed_as_cotangent(ct: Any, primal: ShapedArray) -> Any:
+    """`ct` on the explicit mesh axes that JAX expects of a cotangent of `primal`."""
+    wanted = primal.to_ct_aval().sharding
+    if wanted.mesh.empty or jax.typeof(ct).sharding == wanted:
+        return ct
+    return jax.reshard(ct, wanted)
+
+
+def without_mesh() -> contextlib.AbstractContextManager[Any]:
+    """A scope in which values belong to no mesh, as inside a program they do not.
+
+    What a program does is placed where it is called; see `placed_like`.
+    """
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
+
+
+def accept_as_array(cls: type, value: Callable[[Any], Any]) -> None:
+    """Lets every JAX operation take objects of class `cls` as the arrays that `value` gives.
+
+    JAX calls `__jax_array__` in `jax.numpy` only; this is for `jax.lax` and the rest.
+    """
+    dtypes.register_canonicalize_value_handler(cls, lambda x: dtypes.canonicalize_value(value(x)))
+    core.pytype_aval_mappings[cls] = lambda x: core.typeof(value(x))

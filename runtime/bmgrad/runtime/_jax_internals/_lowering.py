@@ -1,0 +1,189 @@
+"""How a primitive is lowered and pruned: modules merged into the one that JAX builds."""
+
+import itertools
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import jax
+from jax._src import xla_bridge
+from jax._src.interpreters import partial_eval
+from jax._src.interpreters.mlir import lower_per_platform
+from jax._src.lib.mlir.dialects import func as func_dialect
+from jax.extend.mlir import lower_with_sharding_in_types
+from jax.interpreters import mlir
+
+from bmgrad.runtime._jax_internals._avals import ShapedArray, plain_aval, without_mesh
+
+# jaxlib's values and contexts are untyped on one of the two versions.
+IrValue: TypeAlias = Any
+LoweringContext: TypeAlias = Any
+LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]
+
+
+def canonical_platform(platform: str) -> str:
+    """`platform` as modules name it: `gpu` becomes `cuda` or `rocm`, whichever is present."""
+    return str(xla_bridge.canonicalize_platform(platform))
+
+
+def platforms_of(ctx: LoweringContext) -> tuple[str, ...]:
+    """The platforms that the module being lowered is for: `cpu`, `cuda`, `rocm`, `tpu`."""
+    return tuple(ctx.platforms or ctx.module_context.platforms)
+
+
+def lower_each_platform(
+    ctx: LoweringContext, name: str, rule: LoweringRule, *args: IrValue, **params: Any
+) -> Sequence[IrValue]:
+    """Emits `rule` once for each platform of the module, and the choice between them."""
+    rules = dict.fromkeys(platforms_of(ctx), rule)
+    results: Sequence[IrValue] = lower_per_platform(
+        ctx, name, rules, None, frozenset(), *args, **params
+    )
+    return results
+
+
+class Declaration(NamedTuple):
+    """A function that a StableHLO module declares and leaves to JAX to define.
+
+    `in_axes` has one tuple for each `bm.batch` that was applied to it, in that
+    order, with 0 (batched at axis 0) or -1 for each operand. `kernel` is the name
+    of the op that it stands for, with the op's attributes in `params`; empty for a
+    primitive of the registry.
+    """
+
+    symbol: str
+    in_types: tuple[str, ...]
+    in_axes: tuple[tuple[int, ...], ...]
+    kernel: str
+    params: dict[str, Any]
+
+
+def _declaration(function: Any) -> Declaration:
+    attributes: Any = function.attributes
+    in_axes: tuple[tuple[int, ...], ...] = ()
+    if "bm.in_axes" in attributes:
+        in_axes = tuple(tuple(axes) for axes in attributes["bm.in_axes"])
+    kernel, params = "", {}
+    if "bm.kernel" in attributes:
+        kernel = attributes["bm.kernel"].value
+        params = {entry.name: _plain(entry.attr) for entry in attributes["bm.params"]}
+    in_types = tuple(str(t) for t in function.function_type.value.inputs)
+    return Declaration(function.sym_name.value, in_types, in_axes, kernel, params)
+
+
+def _plain(attribute: Any) -> Any:
+    """A builtin attribute as a Python value: a bool, a number, a string or a list of numbers."""
+    if isinstance(attribute, mlir.ir.UnitAttr):
+        return True
+    if isinstance(attribute, mlir.ir.DenseI64ArrayAttr):
+        return list(attribute)
+    return attribute.value
+
+
+def _rename_uses(module: Any, old: str, new: str) -> None:
+    for user in module.body.operations:
+        mlir.ir.SymbolTable.replace_all_symbol_uses(old, new, user.operation)
+
+
+def call_module(
+    ctx: LoweringContext,
+    source: str | bytes,
+    name: str,
+    define: Callable[[LoweringContext, Declaration], str],
+    args: Sequence[IrValue],
+) -> list[IrValue]:
+    """Moves a StableHLO module into the one being lowered and calls its `@main`.
+
+    A function that the module only declares is replaced by the one that `define`
+    puts into the destination and returns the name of. The others get fresh names,
+    `@main` that of `name`.
+    """
+    target = ctx.module_context
+    module: Any = mlir.ir.Module.parse(source, target.context)
+    symbols: Any = mlir.ir.SymbolTable(module.operation)
+    externals = [function for function in module.body.operations if function.is_external]
+    declarations = [_declaration(function) for function in externals]
+    # What one declaration becomes may have the name of another, so all are renamed first.
+    for declared in declarations:
+        _rename_uses(module, declared.symbol, f"{declared.symbol}.declared")
+    for function, declared in zip(externals, declarations, strict=True):
+        provided = define(ctx, declared)
+        # Uses may dangle until the merge below brings both modules together.
+        function.erase()
+        _rename_uses(module, f"{declared.symbol}.declared", provided)
+    results = list(symbols["main"].function_type.value.results)
+    symbol = mlir.merge_mlir_modules(target.module, name, module, target.symbol_table)
+    call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), list(args))
+    return [
+        lower_with_sharding_in_types(ctx, result, aval)
+        for result, aval in zip(call.results, ctx.avals_out, strict=True)
+    ]
+
+
+def define_function(
+    ctx: LoweringContext,
+    name: str,
+    fun: Callable[..., Sequence[Any]],
+    in_avals: Sequence[ShapedArray],
+    key: Hashable,
+) -> str:
+    """Lowers the JAX function `fun` to a private function of the module; returns its name.
+
+    The functions of one module that are defined with equal `key` and avals are one.
+    """
+    ir, target, platforms = mlir.ir, ctx.module_context, platforms_of(ctx)
+    key = (key, tuple(in_avals), platforms)
+    if key in target.cached_primitive_lowerings:
+        return str(target.cached_primitive_lowerings[key].sym_name.value)
+    with without_mesh():
+        out_avals = [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
+    types: Any = [
+        [mlir.aval_to_ir_type(target, a) for a in avals] for avals in (in_avals, out_avals)
+    ]
+    function = func_dialect.FuncOp(name, ir.FunctionType.get(*types), ip=target.ip)
+    function.attributes["sym_visibility"] = ir.StringAttr.get("private")
+    target.symbol_table.insert(function)
+    target.cached_primitive_lowerings[key] = function
+    # The function is a scope of its own: it sees no constants, dimensions or tokens
+    # of the place where it is called.
+    inner = ctx.replace(
+        module_context=target.replace(
+            platforms=platforms, shape_poly_state=mlir.ShapePolyLoweringState((), platforms)
+        ),
+        platforms=None,
+        avals_in=tuple(in_avals),
+        avals_out=tuple(out_avals),
+        tokens_in=mlir.TokenSet(),
+        tokens_out=None,
+        const_lowering={},
+        dim_var_values=(),
+    )
+    block = cast(Any, function).add_entry_block()
+    with ir.InsertionPoint(block), without_mesh():
+        func_dialect.ReturnOp(list(mlir.lower_fun(fun)(inner, *block.arguments)))
+    return str(function.sym_name.value)
+
+
+def register_pruning(
+    primitive: Any,
+    prune: Callable[..., tuple[dict[str, Any], Sequence[bool]]],
+) -> None:
+    """Lets JAX leave out results of `primitive` that nothing reads, and operands only for them.
+
+    `prune(used, **params)` gives the parameters for the `used` results, and which operands
+    are kept.
+    """
+
+    # One of the two versions also says which inputs are live, for their effects.
+    def rule(used_outputs: list[bool], *live_inputs_and_eqn: Any) -> tuple[list[bool], Any]:
+        eqn = live_inputs_and_eqn[-1]
+        if not any(used_outputs) and not eqn.effects:
+            return [False] * len(eqn.invars), None
+        params, kept = prune(used_outputs, **eqn.params)
+        pruned = eqn.replace(
+            invars=list(itertools.compress(eqn.invars, kept)),
+            outvars=list(itertools.compress(eqn.outvars, used_outputs)),
+            params=params,
+        )
+        return list(kept), pruned
+
+    partial_eval.dce_rules[primitive] = rule

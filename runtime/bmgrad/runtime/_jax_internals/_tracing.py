@@ -1,0 +1,198 @@
+"""Tracing to a jaxpr whose inputs may grow."""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax._src import core, dtypes, source_info_util
+from jax._src.interpreters import partial_eval, pxla
+from jax.extend import core as extend_core
+from jax.extend.core import DebugInfo
+
+from bmgrad.runtime._jax_internals._avals import ShapedArray, without_mesh
+from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
+
+# One version defines it elsewhere, which its own type annotations do not say.
+_ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
+
+# JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
+# Where such a function reads a variable, its cached jaxpr closes over a tracer
+# that is right for one trace and one state of the variables only. So traces run
+# under a context value that is part of JAX's cache keys, and that is renewed
+# once a variable has been read inside an inner trace and the state may differ
+# from then on. Traces without such reads share one value, and with it what JAX
+# has cached for `jnp` functions.
+_epoch_context = jax.make_user_context(0)
+_epoch_numbers = itertools.count(1)
+
+
+class _Epoch(threading.local):
+    """The cache epoch of this thread, and its open traces, innermost last."""
+
+    def __init__(self) -> None:
+        self.number = next(_epoch_numbers)
+        self.tainted = False
+        self.open: list[OpenTrace] = []
+
+    def renew_if_tainted(self) -> None:
+        if not self.tainted:
+            return
+        self.number = next(_epoch_numbers)
+        self.tainted = False
+        if self.open:
+            self.open[-1]._contexts.enter_context(_epoch_context(self.number))
+
+
+_epoch = _Epoch()
+
+
+class TracedJaxpr(NamedTuple):
+    """A jaxpr and what it closes over.
+
+    `jaxpr.invars` are the given inputs followed by the lifted ones, and
+    `jaxpr.constvars` stand for `consts`: concrete arrays or tracers of an
+    enclosing trace.
+    """
+
+    jaxpr: Any
+    consts: list[Any]
+    in_avals: list[ShapedArray]
+    out_avals: list[ShapedArray]
+    in_names: list[str]
+
+
+class OpenTrace:
+    """A jaxpr being traced, whose inputs may still grow. See `trace`."""
+
+    def __init__(self, inner: Any, names: Sequence[str]) -> None:
+        self._inner = inner
+        self._names = list(names)
+        self._contexts = contextlib.ExitStack()
+
+    def lift(self, aval: ShapedArray, name: str, value: Any = None) -> Any:
+        """A tracer for a new input of `aval`, called `name` in messages and IR.
+
+        May be called while an inner trace (a `scan` body, a `jit`) is running; the
+        input still belongs to this jaxpr. `value` is for traces that know values.
+        """
+        if self._inner is None:
+            raise RuntimeError(
+                f"cannot lift {name!r}: its trace has finished. If a derivative rule reads it "
+                "(jax.custom_vjp, custom_jvp), read it in the function that has the rule too"
+            )
+        self._names.append(name)
+        return self._new_arg(aval, value)
+
+    def _new_arg(self, aval: ShapedArray, value: Any) -> Any:
+        tracer = self._inner.new_arg(aval, source_info_util.current())
+        if self.knows_values:
+            self._inner.give(tracer, value)
+        return tracer
+
+    @property
+    def knows_values(self) -> bool:
+        """Whether the tracers may know their values."""
+        return isinstance(self._inner, ValuedTrace)
+
+    def owns(self, value: Any) -> bool:
+        """Whether `value` is a tracer of this very trace, not of one inside or around it."""
+        return isinstance(value, jax.core.Tracer) and value._trace is self._inner
+
+    @property
+    def is_innermost(self) -> bool:
+        """Whether operations issued now go straight into this jaxpr."""
+        return core.trace_ctx.trace is self._inner
+
+    def on_read(self) -> None:
+        """Call whenever a variable is read: a cached inner jaxpr may now depend on it."""
+        if core.trace_ctx.trace is not self._inner:
+            _epoch.tainted = True
+
+    def on_write(self) -> None:
+        """Call whenever a variable is assigned: cached inner jaxprs that read it are stale."""
+        _epoch.renew_if_tainted()
+
+
+def trace(
+    fun: Callable[..., Sequence[Any]],
+    in_avals: Sequence[ShapedArray],
+    *,
+    name: str,
+    arg_names: Sequence[str],
+    values: Sequence[Any] | None = None,
+) -> TracedJaxpr:
+    """Traces `fun(open_trace, *tracers)`, which returns a flat sequence, to a jaxpr.
+
+    While `fun` runs, `open_trace.lift` adds inputs. Works at top level, under any
+    JAX transform, and inside itself. Exceptions of `fun` pass through. With `values`, one
+    for each input or None, Python code in `fun` may ask for what is computed from them.
+    """
+    debug_info = DebugInfo("bmgrad", name, tuple(arg_names), None)
+    kind = partial_eval.DynamicJaxprTrace if values is None else ValuedTrace
+    inner = kind(debug_info, parent_trace=core.trace_ctx.trace)
+    opened = OpenTrace(inner, arg_names)
+    _epoch.renew_if_tainted()
+    _epoch.open.append(opened)
+    try:
+        with (
+            opened._contexts,
+            _epoch_context(_epoch.number),
+            without_mesh(),
+            core.ensure_no_leaks(inner),
+            source_info_util.reset_name_stack(),
+            partial_eval.TracebackScope(),
+        ):
+            source_info = source_info_util.current()
+            tracers = list(map(opened._new_arg, in_avals, values or [None] * len(in_avals)))
+            with core.set_current_trace(inner):
+                results = [dtypes.canonicalize_value(x) for x in fun(opened, *tracers)]
+            results = [inner.to_jaxpr_tracer(x, source_info) for x in results]
+            debug_info = debug_info._replace(
+                arg_names=tuple(opened._names), result_paths=("",) * len(results)
+            )
+            jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
+            opened._inner = None
+            del inner, tracers, results
+    finally:
+        opened._inner = None
+        _epoch.open.pop()
+        _epoch.renew_if_tainted()
+    # ClosedJaxpr is how both versions say which leading variables are constants.
+    closed: Any = _ClosedJaxpr(jaxpr, consts)
+    if core.internal_mutable_array_effect in closed.effects:
+        # References that the function makes and keeps to itself become values.
+        closed = pxla._discharge_internal_refs(closed)
+    jaxpr, consts = closed.jaxpr, closed.consts
+    return TracedJaxpr(
+        jaxpr,
+        list(consts),
+        [v.aval for v in jaxpr.invars],
+        [v.aval for v in jaxpr.outvars],
+        opened._names,
+    )
+
+
+def is_dead(value: Any) -> bool:
+    """Whether `value` is a tracer of a trace that has finished."""
+    trace = core.trace_ctx.trace
+    while isinstance(value, jax.core.Tracer):
+        if trace is value._trace:
+            return False
+        if trace is None:
+            return True
+        trace = getattr(trace, "parent_trace", None)
+    return False
+
+
+def has_value(x: Any) -> bool:
+    """Whether `x` is an array, or a tracer that knows its value."""
+    return core.is_concrete(x) and not isinstance(x, jax.ShapeDtypeStruct)
+
+
+def variable_of(value: Any) -> Any:
+    """The jaxpr variable that a tracer stands for; None where it stands for none."""
+    variable = getattr(value, "val", None)
+    return variable if isinstance(variable, core.Var) else None
