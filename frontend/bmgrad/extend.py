@@ -5,7 +5,7 @@ from typing import Any
 
 from jax.extend.core import Primitive
 
-from bmgrad._import._registry import RULES
+from bmgrad._import._registry import rule_of
 from bmgrad.runtime import _foreign
 
 __all__ = ["register_primitive"]
@@ -40,6 +40,6 @@ def register_primitive(
     Raises:
       ValueError: bmgrad has rules for this primitive.
     """
-    if primitive.name in RULES:
+    if rule_of(primitive):
         raise ValueError(f"bmgrad has rules for primitive {primitive.name!r} already")
     _foreign.register(primitive, _foreign.Rules(jvp, transpose), batch)

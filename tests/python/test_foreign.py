@@ -255,3 +255,13 @@ def test_primitives_with_rules_are_refused():
     with pytest.raises(ValueError, match="'scan'"):
         bp.extend.register_primitive(Primitive("scan"), jvp=lambda *_: None)
     assert not any(p.name == "scan" for p in _foreign._registered)
+
+
+def test_names_of_jax_belong_to_jax():
+    """Another library's `sin`, and one that doubles, are not the sine."""
+    doubled = primitive("sin", lambda x: 2 * x, lambda x: x)
+    ad.deflinear2(doubled, lambda ct, _: [2 * ct])
+    batching.defvectorized(doubled)
+    loss = lambda x: (doubled.bind(x) ** 2).sum()  # noqa: E731
+    np.testing.assert_allclose(bm.grad(loss)(V), 8 * V, rtol=1e-6)
+    np.testing.assert_allclose(bm.vmap(bm.grad(loss))(V[:, None]), 8 * V[:, None], rtol=1e-6)

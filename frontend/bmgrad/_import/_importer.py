@@ -23,7 +23,7 @@ from bmgrad._import import _linking
 from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import Marker, asks
-from bmgrad._import._registry import KEEPS_KEYS, RULES, Equation, WithRule
+from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime._jax_internals import (
@@ -276,9 +276,8 @@ class Importer:
             else:
                 self._where = where
                 module.location = module.location_of(where)
-            name = eqn.primitive.name
-            rule = RULES.get(name, import_kernel)
-            if self._has_keys and name not in KEEPS_KEYS and self._touches_keys(eqn):
+            rule = rule_of(eqn.primitive) or import_kernel
+            if self._has_keys and eqn.primitive.name not in KEEPS_KEYS and self._touches_keys(eqn):
                 rule = import_kernel
             result = rule(self, eqn)
             if isinstance(result, Value):

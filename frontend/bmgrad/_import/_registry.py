@@ -7,8 +7,12 @@ raise as `Unsupported` reaches the user with primitive, file and line.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from bmgrad.runtime._foreign import is_of_jax
+from bmgrad.runtime._primitive import program_p
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -39,6 +43,13 @@ CALLEES = {
     "remat_opt": "fwd_jaxpr",
     "xla_metadata_call": "jaxpr",
 }
+
+
+@functools.cache
+def rule_of(primitive: Any) -> Rule | None:
+    """The rule of a primitive; another library's that bears the name of JAX's has none."""
+    known = is_of_jax(primitive) or primitive is program_p
+    return RULES.get(primitive.name) if known else None
 
 
 def rule(*primitives: str, keys: bool = False) -> Callable[[Rule], Rule]:

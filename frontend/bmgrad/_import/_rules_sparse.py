@@ -15,9 +15,8 @@ import jax.numpy as jnp
 
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_custom import side_effect
-from bmgrad._import._rules_kernel import import_kernel, kernel
+from bmgrad._import._rules_kernel import kernel
 from bmgrad._import._text import Value, i32_array
-from bmgrad.runtime._foreign import is_of_jax
 from bmgrad.runtime._jax_internals import sparse_definition, trace
 
 if TYPE_CHECKING:
@@ -33,11 +32,7 @@ _PRIMITIVES = """
 
 @rule(*_PRIMITIVES.split())
 def _written_out(b: Importer, eqn: Equation) -> list[Value]:
-    primitive = eqn.primitive
-    if not is_of_jax(primitive):
-        # Libraries have products of these names as well, with rules of their own.
-        return import_kernel(b, eqn)
-    definition = sparse_definition(primitive.name)
+    primitive, definition = eqn.primitive, sparse_definition(eqn.primitive.name)
 
     def run(*operands: Any) -> list[Any]:
         results = definition(*operands, **eqn.params)
@@ -62,8 +57,6 @@ def _evaluate(
 
 @rule("spsolve")
 def _solve(b: Importer, eqn: Equation) -> list[Value]:
-    if not is_of_jax(eqn.primitive):
-        return import_kernel(b, eqn)
     number, solve = kernel(b, eqn)
     operands, types = b.read_all(eqn), [b.type(atom.aval) for atom in eqn.invars]
 

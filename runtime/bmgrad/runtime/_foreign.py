@@ -5,13 +5,13 @@ primitives have none here, unless somebody registered one with bmgrad.
 """
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import jax
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
 from bmgrad.runtime._jax_internals import ShapedArray, tangent_aval
@@ -106,8 +106,14 @@ def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
-@functools.cache
 def is_of_jax(primitive: Any) -> bool:
     """Whether a module of JAX holds `primitive`, as all of JAX's own are held."""
-    modules = [m for name, m in sys.modules.items() if name.partition(".")[0] in ("jax", "jaxlib")]
-    return any(value is primitive for m in modules for value in vars(m).values())
+    if primitive not in _of_jax:
+        # It may be of a module that was imported since.
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in ("jax", "jaxlib"):
+                _of_jax.update(v for v in vars(module).values() if isinstance(v, Primitive))
+    return primitive in _of_jax
+
+
+_of_jax: set[Any] = set()
