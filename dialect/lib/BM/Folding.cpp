@@ -282,7 +282,10 @@ static FailureOr<Values> writeOut(ImplicitLocOpBuilder &b, ReduceWindowOp op,
 namespace {
 /// An op written out in a block of its own, whose arguments are its operands.
 struct WrittenOut {
+  /// Of the op, though none of its own: symbols are looked up from inside.
   Region region;
+
+  explicit WrittenOut(Operation *op) : region(op) {}
 
   Block &block() { return region.front(); }
   OperandRange results() { return block().getTerminator()->getOperands(); }
@@ -311,7 +314,7 @@ struct WrittenOut {
 
 template <typename OpTy>
 static LogicalResult jvpFolding(OpTy op, JvpFrame &frame) {
-  WrittenOut made;
+  WrittenOut made(op);
   if (failed(made.fill(op)))
     return failure();
   IRMapping mapping;
@@ -333,7 +336,7 @@ static LogicalResult jvpFolding(OpTy op, JvpFrame &frame) {
 
 template <typename OpTy>
 static LogicalResult batchWrittenOut(OpTy op, BatchFrame &frame) {
-  WrittenOut made;
+  WrittenOut made(op);
   if (failed(made.fill(op)))
     return failure();
   IRMapping mapping;
