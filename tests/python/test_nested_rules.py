@@ -60,5 +60,10 @@ def test_rules_that_read_a_value_of_the_rule_around_them():
     point = jnp.array([0.5, 1.5, 3.0])
     expected = jax.vmap(jax.grad(exp1))(point)
     np.testing.assert_allclose(bm.vector_grad(mapped)(point), expected, rtol=1e-5)
-    with pytest.raises(UnsupportedError, match="reads a value of that rule"):
-        bm.vector_grad(bm.vector_grad(mapped))(point)
+    second = bm.vector_grad(bm.vector_grad(mapped))
+    if jax.__version_info__ < (0, 12):  # This one forgets the value, for itself too.
+        with pytest.raises(UnsupportedError, match="reads a value of that rule"):
+            second(point)
+    else:
+        x = np.asarray(point)
+        np.testing.assert_allclose(second(point), np.exp(-x) * (1 / x + 1 / x**2), rtol=1e-4)
