@@ -50,6 +50,10 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
+# What a call raises that is to be made in another way: with inputs, static arguments, at values.
+_OTHER_WAYS = (_MissingInputs, *VALUE_ERRORS, TypeError)
+
+
 class _Inputs:
     """The trace context of a body under jit: the arrays known so far are inputs."""
 
@@ -106,6 +110,8 @@ class State:
         self.arrays: list[Array] = []
         self._traced: dict[Hashable, TracedFunction] = {}
         self._takes_static = False
+        # What to call at once, as soon as a call has shown that it takes nothing but its arguments.
+        self.shortcut: Callable[..., Any] | None = None
         # A function without array inputs, the cheapest call: nothing is nested in it.
         self._plain = jax.jit(_named(self._run_plain, self.transform.name))
         # `Static` has no arrays in it, so JAX can key its cache by it.
@@ -172,6 +178,7 @@ class State:
         if self.epoch != _tracing_state.rebind_epoch:
             self._reset()
         self.calls += 1
+        self.shortcut = None
         while not self._at_values:
             try:
                 if self._takes_static:
@@ -183,7 +190,9 @@ class State:
                     result, written = self._dynamic(values, args, kwargs)
                 else:
                     # Whatever it assigned would be an input.
-                    return self._plain(*args, **kwargs)
+                    result = self._plain(*args, **kwargs)
+                    self.shortcut = self._plain
+                    return result
                 if written:
                     self._assign(written)
                 return result
@@ -419,9 +428,18 @@ class Transformed:
         self._state = _state_of(transform)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if current() is None:
-            return self._state.call(args, kwargs)
-        return self._transform.body(self._state, args, kwargs)
+        state = self._state
+        if _tracing_state._stack.top is not None:
+            return self._transform.body(state, args, kwargs)
+        if state.shortcut is not None and state.epoch == _tracing_state.rebind_epoch:
+            # A tenth of the cost of a small call is what the calls below would add.
+            try:
+                result = state.shortcut(*args, **kwargs)
+                state.calls += 1
+                return result
+            except _OTHER_WAYS:
+                pass
+        return state.call(args, kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """A transformed function in a class body is a method."""
