@@ -110,6 +110,41 @@ def test_a_path_is_compiled_once(caplog):
     assert compilations(-2.5) == 0
 
 
+def test_what_is_traced_anew_is_not_compiled_anew(caplog):
+    @jax.custom_jvp
+    def refusing(x):
+        return jnp.sin(x)
+
+    @refusing.defjvp
+    def rule(primals, tangents):
+        raise RuntimeError("mine")
+
+    def fun(x):
+        return jnp.cos(x) * jnp.tanh(x) + refusing(jax.lax.stop_gradient(x))
+
+    def compilations():
+        caplog.clear()
+        with jax.log_compiles():
+            for _ in range(2):
+                bm.vjp(fun, 0.3)[1](1.0)
+        return sum("Finished XLA compilation" in message for message in caplog.messages)
+
+    assert compilations() > 0
+    assert compilations() == 0
+
+
+def test_nothing_is_traced_twice_inside_jit():
+    calls = []
+
+    def fun(x):
+        calls.append(x)
+        return x if x > 0 else -x
+
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        jax.jit(lambda x: bm.jvp(fun, (x,), (x,)))(1.0)
+    assert len(calls) == 1
+
+
 def test_integer_arguments():
     g = bm.grad(lambda x, n: power(x, int(n)))
     assert float(g(1.1, 2)) == pytest.approx(4 * 1.1**3)

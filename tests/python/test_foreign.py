@@ -259,10 +259,11 @@ def test_primitives_with_rules_are_refused():
 
 
 def test_names_of_jax_belong_to_jax():
-    """Another library's `sin`, and one that doubles, are not the sine."""
-    doubled = primitive("sin", lambda x: 2 * x, lambda x: x)
-    ad.deflinear2(doubled, lambda ct, _: [2 * ct])
-    batching.defvectorized(doubled)
-    loss = lambda x: (doubled.bind(x) ** 2).sum()  # noqa: E731
-    np.testing.assert_allclose(bm.grad(loss)(V), 8 * V, rtol=1e-6)
-    np.testing.assert_allclose(bm.vmap(bm.grad(loss))(V[:, None]), 8 * V[:, None], rtol=1e-6)
+    """Another library's `sin` is not the sine, nor its `scan` a loop."""
+    for name in ("sin", "scan"):
+        doubled = primitive(name, lambda x: 2 * x, lambda x: x)
+        ad.deflinear2(doubled, lambda ct, _: [2 * ct])
+        batching.defvectorized(doubled)
+        loss = lambda x, p=doubled: (p.bind(x) ** 2).sum()  # noqa: E731
+        np.testing.assert_allclose(bm.grad(loss)(V), 8 * V, rtol=1e-6)
+        np.testing.assert_allclose(bm.vmap(bm.grad(loss))(V[:, None]), 8 * V[:, None], rtol=1e-6)

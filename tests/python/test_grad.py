@@ -403,3 +403,45 @@ def test_without_jit():
         np.testing.assert_array_equal(bm.vector_grad(fun)(1.0), 4.0)
         np.testing.assert_array_equal(bm.jit(fun)(3.0), [9.0, 9.0])
     np.testing.assert_array_equal(a, [3.0, 3.0])
+
+
+class TestCallsAfterTheFirst:
+    """A function that took nothing but arrays so far is called at once; it may change its ways."""
+
+    def test_then_it_reads_a_variable(self):
+        scale = bm.Variable(jnp.float32(3.0))
+        g = bm.grad(lambda x: (x * scale.value).sum() if x.ndim else x**2)
+        assert float(g(1.5)) == float(g(1.5)) == 3.0
+        np.testing.assert_allclose(g(jnp.ones(2)), [3, 3])
+        scale.value = 5.0
+        np.testing.assert_allclose(g(jnp.ones(2)), [5, 5])
+        assert float(g(1.5)) == 3.0
+
+    def test_then_it_takes_a_string(self):
+        g = bm.grad(lambda x, how="square": x**2 if how == "square" else x**3)
+        assert float(g(2.0)) == float(g(2.0)) == 4.0
+        assert float(g(2.0, how="cube")) == 12.0
+
+    def test_then_it_decides_by_values(self):
+        g = bm.grad(lambda x: x.sum() if x.ndim == 0 or x[0] > 0 else -x.sum())
+        assert float(g(1.0)) == float(g(1.0)) == 1.0
+        np.testing.assert_allclose(g(-jnp.ones(2)), -jnp.ones(2))
+
+    def test_then_it_raises(self):
+        def loss(x):
+            if x.ndim:
+                raise TypeError("mine")
+            return x**2
+
+        g = bm.grad(loss)
+        assert float(g(2.0)) == float(g(2.0)) == 4.0
+        with pytest.raises(TypeError, match="mine"):
+            g(jnp.ones(2))
+        assert float(g(2.0)) == 4.0
+
+    def test_calls_are_counted(self):
+        g = bm.grad(lambda x: x**2)
+        for _ in range(3):
+            g(1.0)
+        info = g.cache_info()
+        assert (info.hits, info.misses) == (2, 1)

@@ -89,16 +89,14 @@ def import_program(
         # A value of a trace around that only its rules read would be one input too many.
         return again if len(captured) == len(captures) else None
 
-    inputs = [*jaxpr.invars, *jaxpr.constvars]
-    names = [*traced.in_names, *(f"const{i}" for i in range(len(consts)))]
     # What makes it anew holds values of one trace: such a program is not shared.
     make = functools.partial(Program, perturbed=perturbed) if asks(jaxpr) else _shared_program
     program = make(
         module,
-        tuple(map(plain_aval, [*(var.aval for var in inputs), *map(jax.typeof, captures)])),
+        tuple(map(plain_aval, [*_input_avals(jaxpr), *map(jax.typeof, captures)])),
         tuple(plain_aval(var.aval) for var in jaxpr.outvars),
         name=name,
-        in_names=(*names, *(f"captured{i}" for i in range(len(captures)))),
+        in_names=(*_input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
         options=options or Options(),
         effects=effects,
     )
@@ -124,10 +122,9 @@ def _import(
             module.capture(array)
         return importer.evaluate(jaxpr, args[count:], args[:count])
 
-    inputs = [*jaxpr.invars, *jaxpr.constvars]
-    names = [*traced.in_names, *(f"const{i}" for i in range(len(consts)))]
     try:
-        body = module.body([importer.type(var.aval) for var in inputs], main, names)
+        types = [importer.type(aval) for aval in _input_avals(jaxpr)]
+        body = module.body(types, main, _input_names(traced))
     except Unsupported as reason:
         raise importer.error(reason) from None
     captures = body.captures()
@@ -139,6 +136,14 @@ def _import(
     text = module.text(name)
     source = _linking.link(text, importer.linked) if importer.linked else text
     return source, frozenset(importer.effects), captures
+
+
+def _input_avals(jaxpr: Any) -> list[ShapedArray]:
+    return [var.aval for var in (*jaxpr.invars, *jaxpr.constvars)]
+
+
+def _input_names(traced: TracedJaxpr) -> list[str]:
+    return [*traced.in_names, *(f"const{i}" for i in range(len(traced.consts)))]
 
 
 @functools.lru_cache(maxsize=512)

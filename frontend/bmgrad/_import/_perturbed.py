@@ -14,7 +14,7 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from bmgrad._import._registry import CALLEES, Equation
+from bmgrad._import._registry import CALLEES, Equation, rule_of
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._foreign import has_own_jvp
 from bmgrad.runtime._jax_internals import has_tangent, scan_counts
@@ -62,16 +62,22 @@ def asks(jaxpr: Any) -> bool:
     return False
 
 
+def _known_name(eqn: Equation) -> str:
+    """The primitive's name where the importer has a rule for it; another library's has none."""
+    return str(eqn.primitive.name) if rule_of(eqn.primitive) else ""
+
+
 def _is_asked(eqn: Equation) -> bool:
-    if eqn.primitive.name == "bmgrad_program":
+    name = _known_name(eqn)
+    if name == "bmgrad_program":
         return bool(eqn.params["program"].asks)
-    if eqn.primitive.name == "call_hi_primitive":
+    if name == "call_hi_primitive":
         return _hijax.mode_of(eqn.params["_prim"]) == "vjp"
     return bool(eqn.params.get("symbolic_zeros")) or has_own_jvp(eqn.primitive)
 
 
 def _inner_jaxprs(eqn: Equation) -> list[Any]:
-    params, name = eqn.params, eqn.primitive.name
+    params, name = eqn.params, _known_name(eqn)
     if name in CALLEES:
         return [params[CALLEES[name]]]
     if name == "scan":
@@ -127,7 +133,7 @@ class Marker:
         self, eqn: Equation, inputs: list[bool], read: Flags
     ) -> tuple[dict[str, Any], Sequence[bool]]:
         """The parameters to change, and which results are perturbed."""
-        name, params = eqn.primitive.name, eqn.params
+        name, params = _known_name(eqn), eqn.params
         if name in CALLEES:
             jaxpr, results = self.mark(params[CALLEES[name]], inputs, read)
             return {CALLEES[name]: jaxpr}, results

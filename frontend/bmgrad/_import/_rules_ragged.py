@@ -11,8 +11,8 @@ from jax import lax
 
 from bmgrad._import._errors import Unsupported
 from bmgrad._import._registry import Equation, rule
+from bmgrad._import._rules_foreign import trace_flat
 from bmgrad._import._text import Value
-from bmgrad.runtime._jax_internals import trace
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -29,13 +29,11 @@ def _ragged_dot(b: Importer, eqn: Equation) -> list[Value]:
         preferred_element_type=params["preferred_element_type"],
     )
 
-    def run(_: Any, lhs: Any, rhs: Any, sizes: Any) -> list[Any]:
+    def run(lhs: Any, rhs: Any, sizes: Any) -> list[Any]:
         return [_dense_product(dot, lhs, rhs, sizes, params["ragged_dot_dimension_numbers"])]
 
     avals = [atom.aval for atom in eqn.invars]
-    traced = trace(run, avals, name="ragged_dot", arg_names=["lhs", "rhs", "group_sizes"])
-    captured = [b.module.capture(const) for const in traced.consts]
-    return b.evaluate(traced.jaxpr, captured, b.read_all(eqn))
+    return b.evaluate_closed(trace_flat(run, avals, "ragged_dot"), b.read_all(eqn))
 
 
 def _dense_product(dot: Any, lhs: Any, rhs: Any, sizes: Any, numbers: Any) -> Any:

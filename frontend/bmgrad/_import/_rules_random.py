@@ -17,9 +17,9 @@ import numpy as np
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_custom import emit_custom_jvp, jvp_functions
+from bmgrad._import._rules_foreign import trace_flat
 from bmgrad._import._rules_kernel import kernel
 from bmgrad._import._text import Value
-from bmgrad.runtime._jax_internals import trace
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -57,11 +57,9 @@ def _random_gamma(b: Importer, eqn: Equation) -> list[Value]:
 
 
 def _speed(b: Importer, eqn: Equation, shape: Value, sample: Value) -> Value:
-    def run(_: Any, shape: Any, sample: Any) -> list[Any]:
+    def run(shape: Any, sample: Any) -> list[Any]:
         return [jax.lax.random_gamma_grad(shape, sample)]
 
     avals = [eqn.invars[1].aval, eqn.outvars[0].aval]
-    traced = trace(run, avals, name="random_gamma.speed", arg_names=["shape", "sample"])
-    captured = [b.module.capture(const) for const in traced.consts]
-    (speed,) = b.evaluate(traced.jaxpr, captured, [shape, sample])
+    (speed,) = b.evaluate_closed(trace_flat(run, avals, "random_gamma.speed"), [shape, sample])
     return speed

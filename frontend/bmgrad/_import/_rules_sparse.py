@@ -15,9 +15,10 @@ import jax.numpy as jnp
 
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_custom import side_effect
+from bmgrad._import._rules_foreign import trace_flat
 from bmgrad._import._rules_kernel import kernel
 from bmgrad._import._text import Value, i32_array
-from bmgrad.runtime._jax_internals import sparse_definition, trace
+from bmgrad.runtime._jax_internals import sparse_definition
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -46,10 +47,7 @@ def _evaluate(
 ) -> list[Value]:
     """What `run` makes of values like the first operands of the equation."""
     avals = [atom.aval for atom in eqn.invars[: len(operands)]]
-    names = [f"x{i}" for i in range(len(avals))]
-    traced = trace(lambda _, *xs: run(*xs), avals, name=eqn.primitive.name, arg_names=names)
-    captured = [b.module.capture(const) for const in traced.consts]
-    return b.evaluate(traced.jaxpr, captured, operands)
+    return b.evaluate_closed(trace_flat(run, avals, eqn.primitive.name), operands)
 
 
 # -- Solves --------------------------------------------------------------------------------------

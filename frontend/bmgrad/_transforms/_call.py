@@ -431,10 +431,11 @@ class Transformed:
         state = self._state
         if _tracing_state._stack.top is not None:
             return self._transform.body(state, args, kwargs)
-        if state.shortcut is not None and state.epoch == _tracing_state.rebind_epoch:
+        shortcut = state.shortcut
+        if shortcut is not None and state.epoch == _tracing_state.rebind_epoch:
             # A tenth of the cost of a small call is what the calls below would add.
             try:
-                result = state.shortcut(*args, **kwargs)
+                result = shortcut(*args, **kwargs)
                 state.calls += 1
                 return result
             except _OTHER_WAYS:

@@ -8,7 +8,6 @@ neighbours derive others from it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import inspect
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -209,8 +208,11 @@ def trace_at_need(
     function: Callable[..., Any], arguments: Arguments, **keywords: Any
 ) -> TracedFunction:
     """``trace_function``, at the values of the arguments where the function asks for them."""
-    with contextlib.suppress(*VALUE_ERRORS):
+    try:
         return trace_function(function, arguments, **keywords)
+    except VALUE_ERRORS:
+        if arguments.leaves and not any(map(internals.has_value, arguments.leaves)):
+            raise
     return trace_function(function, arguments, **keywords, at_values=True)
 
 

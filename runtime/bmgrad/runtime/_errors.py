@@ -27,7 +27,8 @@ TOO_DEEP = (
 
 # In the IR, before a number: why a derivative rule has no body.
 _REASON = "put off error "
-_put_off: dict[tuple[Any, ...], Exception] = {}
+_put_off: list[Exception] = []
+_numbers: dict[tuple[Any, ...], int] = {}
 
 
 def put_off(error: Exception) -> str:
@@ -41,8 +42,10 @@ def put_off(error: Exception) -> str:
     error.__cause__ = error.__context__ = None
     # Equal errors have one number, or equal programs would differ.
     key = (type(error), str(error), *getattr(error, "__notes__", ()))
-    _put_off.setdefault(key, error.with_traceback(None))
-    return f"{_REASON}{list(_put_off).index(key)}"
+    if key not in _numbers:
+        _numbers[key] = len(_put_off)
+        _put_off.append(error.with_traceback(None))
+    return f"{_REASON}{_numbers[key]}"
 
 
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
@@ -94,7 +97,7 @@ def from_diagnostic(diagnostic: Any) -> Exception | None:
     """The error that a pass reported; None if it is about broken IR, which is our fault."""
     message = str(diagnostic.message)
     if found := re.search(_REASON + r"(\d+)", message):
-        error = list(_put_off.values())[int(found[1])]
+        error = _put_off[int(found[1])]
         if not isinstance(error, UnsupportedError):
             return error
         message = str(error)

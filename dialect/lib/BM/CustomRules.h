@@ -1,0 +1,32 @@
+//===- CustomRules.h - What functions with custom rules share ---*- C++ -*-===//
+//
+// Custom.cpp differentiates calls of such functions, CustomBatching.cpp batches
+// them with their rules.
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef BMGRAD_LIB_BM_CUSTOMRULES_H
+#define BMGRAD_LIB_BM_CUSTOMRULES_H
+
+#include "bmgrad/Dialect/BM/Custom.h"
+
+namespace bmgrad::bm {
+
+/// The types of those that have tangents.
+llvm::SmallVector<mlir::Type> differentiable(mlir::TypeRange types);
+
+/// A transpose that comes with an op, with respect to some operands.
+struct GivenTranspose {
+  llvm::ArrayRef<int64_t> linear;
+  mlir::FlatSymbolRefAttr function;
+
+  bool isLinear(unsigned index) const {
+    return llvm::is_contained(linear, static_cast<int64_t>(index));
+  }
+};
+
+llvm::SmallVector<GivenTranspose> givenTransposes(CustomJvpOp op);
+
+} // namespace bmgrad::bm
+
+#endif // BMGRAD_LIB_BM_CUSTOMRULES_H
