@@ -25,7 +25,7 @@ struct ExpandTransforms
         return signalPassFailure();
     // Not before all are flat: one function may differentiate another.
     for (func::FuncOp function : functions)
-      if (failed(flattener.dropCustomRules(function)))
+      if (failed(flattener.dropRules(function)))
         return signalPassFailure();
   }
 };

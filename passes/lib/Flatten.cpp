@@ -3,6 +3,8 @@
 #include "Flatten.h"
 
 #include "Derive.h"
+#include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Residuals.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 #include "mlir/IR/Dominance.h"
 #include "mlir/Transforms/CSE.h"
@@ -185,14 +187,32 @@ FailureOr<func::FuncOp> Flattener::derive(Operation *transform) {
   return made;
 }
 
-LogicalResult Flattener::dropCustomRules(func::FuncOp function) {
+/// Replaces each `bm.remat` in which nothing is run again by its body.
+static void dropRemats(func::FuncOp function) {
+  IRRewriter rewriter(function.getContext());
+  function.walk([&](Operation *op) {
+    if (auto saveable = dyn_cast<SaveableOp>(op)) {
+      rewriter.replaceOp(op, saveable.getX());
+    } else if (auto remat = dyn_cast<RematOp>(op);
+               remat && !remat.getDifferentiated()) {
+      Operation *yield = remat.getBlock().getTerminator();
+      rewriter.inlineBlockBefore(&remat.getBlock(), op, remat.getInputs());
+      rewriter.replaceOp(op, yield->getOperands());
+      rewriter.eraseOp(yield);
+    }
+  });
+}
+
+LogicalResult Flattener::dropRules(func::FuncOp function) {
   // A primal function may itself hold ops with custom rules: until none is
   // left.
   while (true) {
     SmallVector<CustomRuleOpInterface> pending;
     function.walk([&](CustomRuleOpInterface op) { pending.push_back(op); });
-    if (pending.empty())
+    if (pending.empty()) {
+      dropRemats(function);
       return success();
+    }
     for (CustomRuleOpInterface op : pending) {
       auto primal = lookup(op, op.getPrimalSymbol());
       if (failed(primal) || failed(flatten(*primal)) ||

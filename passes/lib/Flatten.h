@@ -24,9 +24,10 @@ public:
                                              llvm::StringRef name);
   llvm::LogicalResult flatten(mlir::func::FuncOp function);
 
-  /// Replaces ops with custom derivative rules, of no more use once nothing is
-  /// left to differentiate, by their primal functions.
-  llvm::LogicalResult dropCustomRules(mlir::func::FuncOp function);
+  /// Drops what is of no more use once nothing is left to differentiate: ops
+  /// with custom rules become calls of their primal functions, written in
+  /// place, and what is kept for reverse mode is settled.
+  llvm::LogicalResult dropRules(mlir::func::FuncOp function);
 
   /// The flat, simplified function of deriveJvp, ready to be split.
   mlir::FailureOr<mlir::func::FuncOp> jvp(mlir::func::FuncOp function,

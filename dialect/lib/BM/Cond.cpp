@@ -76,23 +76,13 @@ LogicalResult CondOp::emitJvp(JvpFrame &frame) {
   SmallVector<SmallVector<Value>> branchTangents(getBranches().size());
   SmallVector<bool> active(getNumResults(), false);
   for (unsigned branch = 0; branch < getBranches().size(); ++branch) {
-    IRMapping mapping;
-    DenseMap<Value, Value> tangents;
-    Block &block = getBranchBlock(branch);
-    for (BlockArgument argument : block.getArguments())
-      mapping.map(argument, addArgument(made.block(branch), argument));
-    for (BlockArgument argument : block.getArguments())
-      if (inputTangents[argument.getArgNumber()])
-        tangents[argument] = addArgument(made.block(branch), argument);
-    auto inner = builderAt(getLoc(), made.block(branch));
-    if (failed(jvpBlock(inner, block, mapping, tangents)))
+    auto tangents = jvpInto(getLoc(), getBranchBlock(branch), inputTangents,
+                            made.block(branch), made.yields[branch]);
+    if (failed(tangents))
       return failure();
-    for (auto [index, value] :
-         llvm::enumerate(getBranchYield(branch).getValues())) {
-      made.yields[branch].push_back(mapping.lookup(value));
-      branchTangents[branch].push_back(tangents.lookup(value));
-      active[index] |= static_cast<bool>(branchTangents[branch].back());
-    }
+    branchTangents[branch] = std::move(*tangents);
+    for (auto [index, tangent] : llvm::enumerate(branchTangents[branch]))
+      active[index] |= static_cast<bool>(tangent);
   }
   for (unsigned branch = 0; branch < getBranches().size(); ++branch) {
     auto inner = builderAt(getLoc(), made.block(branch));
@@ -184,9 +174,12 @@ LogicalResult CondOp::emitSplit(SplitFrame &frame) {
   // The places, beyond the results there are anyway, that the linear branches
   // read.
   llvm::SmallSetVector<unsigned, 8> readPlaces;
+  SmallVector<bool> saveable(placeTypes.size(), false);
   for (auto &residuals : residualPlaces)
-    for (auto &[residual, place] : residuals)
+    for (auto &[residual, place] : residuals) {
       readPlaces.insert(place);
+      saveable[place] |= isSaveable(residual);
+    }
 
   NewCond tangent(getIndex(), numBranches);
   llvm::append_range(tangent.inputs, pick(getInputs(), readInputs));
@@ -231,7 +224,8 @@ LogicalResult CondOp::emitSplit(SplitFrame &frame) {
   if (!placeTypes.empty()) {
     CondOp made = primal.create(b);
     for (unsigned place : readPlaces)
-      tangent.inputs.push_back(made.getResult(place));
+      tangent.inputs.push_back(
+          markSaveable(b, made.getResult(place), saveable[place]));
     llvm::append_range(replacements, made.getResults());
   }
   llvm::append_range(tangent.inputs, pick(getInputs(), linearInputs));
@@ -269,37 +263,13 @@ LogicalResult CondOp::emitTranspose(TransposeFrame &frame) {
   SmallVector<SmallVector<Value>> branchCotangents(numBranches);
   SmallVector<bool> active(inputs.size(), false);
   for (unsigned branch = 0; branch < numBranches; ++branch) {
-    Block &block = getBranchBlock(branch);
-    IRMapping mapping;
-    DenseSet<Value> linear;
-    DenseMap<Value, Value> cotangents;
-    for (auto [argument, input] :
-         llvm::zip_equal(block.getArguments(), inputs)) {
-      if (input)
-        mapping.map(argument, addArgument(made.block(branch), argument));
-      else
-        linear.insert(argument);
-    }
-    SmallVector<Operation *> linearOps = findLinearOps(block, linear);
-    auto inner = builderAt(getLoc(), made.block(branch));
-    for (auto [value, cotangent] : llvm::zip_equal(
-             getBranchYield(branch).getValues(), frame.cotangents)) {
-      if (!cotangent)
-        continue;
-      Value argument = addArgument(made.block(branch), cotangent);
-      if (linear.contains(value)) {
-        Value &slot = cotangents[value];
-        slot = accumulate(inner, slot, argument);
-      }
-    }
-    clonePrimalOps(inner, block, linear, mapping);
-    if (failed(transposeOps(inner, linearOps, linear, mapping, cotangents)))
+    auto cotangents = transposeInto(getLoc(), getBranchBlock(branch), inputs,
+                                    frame.cotangents, made.block(branch));
+    if (failed(cotangents))
       return failure();
-    for (BlockArgument argument : block.getArguments()) {
-      branchCotangents[branch].push_back(cotangents.lookup(argument));
-      active[argument.getArgNumber()] |=
-          static_cast<bool>(branchCotangents[branch].back());
-    }
+    branchCotangents[branch] = std::move(*cotangents);
+    for (auto [index, cotangent] : llvm::enumerate(branchCotangents[branch]))
+      active[index] |= static_cast<bool>(cotangent);
   }
   if (!llvm::is_contained(active, true))
     return success();
@@ -373,26 +343,14 @@ LogicalResult CondOp::emitBatch(BatchFrame &frame) {
   SmallVector<SmallVector<bool>> yieldBatched(getBranches().size());
   frame.resultBatched.assign(getNumResults(), false);
   for (unsigned branch = 0; branch < getBranches().size(); ++branch) {
-    IRMapping mapping;
-    DenseSet<Value> batched;
-    for (auto [argument, input, flag] :
-         llvm::zip_equal(getBranchBlock(branch).getArguments(), made.inputs,
-                         inputBatched)) {
-      mapping.map(argument,
-                  addArgument(made.block(branch), argument, input.getType()));
-      if (flag)
-        batched.insert(argument);
-    }
-    auto inner = builderAt(getLoc(), made.block(branch));
-    if (failed(batchBlock(inner, getBranchBlock(branch), frame.size, mapping,
-                          batched)))
+    auto flags =
+        batchInto(getLoc(), getBranchBlock(branch), made.inputs, inputBatched,
+                  frame.size, made.block(branch), made.yields[branch]);
+    if (failed(flags))
       return failure();
-    for (auto [index, value] :
-         llvm::enumerate(getBranchYield(branch).getValues())) {
-      made.yields[branch].push_back(mapping.lookup(value));
-      yieldBatched[branch].push_back(batched.contains(value));
-      frame.resultBatched[index] |= yieldBatched[branch].back();
-    }
+    yieldBatched[branch] = std::move(*flags);
+    for (auto [index, flag] : llvm::enumerate(yieldBatched[branch]))
+      frame.resultBatched[index] |= flag;
   }
   // A result is batched in all branches if it is in one.
   for (unsigned branch = 0; branch < getBranches().size(); ++branch) {

@@ -4,6 +4,7 @@
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Folding.h"
+#include "bmgrad/Dialect/BM/Residuals.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 
 #include "mlir/IR/Builders.h"
@@ -151,6 +152,15 @@ LogicalResult CondOp::verifyRegions() {
   return success();
 }
 
+LogicalResult RematOp::verifyRegions() {
+  if (failed(verifyTerminator(*this, getBlock(), "body")) ||
+      failed(verifyTypes(*this, getBlock().getArgumentTypes(),
+                         getInputs().getTypes(), "body takes", "input")))
+    return failure();
+  return verifyTypes(*this, getYield().getOperandTypes(), getResultTypes(),
+                     "body yields", "result");
+}
+
 //===----------------------------------------------------------------------===//
 // Marks
 //===----------------------------------------------------------------------===//
@@ -263,6 +273,15 @@ void control::clonePrimalOps(ImplicitLocOpBuilder &b, Block &block,
       b.clone(op, mapping);
 }
 
+bool control::isSaveable(Value value) {
+  return value.getDefiningOp<SaveableOp>() ||
+         llvm::any_of(value.getUsers(), llvm::IsaPred<SaveableOp>);
+}
+
+Value control::markSaveable(ImplicitLocOpBuilder &b, Value value, bool wanted) {
+  return wanted ? SaveableOp::create(b, value).getResult() : value;
+}
+
 void control::reachBackward(ArrayRef<Operation *> linearOps,
                             const DenseSet<Value> &linear,
                             DenseSet<Value> &reached) {
@@ -280,6 +299,100 @@ Value control::selectLanes(ImplicitLocOpBuilder &b, Value predicate,
     predicate = BroadcastInDimOp::create(
         b, type.clone(b.getI1Type()), predicate, b.getDenseI64ArrayAttr({0}));
   return b.createOrFold<SelectOp>(type, predicate, onTrue, onFalse);
+}
+
+//===----------------------------------------------------------------------===//
+// Blocks that run once
+//===----------------------------------------------------------------------===//
+
+FailureOr<SmallVector<Value>> control::jvpInto(Location loc, Block &source,
+                                               ArrayRef<Value> tangents,
+                                               Block &target,
+                                               SmallVector<Value> &yields) {
+  IRMapping mapping;
+  DenseMap<Value, Value> mapped;
+  for (BlockArgument argument : source.getArguments())
+    mapping.map(argument, addArgument(target, argument));
+  for (auto [argument, tangent] :
+       llvm::zip_equal(source.getArguments(), tangents))
+    if (tangent)
+      mapped[argument] = addArgument(target, argument);
+  ImplicitLocOpBuilder inner = builderAt(loc, target);
+  if (failed(jvpBlock(inner, source, mapping, mapped)))
+    return failure();
+  SmallVector<Value> resultTangents;
+  for (Value value : source.getTerminator()->getOperands()) {
+    yields.push_back(mapping.lookup(value));
+    resultTangents.push_back(mapped.lookup(value));
+  }
+  return resultTangents;
+}
+
+FailureOr<SmallVector<Value>>
+control::transposeInto(Location loc, Block &source, ArrayRef<Value> inputs,
+                       ArrayRef<Value> cotangents, Block &target) {
+  IRMapping mapping;
+  DenseSet<Value> linear;
+  DenseMap<Value, Value> mapped;
+  for (auto [argument, input] :
+       llvm::zip_equal(source.getArguments(), inputs)) {
+    if (input)
+      mapping.map(argument, addArgument(target, argument));
+    else
+      linear.insert(argument);
+  }
+  SmallVector<Operation *> linearOps = findLinearOps(source, linear);
+  ImplicitLocOpBuilder inner = builderAt(loc, target);
+  for (auto [value, cotangent] :
+       llvm::zip_equal(source.getTerminator()->getOperands(), cotangents)) {
+    if (!cotangent)
+      continue;
+    Value argument = addArgument(target, cotangent);
+    if (linear.contains(value)) {
+      Value &slot = mapped[value];
+      slot = accumulate(inner, slot, argument);
+    }
+  }
+  clonePrimalOps(inner, source, linear, mapping);
+  if (failed(transposeOps(inner, linearOps, linear, mapping, mapped)))
+    return failure();
+  SmallVector<Value> results;
+  for (BlockArgument argument : source.getArguments())
+    results.push_back(mapped.lookup(argument));
+  return results;
+}
+
+FailureOr<SmallVector<bool>> control::batchInto(Location loc, Block &source,
+                                                ValueRange inputs,
+                                                ArrayRef<bool> batched,
+                                                int64_t size, Block &target,
+                                                SmallVector<Value> &yields) {
+  IRMapping mapping;
+  DenseSet<Value> mapped;
+  for (auto [argument, input, flag] :
+       llvm::zip_equal(source.getArguments(), inputs, batched)) {
+    mapping.map(argument, addArgument(target, argument, input.getType()));
+    if (flag)
+      mapped.insert(argument);
+  }
+  ImplicitLocOpBuilder inner = builderAt(loc, target);
+  if (failed(batchBlock(inner, source, size, mapping, mapped)))
+    return failure();
+  for (Value value : source.getTerminator()->getOperands())
+    yields.push_back(mapping.lookup(value));
+  return flagsOf(source.getTerminator()->getOperands(), mapped);
+}
+
+SmallVector<Value> control::inlineBlock(Block &source, Block &target,
+                                        Block::iterator where,
+                                        ValueRange values) {
+  for (auto [argument, value] : llvm::zip_equal(source.getArguments(), values))
+    argument.replaceAllUsesWith(value);
+  Operation *terminator = source.getTerminator();
+  SmallVector<Value> yielded(terminator->getOperands());
+  terminator->erase();
+  target.getOperations().splice(where, source.getOperations());
+  return yielded;
 }
 
 //===----------------------------------------------------------------------===//

@@ -1,4 +1,4 @@
-//===- ControlCanonical.cpp - Canonical forms of loops and branches -------===//
+//===- ControlCanonical.cpp - Canonical forms of ops with regions ---------===//
 //
 // Derivatives leave loops with parts that nobody reads, zeros that are carried,
 // and constants that could be seen inside. Two patterns an op: one replaces
@@ -371,8 +371,20 @@ void WhileOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
 }
 
 //===----------------------------------------------------------------------===//
-// Cond
+// Cond and remat
 //===----------------------------------------------------------------------===//
+
+static CondOp createLike(PatternRewriter &rewriter, CondOp op, TypeRange types,
+                         ValueRange inputs) {
+  return CondOp::create(rewriter, op.getLoc(), types, op.getIndex(), inputs,
+                        op.getBranches().size());
+}
+
+static RematOp createLike(PatternRewriter &rewriter, RematOp op,
+                          TypeRange types, ValueRange inputs) {
+  return RematOp::create(rewriter, op.getLoc(), types, inputs,
+                         op.getDifferentiated(), op.getPreventCse());
+}
 
 namespace {
 /// The branch is known: it takes the place of the op.
@@ -398,10 +410,11 @@ struct ChooseBranch : OpRewritePattern<CondOp> {
   }
 };
 
-struct FoldCond : OpRewritePattern<CondOp> {
-  using OpRewritePattern::OpRewritePattern;
+/// Of a cond, or of a remat, which is like a cond of one branch.
+template <typename Op> struct FoldBranches : OpRewritePattern<Op> {
+  using OpRewritePattern<Op>::OpRewritePattern;
 
-  LogicalResult matchAndRewrite(CondOp op,
+  LogicalResult matchAndRewrite(Op op,
                                 PatternRewriter &rewriter) const override {
     Replacer replacer(rewriter);
     for (unsigned branch = 0; branch < op.getBranches().size(); ++branch)
@@ -410,7 +423,7 @@ struct FoldCond : OpRewritePattern<CondOp> {
     // A result that every branch makes of the same input, or as the same
     // constant, or that equals a result before it.
     std::map<SmallVector<void *>, Value> seen;
-    for (OpResult result : op.getResults()) {
+    for (OpResult result : op->getResults()) {
       auto yielded = [&](unsigned branch) {
         return op.getBranchYield(branch).getOperand(result.getResultNumber());
       };
@@ -440,10 +453,10 @@ struct FoldCond : OpRewritePattern<CondOp> {
   }
 };
 
-struct ShrinkCond : OpRewritePattern<CondOp> {
-  using OpRewritePattern::OpRewritePattern;
+template <typename Op> struct ShrinkBranches : OpRewritePattern<Op> {
+  using OpRewritePattern<Op>::OpRewritePattern;
 
-  LogicalResult matchAndRewrite(CondOp op,
+  LogicalResult matchAndRewrite(Op op,
                                 PatternRewriter &rewriter) const override {
     SmallVector<bool> keep = usedResults(op);
     SmallVector<bool> keepInputs(op.getInputs().size(), false);
@@ -460,10 +473,9 @@ struct ShrinkCond : OpRewritePattern<CondOp> {
         !llvm::is_contained(keepInputs, false))
       return failure();
 
-    auto made = CondOp::create(
-        rewriter, op.getLoc(),
-        ValueRange(pick(op.getResults(), keep)).getTypes(), op.getIndex(),
-        pick(op.getInputs(), keepInputs), live.size());
+    auto made = createLike(rewriter, op,
+                           ValueRange(pick(op.getResults(), keep)).getTypes(),
+                           pick(op.getInputs(), keepInputs));
     for (auto [branch, inBranch] : llvm::enumerate(live)) {
       shrinkBlock(rewriter, op.getBranchBlock(branch), inBranch,
                   pick(op.getBranchYield(branch).getValues(), keep),
@@ -480,5 +492,11 @@ struct ShrinkCond : OpRewritePattern<CondOp> {
 
 void CondOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
                                          MLIRContext *context) {
-  patterns.add<ChooseBranch, FoldCond, ShrinkCond>(context);
+  patterns.add<ChooseBranch, FoldBranches<CondOp>, ShrinkBranches<CondOp>>(
+      context);
+}
+
+void RematOp::getCanonicalizationPatterns(RewritePatternSet &patterns,
+                                          MLIRContext *context) {
+  patterns.add<FoldBranches<RematOp>, ShrinkBranches<RematOp>>(context);
 }

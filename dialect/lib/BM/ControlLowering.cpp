@@ -1,4 +1,4 @@
-//===- ControlLowering.cpp - Loops and branches in StableHLO --------------===//
+//===- ControlLowering.cpp - Ops with regions in StableHLO ----------------===//
 //
 // A scan becomes a counted while: slices of xs are read at the counter, stacked
 // results written at it in place. Regions hold StableHLO already when they come
@@ -10,24 +10,11 @@
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Control.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Residuals.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;
 using namespace bmgrad::bm::control;
-
-/// Moves the ops of `source` to the end of `target`, its arguments replaced by
-/// `values`, and returns what it yields.
-static SmallVector<Value> inlineBlock(Block &source, Block &target,
-                                      Block::iterator where,
-                                      ValueRange values) {
-  for (auto [argument, value] : llvm::zip_equal(source.getArguments(), values))
-    argument.replaceAllUsesWith(value);
-  Operation *terminator = source.getTerminator();
-  SmallVector<Value> yielded(terminator->getOperands());
-  terminator->erase();
-  target.getOperations().splice(where, source.getOperations());
-  return yielded;
-}
 
 static void createReturn(ImplicitLocOpBuilder &b, ValueRange values) {
   bmgrad::bm::detail::createForeign(b, "stablehlo.return", {}, values);
@@ -176,7 +163,7 @@ LogicalResult ScanOp::emitLowering(LoweringFrame &frame) {
 }
 
 //===----------------------------------------------------------------------===//
-// While and cond
+// While, cond and remat
 //===----------------------------------------------------------------------===//
 
 LogicalResult WhileOp::emitLowering(LoweringFrame &frame) {
@@ -227,5 +214,17 @@ LogicalResult CondOp::emitLowering(LoweringFrame &frame) {
     createReturn(end, yielded);
   }
   llvm::append_range(frame.results, choice->getResults());
+  return success();
+}
+
+LogicalResult RematOp::emitLowering(LoweringFrame &frame) {
+  SmallVector<Value> inputs(getInputs());
+  if (getDifferentiated() && getPreventCse() && !inputs.empty()) {
+    auto barrier = OptimizationBarrierOp::create(
+        frame.b, getInputs().getTypes(), getInputs());
+    inputs.assign(barrier.result_begin(), barrier.result_end());
+  }
+  frame.results = inlineBlock(getBlock(), *(*this)->getBlock(),
+                              (*this)->getIterator(), inputs);
   return success();
 }

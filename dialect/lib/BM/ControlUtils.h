@@ -1,8 +1,7 @@
-//===- ControlUtils.h - What the rules of loops and branches share -*- C++
-//-*-===//
+//===- ControlUtils.h - What rules of ops with regions share ----*- C++ -*-===//
 //
-// Private to Control.cpp, Scan.cpp, While.cpp, Cond.cpp and their canonical
-// forms.
+// Private to Control.cpp, Scan.cpp, While.cpp, Cond.cpp, Remat.cpp and their
+// canonical forms.
 //
 //===----------------------------------------------------------------------===//
 
@@ -75,6 +74,43 @@ void clonePrimalOps(mlir::ImplicitLocOpBuilder &b, mlir::Block &block,
 void reachBackward(llvm::ArrayRef<mlir::Operation *> linearOps,
                    const llvm::DenseSet<mlir::Value> &linear,
                    llvm::DenseSet<mlir::Value> &reached);
+
+/// Writes the JVP of `source` into the empty block `target`, whose arguments
+/// are the primals and then the tangents that are not null. Adds the primal
+/// results to `yields` and returns the tangents, null for zero.
+llvm::FailureOr<llvm::SmallVector<mlir::Value>>
+jvpInto(mlir::Location loc, mlir::Block &source,
+        llvm::ArrayRef<mlir::Value> tangents, mlir::Block &target,
+        llvm::SmallVector<mlir::Value> &yields);
+
+/// Writes the transpose of `source`, linear where `inputs` are null, into the
+/// empty block `target`, whose arguments are the other inputs and then the
+/// cotangents that are not null. Returns the cotangents of all arguments.
+llvm::FailureOr<llvm::SmallVector<mlir::Value>>
+transposeInto(mlir::Location loc, mlir::Block &source,
+              llvm::ArrayRef<mlir::Value> inputs,
+              llvm::ArrayRef<mlir::Value> cotangents, mlir::Block &target);
+
+/// Writes the batched `source` into the empty block `target`, which takes
+/// `inputs`. Adds the results to `yields` and returns which are batched.
+llvm::FailureOr<llvm::SmallVector<bool>>
+batchInto(mlir::Location loc, mlir::Block &source, mlir::ValueRange inputs,
+          llvm::ArrayRef<bool> batched, int64_t size, mlir::Block &target,
+          llvm::SmallVector<mlir::Value> &yields);
+
+/// Moves the ops of `source` to `where` in `target`, its arguments replaced by
+/// `values`, and returns what it yields.
+llvm::SmallVector<mlir::Value> inlineBlock(mlir::Block &source,
+                                           mlir::Block &target,
+                                           mlir::Block::iterator where,
+                                           mlir::ValueRange values);
+
+/// Whether a `bm.remat` around may keep this value.
+bool isSaveable(mlir::Value value);
+
+/// Marks `value` as `isSaveable`, if it is `wanted`.
+mlir::Value markSaveable(mlir::ImplicitLocOpBuilder &b, mlir::Value value,
+                         bool wanted);
 
 /// `onTrue` or `onFalse` for each element of a batch: all have the batch
 /// dimension.

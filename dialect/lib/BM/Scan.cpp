@@ -230,6 +230,7 @@ LogicalResult ScanOp::emitSplit(SplitFrame &frame) {
   // The primal loop is what is left of the body.
   unsigned numPrimal = primalCarries.size() + primalYs.size();
   SmallVector<unsigned> places;
+  SmallVector<bool> saveable = llvm::map_to_vector(stacked, isSaveable);
   for (Value value : stacked) {
     auto *place = llvm::find(primalYs, value);
     places.push_back(primalCarries.size() + (place - primalYs.begin()));
@@ -267,8 +268,8 @@ LogicalResult ScanOp::emitSplit(SplitFrame &frame) {
   SmallVector<Value> primalResults, linearResults;
   if (!primal.carries.empty() || !primal.ys.empty()) {
     ScanOp made = primal.create(b, getLength(), getReverse());
-    for (unsigned place : places)
-      tangent.xs.push_back(made.getResult(place));
+    for (auto [place, flag] : llvm::zip_equal(places, saveable))
+      tangent.xs.push_back(markSaveable(b, made.getResult(place), flag));
     llvm::append_range(primalResults, made.getResults().take_front(numPrimal));
   }
   llvm::append_range(tangent.xs, linearXs);

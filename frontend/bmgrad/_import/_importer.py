@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,9 @@ from bmgrad.runtime._jax_internals import (
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
+
+if TYPE_CHECKING:
+    from bmgrad._import._rules_remat import Policy
 
 _T = TypeVar("_T")
 
@@ -193,6 +196,8 @@ class Importer:
         self.linked: dict[str, Program] = {}
         # Of the program, and of the derivative rules in it.
         self.effects: set[Any] = set()
+        # What the innermost `jax.checkpoint` around keeps.
+        self.policy: Policy | None = None
         self._env: dict[Any, Value] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
@@ -285,6 +290,8 @@ class Importer:
             if self._has_keys and eqn.primitive.name not in KEEPS_KEYS and self._touches_keys(eqn):
                 rule = import_kernel
             result = rule(self, eqn)
+            if self.policy is not None:
+                result = self.policy.marked(self, eqn, result)
             if isinstance(result, Value):
                 env[eqn.outvars[0]] = result
             else:
@@ -337,10 +344,11 @@ class Importer:
 
     def once(self, objects: tuple[Any, ...], define: Callable[[], _T], key: Hashable = None) -> _T:
         """What `define` returned for these very objects, or for `key`, called once at most."""
-        key = key or tuple(map(id, objects))
+        # Functions that are called within a `jax.checkpoint` are marked as its policy says.
+        key = key or tuple(map(id, objects)), id(self.policy)
         if key not in self._defined:
             # The objects are kept, or others could take over their identity.
-            self._defined[key] = objects, define()
+            self._defined[key] = (*objects, self.policy), define()
         result: _T = self._defined[key][1]
         return result
 

@@ -27,10 +27,13 @@ RULES: dict[str, Rule] = {}
 # Other equations with keys become kernels.
 KEEPS_KEYS: set[str] = set()
 
-# How each call primitive names the jaxpr that it calls.
+# `jax.checkpoint`, as versions of JAX name it.
+REMATS = ("checkpoint", "remat2")
+
+# How each primitive that runs a jaxpr once names it.
 CALLEES = {
+    **dict.fromkeys(REMATS, "jaxpr"),
     "call": "call_jaxpr",
-    "checkpoint": "jaxpr",
     "closed_call": "call_jaxpr",
     "composite": "jaxpr",
     "core_call": "call_jaxpr",
@@ -38,8 +41,6 @@ CALLEES = {
     "eval_jaxpr": "call_jaxpr",
     "jit": "jaxpr",
     "pjit": "jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
     "remat_opt": "fwd_jaxpr",
     "xla_metadata_call": "jaxpr",
 }

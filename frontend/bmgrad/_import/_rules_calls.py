@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bmgrad._import._registry import CALLEES, Equation, rule
+from bmgrad._import._registry import CALLEES, REMATS, Equation, rule
 from bmgrad._import._text import Value
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
 
 
-@rule(*CALLEES, keys=True)
+@rule(*(name for name in CALLEES if name not in REMATS), keys=True)
 def _call(b: Importer, eqn: Equation) -> list[Value]:
     closed = eqn.params[CALLEES[eqn.primitive.name]]
     name = eqn.params.get("name") or eqn.primitive.name

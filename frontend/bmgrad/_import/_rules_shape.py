@@ -120,7 +120,6 @@ def _iota(b: Importer, eqn: Equation) -> Value:
     "device_put",
     "layout_constraint",
     "name",
-    "optimization_barrier",
     "pbroadcast",
     "pvary",
     "random_clone",

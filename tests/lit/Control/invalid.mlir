@@ -218,3 +218,14 @@ func.func @branch_inputs(%i: tensor<i32>, %x: tensor<f32>) {
   }
   return
 }
+
+// -----
+
+func.func @remat_result(%x: tensor<f32>) {
+  // expected-error@+1 {{body yields 1 results, expected 2}}
+  %0:2 = bm.remat(%x) : (tensor<f32>) -> (tensor<f32>, tensor<f32>) {
+  ^bb0(%x_: tensor<f32>):
+    bm.yield %x_ : tensor<f32>
+  }
+  return
+}

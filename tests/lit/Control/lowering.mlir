@@ -107,3 +107,27 @@ func.func @cond(%i: tensor<i32>, %x: tensor<f32>) -> tensor<f32> {
   }
   return %1 : tensor<f32>
 }
+
+// XLA must not find that what is run again is there already.
+// CHECK-LABEL: func @remat
+// CHECK-SAME: %[[X:.*]]: tensor<f32>
+// CHECK: %[[S:.*]] = "stablehlo.sine"(%[[X]])
+// CHECK: %[[B:.*]]:2 = "stablehlo.optimization_barrier"(%[[X]], %[[S]])
+// CHECK: %[[T:.*]] = "stablehlo.sine"(%[[B]]#0)
+// CHECK: "stablehlo.multiply"(%[[T]], %[[B]]#1)
+// CHECK-NOT: "stablehlo.optimization_barrier"
+func.func @remat(%x: tensor<f32>) -> (tensor<f32>, tensor<f32>) {
+  %0 = bm.sin %x : tensor<f32>
+  %1 = bm.remat(%x, %0) differentiated prevent_cse : (tensor<f32>, tensor<f32>) -> tensor<f32> {
+  ^bb0(%x_: tensor<f32>, %ct: tensor<f32>):
+    %3 = bm.sin %x_ : tensor<f32>
+    %4 = bm.mul %3, %ct : tensor<f32>
+    bm.yield %4 : tensor<f32>
+  }
+  %2 = bm.remat(%x) differentiated : (tensor<f32>) -> tensor<f32> {
+  ^bb0(%x_: tensor<f32>):
+    %3 = bm.sin %x_ : tensor<f32>
+    bm.yield %3 : tensor<f32>
+  }
+  return %1, %2 : tensor<f32>, tensor<f32>
+}

@@ -64,3 +64,15 @@ func.func @cond(%i: tensor<i32>, %x: tensor<f32>) -> tensor<f32> {
   }
   return %0 : tensor<f32>
 }
+
+// CHECK-LABEL: func @remat
+// CHECK: bm.remat(%{{.*}}) differentiated prevent_cse : (tensor<f32>) -> tensor<f32> {
+// CHECK-NEXT: ^bb0(%[[X:.*]]: tensor<f32>):
+// CHECK-NEXT:   bm.yield %[[X]] : tensor<f32>
+func.func @remat(%x: tensor<f32>) -> tensor<f32> {
+  %0 = bm.remat(%x) differentiated prevent_cse : (tensor<f32>) -> tensor<f32> {
+  ^bb0(%x_: tensor<f32>):
+    bm.yield %x_ : tensor<f32>
+  }
+  return %0 : tensor<f32>
+}

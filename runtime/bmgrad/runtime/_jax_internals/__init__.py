@@ -29,6 +29,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     custom_vjp_rule,
 )
 from bmgrad.runtime._jax_internals._equations import (
+    is_saved,
     refused_effects,
     scan_counts,
     sparse_definition,
@@ -78,6 +79,7 @@ __all__ = [
     "has_value",
     "is_dead",
     "is_reference",
+    "is_saved",
     "lower_each_platform",
     "match_varying",
     "physical_aval",

@@ -8,6 +8,7 @@ from typing import Any
 
 from jax._src import effects as jax_effects
 from jax._src import source_info_util
+from jax._src.interpreters import partial_eval
 from jax.extend.source_info_util import register_exclusion
 
 # bmgrad's own frames are not the user's: neither for the locations below nor
@@ -37,6 +38,23 @@ def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
         return params["num_consts"], params["num_carry"]
     consts, carries, _ = params["ft_in"].unpack()
     return len(list(consts)), len(list(carries))
+
+
+def is_saved(decision: Any) -> bool:
+    """Whether the policy of a `jax.checkpoint` that answers `decision` keeps a value.
+
+    One that it would move to another memory is kept where it is.
+    """
+    if isinstance(decision, bool):
+        return decision
+    if isinstance(decision, (type(partial_eval.Saveable), partial_eval.Offloadable)):
+        return True
+    if isinstance(decision, type(partial_eval.Recompute)):
+        return False
+    raise TypeError(
+        "the policy of a jax.checkpoint must return a bool or one of JAX's Saveable, Recompute "
+        f"and Offloadable(src, dst), got {decision!r}"
+    )
 
 
 def sparse_definition(primitive: str) -> Callable[..., Any]:

@@ -2,7 +2,7 @@
 //
 // The ops with regions. Nothing is captured: what a region reads comes in as
 // operands and block arguments, so a body can be differentiated, batched and
-// moved on its own. Rules: Scan.cpp, While.cpp, Cond.cpp.
+// moved on its own. Rules: Scan.cpp, While.cpp, Cond.cpp, Remat.cpp.
 //
 //===----------------------------------------------------------------------===//
 
@@ -14,7 +14,7 @@ include "mlir/Interfaces/ControlFlowInterfaces.td"
 
 def BM_YieldOp : BM_Op<"yield", [
     Terminator, ReturnLike,
-    ParentOneOf<["ScanOp", "WhileOp", "CondOp", "ReduceOp", "ReduceWindowOp"]>]> {
+    ParentOneOf<["ScanOp", "WhileOp", "CondOp", "RematOp", "ReduceOp", "ReduceWindowOp"]>]> {
   let summary = "End of a region";
   let description = [{
     Gives the values of a loop body, loop condition or branch to the op around it.
@@ -180,6 +180,46 @@ def BM_CondOp : BM_Control<"cond", BM_HasTranspose> {
     ::bmgrad::bm::YieldOp $cppClass::getBranchYield(unsigned index) {
       return ::mlir::cast<YieldOp>(getBranchBlock(index).getTerminator());
     }
+  }];
+}
+
+def BM_RematOp : BM_Control<"remat", BM_HasTranspose> {
+  let summary = "Ops whose residuals are computed again, not kept";
+  let description = [{
+    Runs its body. Where it is split for reverse mode, its linear part keeps the inputs and what `bm.saveable` marks,
+    and computes the other residuals again: that part has `differentiated`. It is no plain code, then, before it is
+    lowered, and with `prevent_cse` its inputs pass an `optimization_barrier`, or XLA would find the values
+    that are there already. Where nothing is left to differentiate an op without `differentiated` is its body.
+    Example:
+    ```mlir
+    %r = bm.remat (%x) prevent_cse : (tensor<f32>) -> tensor<f32> {
+    ^bb0(%x_: tensor<f32>):
+      %0 = bm.sin %x_ : tensor<f32>
+      bm.yield %0 : tensor<f32>
+    }
+    ```
+  }];
+  let primitives = ["checkpoint", "remat2"];
+  let arguments = (ins Variadic<BM_Tensor>:$inputs, UnitAttr:$differentiated, UnitAttr:$prevent_cse);
+  let results = (outs Variadic<BM_Tensor>:$outputs);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `(` $inputs `)` (`differentiated` $differentiated^)? (`prevent_cse` $prevent_cse^)?
+    attr-dict-with-keyword `:` functional-type(operands, results) $body
+  }];
+  let declaration = [{
+    ::mlir::Block &getBlock() { return getBody().front(); }
+    YieldOp getYield();
+    // As a `cond` of one branch, for what the two share.
+    ::mlir::MutableArrayRef<::mlir::Region> getBranches() { return getBody(); }
+    ::mlir::Block &getBranchBlock(unsigned) { return getBlock(); }
+    YieldOp getBranchYield(unsigned);
+  }];
+  let definition = [{
+    ::bmgrad::bm::YieldOp $cppClass::getYield() {
+      return ::mlir::cast<YieldOp>(getBlock().getTerminator());
+    }
+    ::bmgrad::bm::YieldOp $cppClass::getBranchYield(unsigned) { return getYield(); }
   }];
 }
 
