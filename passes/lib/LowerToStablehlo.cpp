@@ -1,5 +1,7 @@
 //===- LowerToStablehlo.cpp - Lowers bm to StableHLO and CHLO -------------===//
 
+#include "Tokens.h"
+
 #include "bmgrad/Dialect/BM/BMDialect.h"
 #include "bmgrad/Passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -32,7 +34,7 @@ struct LowerToStablehlo
         op->emitOpError("has no lowering to StableHLO");
         return WalkResult::interrupt();
       });
-      if (left.wasInterrupted())
+      if (left.wasInterrupted() || failed(threadTokens(function)))
         return signalPassFailure();
     }
   }

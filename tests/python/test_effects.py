@@ -180,14 +180,128 @@ def test_callbacks_have_no_derivative(name):
     assert f"{__file__}:{fun.__code__.co_firstlineno + 1}" in str(error.value)
 
 
-def test_ordered_callbacks_are_refused():
-    def fun(x):
-        jax.debug.print("{}", x, ordered=True)
+# -- Effects that keep an order ------------------------------------------------------------------
+
+
+class InOrder(Seen):
+    def take(self):
+        jax.effects_barrier()
+        taken, self.values = self.values, []
+        return taken
+
+    def note(self, value):
+        jax.debug.callback(self, value, ordered=True)
+
+
+@pytest.fixture
+def noted():
+    return InOrder()
+
+
+def test_order_of_a_function_and_its_derivatives(noted):
+    @jax.custom_vjp
+    def with_rule(x):
         return x * x
 
-    with pytest.raises(Exception, match="ordered=True") as error:
-        bm.grad(fun)(1.0)
-    assert f"{__file__}:{fun.__code__.co_firstlineno + 1}" in str(error.value)
+    def fwd(x):
+        noted.note(2)
+        return x * x, x
+
+    def bwd(x, ct):
+        noted.note(9)
+        return (2 * x * ct,)
+
+    with_rule.defvjp(fwd, bwd)
+
+    def fun(x):
+        noted.note(0)
+        noted.note(0)
+        jax.jit(lambda x: noted.note(x))(x)
+        y = with_rule(x)
+        noted.note(3)
+        return y
+
+    assert bm.grad(fun)(1.0) == 2
+    assert noted.take() == [0, 0, 1, 2, 3, 9]
+    assert jax.jit(jax.grad(bm.jit(fun)))(1.0) == 2
+    assert noted.take() == [0, 0, 1, 2, 3, 9]
+    unread = lambda x: (fun(x), x)[1]  # noqa: E731
+    bm.jit(lambda x: (noted.note(7), unread(x), noted.note(8))[1])(1.0)
+    assert noted.take() == [7, 0, 0, 1, 3, 8]
+
+
+def test_order_in_loops_and_branches(noted):
+    def body(c, x):
+        noted.note(x)
+        c = lax.cond(x > 1, lambda c: (noted.note(10 * x), c * x)[1], lambda c: c, c)
+        noted.note(100 * x)
+        return c, None
+
+    fun = lambda x: lax.scan(body, 1.0, x)[0]  # noqa: E731
+    np.testing.assert_allclose(bm.grad(fun)(X), [0, 3, 2])
+    steps = [1, 100, 2, 20, 200, 3, 30, 300]
+    assert noted.take() == steps
+    reverse = lambda x: lax.scan(lambda c, x: (c * x, noted.note(x)), 1.0, x, reverse=True)[0]  # noqa: E731
+    np.testing.assert_allclose(bm.hessian(reverse)(X)[0], [0, 3, 2])
+    assert noted.take() == [3, 2, 1]
+
+    def counted(x):
+        return lax.while_loop(
+            lambda x: (noted.note(-x), x < 4)[1], lambda x: (noted.note(x), x * 2)[1], x
+        )
+
+    assert bm.jvp(counted, (1.0,), (1.0,)) == (4, 4)
+    assert noted.take() == [-1, 1, -2, 2, -4]
+    _, linear = bm.linearize(counted, 1.0)
+    assert linear(1.0) == 4
+    assert noted.take() == [-1, 1, -2, 2, -4]
+
+
+def test_order_of_two_kinds_and_of_a_checkpoint(noted):
+    def fun(x):
+        noted.note(1)
+        n = io_callback(lambda: (noted(2), np.float32(5))[1], SCALAR, ordered=True)
+        m = io_callback(lambda: (noted(3), np.float32(7))[1], SCALAR, ordered=True)
+        return jnp.sin(jnp.sin(x)) * lax.stop_gradient(n * m)
+
+    want = jax.grad(lambda x: jnp.sin(jnp.sin(x)) * 35)(1.0)
+    np.testing.assert_allclose(bm.grad(jax.checkpoint(fun))(1.0), want, rtol=1e-6)
+    taken = noted.take()
+    assert sorted(taken) == [1, 2, 3]
+    assert taken.index(2) < taken.index(3)
+
+
+def test_order_of_a_batch(noted):
+    def fun(x):
+        noted.note(x)
+        noted.note(10 * x)
+        return x * x
+
+    np.testing.assert_allclose(bm.vmap(bm.grad(fun))(X), 2 * X)
+    assert noted.take() == [1, 2, 3, 10, 20, 30]
+    number = lambda x: io_callback(lambda x: x, SCALAR, x, ordered=True)  # noqa: E731
+    with pytest.raises(ValueError, match="ordered IO callback"):
+        jax.vmap(bm.jit(number))(X)
+
+
+def test_order_where_results_are_pruned(noted):
+    def fun(x, y):
+        noted.note(x)
+        return x * x, y
+
+    jax.jit(lambda x, y: bm.jit(fun)(x, y)[1])(3.0, 4.0)
+    assert noted.take() == [3]
+
+
+def test_order_of_printed_lines(capfd):
+    def fun(x):
+        for i in range(3):
+            jax.debug.print("{} {}", i, x, ordered=True)
+        return x * x
+
+    assert bm.grad(fun)(3.0) == 6
+    jax.effects_barrier()
+    assert capfd.readouterr().out == "0 3.0\n1 3.0\n2 3.0\n"
 
 
 # -- References ----------------------------------------------------------------------------------

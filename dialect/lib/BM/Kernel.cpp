@@ -109,12 +109,12 @@ static func::FuncOp declare(Operation *op, const Twine &symbol) {
   return declaration;
 }
 
-static LogicalResult replaceByCall(Operation *op, const Twine &symbol,
-                                   LoweringFrame &frame) {
+static func::CallOp replaceByCall(Operation *op, const Twine &symbol,
+                                  LoweringFrame &frame) {
   auto call = func::CallOp::create(frame.b, symbol.str(), op->getResultTypes(),
                                    op->getOperands());
   llvm::append_range(frame.results, call.getResults());
-  return success();
+  return call;
 }
 
 LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
@@ -124,7 +124,10 @@ LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
     if (!getBatches().empty())
       declaration->setAttr("bm.in_axes", getBatches());
   }
-  return replaceByCall(*this, symbol, frame);
+  func::CallOp call = replaceByCall(*this, symbol, frame);
+  if (ArrayAttr ordered = getOrderedAttr())
+    call->setAttr(orderedName, ordered);
+  return success();
 }
 
 LogicalResult bmgrad::bm::detail::lowerToKernel(Operation *op,
@@ -144,7 +147,9 @@ LogicalResult bmgrad::bm::detail::lowerToKernel(Operation *op,
       declared->setAttr("bm.params", params);
     }
     if (declared.getFunctionType() == type &&
-        declared->getAttr("bm.params") == params)
-      return replaceByCall(op, symbol, frame);
+        declared->getAttr("bm.params") == params) {
+      replaceByCall(op, symbol, frame);
+      return success();
+    }
   }
 }

@@ -2,6 +2,7 @@
 
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Kernel.h"
 #include "bmgrad/Dialect/BM/Reduction.h"
 
 using namespace mlir;
@@ -158,6 +159,11 @@ LogicalResult WhileOp::emitSplit(SplitFrame &frame) {
   SmallVector<Value> tangents = pick(getResults(), linearCarries, true);
   if (llvm::any_of(tangents, [](Value v) { return !v.use_empty(); })) {
     auto whole = cast<WhileOp>(b.clone(*getOperation()));
+    // What was noted in the first run is not in the second.
+    whole.walk([](KernelOp op) {
+      if (op.getNumResults() == 0)
+        op.erase();
+    });
     for (auto [value, again] : llvm::zip_equal(
              tangents, pick(whole.getResults(), linearCarries, true))) {
       value.replaceAllUsesWith(again);

@@ -9,10 +9,11 @@ import numpy as np
 
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i32_array, i64, i64_array
-from bmgrad.runtime._jax_internals import scan_counts
+from bmgrad.runtime._jax_internals import ordered_effects, scan_counts
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
+    from bmgrad._import._module import Body
 
 
 def _captured(b: Importer, arrays: Sequence[Any]) -> list[Value]:
@@ -46,42 +47,53 @@ def _while(b: Importer, eqn: Equation) -> list[Value]:
     # Under `jax.vmap` the predicate may be an array: run while any lane is active,
     # and leave the carries of those that are done as they are.
     lanes = cond_jaxpr.out_avals[0].shape
+    if not lanes and not ordered_effects(cond_jaxpr.effects):
+        blocks = b.body(cond_jaxpr), b.body(body_jaxpr)
+        return _write_while(b, blocks, cond_consts, body_consts, inits)
 
+    # The predicate is a carry, computed once a step, in the body: effects that keep an order
+    # may be there only.
     def is_any_active(args: list[Value]) -> list[Value]:
-        (active,) = b.evaluate_closed(cond_jaxpr, args)
+        active = args[0]
+        if not lanes:
+            return [active]
         axes = i64_array(range(len(lanes)))
-        scalar = active.type.with_shape(())
-        return [b.op("bm.reduce_or", [active], scalar, f"axes = {axes}")]
+        return [b.op("bm.reduce_or", [active], active.type.with_shape(()), f"axes = {axes}")]
 
-    def advance_active(args: list[Value]) -> list[Value]:
-        of_cond, of_body, carries = (
-            args[:num_cond],
-            args[num_cond : num_cond + num_body],
-            args[num_cond + num_body :],
-        )
-        (active,) = b.evaluate_closed(cond_jaxpr, [*of_cond, *carries])
+    def advance(args: list[Value]) -> list[Value]:
+        of_cond, args = args[:num_cond], args[num_cond:]
+        of_body, (active, *carries) = args[:num_body], args[num_body:]
         after = b.evaluate_closed(body_jaxpr, [*of_body, *carries])
-        return [_select_lanes(b, active, *pair) for pair in zip(after, carries, strict=True)]
+        if lanes:
+            pairs = zip(after, carries, strict=True)
+            after = [_select_lanes(b, active, *pair) for pair in pairs]
+        return [*b.evaluate_closed(cond_jaxpr, [*of_cond, *after]), *after]
 
-    if lanes:
-        cond_types = [b.type(aval) for aval in cond_jaxpr.in_avals]
-        body_types = [b.type(aval) for aval in body_jaxpr.in_avals]
-        cond = b.module.body(cond_types, is_any_active)
-        body = b.module.body([*cond_types[:num_cond], *body_types], advance_active)
-        body_consts = [*cond_consts, *body_consts]
-    else:
-        cond, body = b.body(cond_jaxpr), b.body(body_jaxpr)
-    of_cond = [*_captured(b, cond.captures()), *cond_consts]
-    of_body = [*_captured(b, body.captures()), *body_consts]
+    (first,) = b.evaluate_closed(cond_jaxpr, [*cond_consts, *inits])
+    body_consts, inits = [*cond_consts, *body_consts], [first, *inits]
+    types = [[value.type for value in values] for values in (body_consts, inits)]
+    cond = b.module.body(types[1], is_any_active)
+    body = b.module.body([*types[0], *types[1]], advance)
+    return _write_while(b, (cond, body), [], body_consts, inits)[1:]
+
+
+def _write_while(
+    b: Importer,
+    blocks: tuple[Body, Body],
+    cond_consts: list[Value],
+    body_consts: list[Value],
+    inits: list[Value],
+) -> list[Value]:
+    captures = [block.captures() for block in blocks]
+    of_cond = [*_captured(b, captures[0]), *cond_consts]
+    of_body = [*_captured(b, captures[1]), *body_consts]
     segments = i32_array([len(of_cond), len(of_body), len(inits)])
-    types = [value.type for value in inits]
-    regions = [b.module.region(block, block.captures()) for block in (cond, body)]
     return b.multi_op(
         "bm.while",
         [*of_cond, *of_body, *inits],
-        types,
+        [value.type for value in inits],
         f"operandSegmentSizes = {segments}",
-        regions,
+        [b.module.region(*pair) for pair in zip(blocks, captures, strict=True)],
     )
 
 

@@ -16,7 +16,7 @@ from bmgrad._import._rules_custom import side_effect
 from bmgrad._import._rules_foreign import Write, call_foreign, foreign_rules
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
-from bmgrad.runtime._jax_internals import refused_effects
+from bmgrad.runtime._jax_internals import ordered_effects, refused_effects
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -26,9 +26,9 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     """The rule of primitives that have no other."""
     if refused := refused_effects(eqn.effects):
         raise Unsupported(
-            f"it has side effects ({', '.join(refused)}) that a bmgrad program cannot hold: those "
-            "that keep an order and changes of references. Leave out `ordered=True`, or return "
-            "what it needs from the function and do it outside"
+            f"it has side effects ({', '.join(refused)}) that a bmgrad program cannot hold: it "
+            "changes references from outside. Return what it needs from the function and do it "
+            "there"
         )
     number, emit = kernel(b, eqn)
     in_avals = [atom.aval for atom in eqn.invars]
@@ -52,6 +52,8 @@ def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     in_avals = [atom.aval for atom in eqn.invars]
     number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)
     attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
+    if ordered := ordered_effects(eqn.effects):
+        attributes += f", ordered = [{', '.join(map(string, ordered))}]"
 
     def emit(operands: list[Value]) -> list[Value]:
         return b.multi_op("bm.kernel", operands, out_types, attributes)

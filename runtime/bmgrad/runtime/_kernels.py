@@ -93,4 +93,4 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
         for aval, batched, n in zip(kernel.in_avals, types, leading, strict=True)
     ]
     key = (kernel, declared.in_axes)
-    return _jax_internals.define_function(ctx, declared.symbol, fun, in_avals, key)
+    return _jax_internals.define_function(ctx, declared.symbol, fun, in_avals, key, declared.tokens)

@@ -101,8 +101,14 @@ def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
 
 
 def _unused_arguments(module: ir.Module) -> list[int]:
-    arguments = ir.SymbolTable(module.operation)[MAIN].arguments
+    main = ir.SymbolTable(module.operation)[MAIN]
+    arguments = list(main.arguments)[_num_tokens(main) :]
     return [i for i, value in enumerate(arguments) if next(iter(value.uses), None) is None]
+
+
+def _num_tokens(function: Any) -> int:
+    """How many tokens a lowered function takes before its arguments."""
+    return len(function.attributes["bm.tokens"]) if "bm.tokens" in function.attributes else 0
 
 
 def without_arguments(source: Source, unused: Sequence[int]) -> bytes:
@@ -110,7 +116,7 @@ def without_arguments(source: Source, unused: Sequence[int]) -> bytes:
     with _opened(source) as module:
         main = ir.SymbolTable(module.operation)[MAIN]
         for number in reversed(unused):
-            main.entry_block.erase_argument(number)
+            main.entry_block.erase_argument(_num_tokens(main) + number)
         types = [value.type for value in main.arguments]
         main.attributes["function_type"] = ir.TypeAttr.get(
             ir.FunctionType.get(types, main.type.results)

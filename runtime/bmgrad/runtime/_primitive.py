@@ -126,7 +126,9 @@ def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[I
     source = program.stablehlo()
     if _kernels.SYMBOL_PREFIX.encode() in source and len(_jax_internals.platforms_of(ctx)) > 1:
         # A kernel may be a different one on each platform of an exported module.
-        return _jax_internals.lower_each_platform(ctx, program.name, _lower, *args, program=program)
+        return _jax_internals.lower_each_platform(
+            ctx, program.name, _lower, program.effects, *args, program=program
+        )
     return _jax_internals.call_module(ctx, source, program.name, _kernels.define, args)
 
 

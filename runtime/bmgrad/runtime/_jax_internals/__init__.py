@@ -44,6 +44,7 @@ from bmgrad.runtime._jax_internals._lowering import (
     canonical_platform,
     define_function,
     lower_each_platform,
+    ordered_effects,
     platforms_of,
     register_pruning,
 )
@@ -82,6 +83,7 @@ __all__ = [
     "is_saved",
     "lower_each_platform",
     "match_varying",
+    "ordered_effects",
     "physical_aval",
     "placed_as_cotangent",
     "placed_like",

@@ -68,11 +68,6 @@ def sparse_definition(primitive: str) -> Callable[..., Any]:
 def refused_effects(effects: Collection[Any]) -> list[str]:
     """Those of an equation's effects that a program cannot have, by name.
 
-    They are ordered ones, and what JAX cannot lower either, such as writes to references.
+    They are what JAX cannot lower either, such as writes to references.
     """
-    return sorted(
-        str(effect)
-        for effect in effects
-        if not jax_effects.lowerable_effects.contains(effect)
-        or jax_effects.ordered_effects.contains(effect)
-    )
+    return sorted(str(e) for e in effects if not jax_effects.lowerable_effects.contains(e))

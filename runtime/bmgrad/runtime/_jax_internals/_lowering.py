@@ -1,13 +1,14 @@
 """How a primitive is lowered and pruned: modules merged into the one that JAX builds."""
 
 import itertools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
+from jax._src import effects as jax_effects
 from jax._src import xla_bridge
 from jax._src.interpreters import partial_eval
-from jax._src.interpreters.mlir import lower_per_platform
+from jax._src.interpreters.mlir import TokenSet, lower_per_platform, token_type
 from jax._src.lib.mlir.dialects import func as func_dialect
 from jax.extend.mlir import lower_with_sharding_in_types
 from jax.interpreters import mlir
@@ -31,14 +32,29 @@ def platforms_of(ctx: LoweringContext) -> tuple[str, ...]:
 
 
 def lower_each_platform(
-    ctx: LoweringContext, name: str, rule: LoweringRule, *args: IrValue, **params: Any
+    ctx: LoweringContext,
+    name: str,
+    rule: LoweringRule,
+    effects: frozenset[Any],
+    *args: IrValue,
+    **params: Any,
 ) -> Sequence[IrValue]:
     """Emits `rule` once for each platform of the module, and the choice between them."""
     rules = dict.fromkeys(platforms_of(ctx), rule)
     results: Sequence[IrValue] = lower_per_platform(
-        ctx, name, rules, None, frozenset(), *args, **params
+        ctx, name, rules, None, effects, *args, **params
     )
     return results
+
+
+def ordered_effects(effects: Collection[Any]) -> tuple[str, ...]:
+    """The names of those effects whose order counts, which tokens keep."""
+    return tuple(sorted(str(e) for e in effects if jax_effects.ordered_effects.contains(e)))
+
+
+def _effects_of_tokens(ctx: LoweringContext, names: Sequence[str]) -> list[Any]:
+    by_name = {str(effect): effect for effect in ctx.tokens_in.effects()}
+    return [by_name[name] for name in names]
 
 
 class Declaration(NamedTuple):
@@ -47,7 +63,8 @@ class Declaration(NamedTuple):
     `in_axes` has one tuple for each `bm.batch` that was applied to it, in that
     order, with 0 (batched at axis 0) or -1 for each operand. `kernel` is the name
     of the op that it stands for, with the op's attributes in `params`; empty for a
-    primitive of the registry.
+    primitive of the registry. It takes and gives a token for each of the effects that
+    `tokens` names, before its arguments and results.
     """
 
     symbol: str
@@ -55,6 +72,7 @@ class Declaration(NamedTuple):
     in_axes: tuple[tuple[int, ...], ...]
     kernel: str
     params: dict[str, Any]
+    tokens: tuple[str, ...]
 
 
 def _declaration(function: Any) -> Declaration:
@@ -66,8 +84,17 @@ def _declaration(function: Any) -> Declaration:
     if "bm.kernel" in attributes:
         kernel = attributes["bm.kernel"].value
         params = {entry.name: _plain(entry.attr) for entry in attributes["bm.params"]}
-    in_types = tuple(str(t) for t in function.function_type.value.inputs)
-    return Declaration(function.sym_name.value, in_types, in_axes, kernel, params)
+    tokens = _tokens(function)
+    in_types = tuple(str(t) for t in function.function_type.value.inputs[len(tokens) :])
+    return Declaration(function.sym_name.value, in_types, in_axes, kernel, params, tokens)
+
+
+def _tokens(function: Any) -> tuple[str, ...]:
+    """The names of the effects for which a function takes and gives tokens."""
+    attributes = function.attributes
+    return (
+        tuple(name.value for name in attributes["bm.tokens"]) if "bm.tokens" in attributes else ()
+    )
 
 
 def _plain(attribute: Any) -> Any:
@@ -110,12 +137,21 @@ def call_module(
         # Uses may dangle until the merge below brings both modules together.
         function.erase()
         _rename_uses(module, f"{declared.symbol}.declared", provided)
-    results = list(symbols["main"].function_type.value.results)
+    main = symbols["main"]
+    results = list(main.function_type.value.results)
+    effects = _effects_of_tokens(ctx, _tokens(main))
+    if effects:
+        del main.attributes["bm.tokens"]
+    operands = [*map(ctx.tokens_in.get, effects), *args]
     symbol = mlir.merge_mlir_modules(target.module, name, module, target.symbol_table)
-    call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), list(args))
+    call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), operands)
+    tokens, values = call.results[: len(effects)], call.results[len(effects) :]
+    if len(ctx.tokens_in):
+        given = dict(zip(effects, tokens, strict=True))
+        ctx.set_tokens_out(ctx.tokens_in.update_tokens(TokenSet(given)))
     return [
         lower_with_sharding_in_types(ctx, result, aval)
-        for result, aval in zip(call.results, ctx.avals_out, strict=True)
+        for result, aval in zip(values, ctx.avals_out, strict=True)
     ]
 
 
@@ -125,10 +161,12 @@ def define_function(
     fun: Callable[..., Sequence[Any]],
     in_avals: Sequence[ShapedArray],
     key: Hashable,
+    tokens: Sequence[str] = (),
 ) -> str:
     """Lowers the JAX function `fun` to a private function of the module; returns its name.
 
-    The functions of one module that are defined with equal `key` and avals are one.
+    It takes and gives a token for each of the effects that `tokens` names, first. The
+    functions of one module that are defined with equal `key` and avals are one.
     """
     ir, target, platforms = mlir.ir, ctx.module_context, platforms_of(ctx)
     key = (key, tuple(in_avals), platforms)
@@ -136,13 +174,17 @@ def define_function(
         return str(target.cached_primitive_lowerings[key].sym_name.value)
     with without_mesh():
         out_avals = [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
+    effects = _effects_of_tokens(ctx, tokens)
     types: Any = [
-        [mlir.aval_to_ir_type(target, a) for a in avals] for avals in (in_avals, out_avals)
+        [token_type() for _ in effects] + [mlir.aval_to_ir_type(target, a) for a in avals]
+        for avals in (in_avals, out_avals)
     ]
     function = func_dialect.FuncOp(name, ir.FunctionType.get(*types), ip=target.ip)
     function.attributes["sym_visibility"] = ir.StringAttr.get("private")
     target.symbol_table.insert(function)
     target.cached_primitive_lowerings[key] = function
+    block = cast(Any, function).add_entry_block()
+    given, args = block.arguments[: len(effects)], block.arguments[len(effects) :]
     # The function is a scope of its own: it sees no constants, dimensions or tokens
     # of the place where it is called.
     inner = ctx.replace(
@@ -152,14 +194,15 @@ def define_function(
         platforms=None,
         avals_in=tuple(in_avals),
         avals_out=tuple(out_avals),
-        tokens_in=mlir.TokenSet(),
+        tokens_in=TokenSet(dict(zip(effects, given, strict=True))),
         tokens_out=None,
         const_lowering={},
         dim_var_values=(),
     )
-    block = cast(Any, function).add_entry_block()
     with ir.InsertionPoint(block), without_mesh():
-        func_dialect.ReturnOp(list(mlir.lower_fun(fun)(inner, *block.arguments)))
+        results = list(mlir.lower_fun(fun)(inner, *args))
+        tokens_out: Any = inner.tokens_out
+        func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
     return str(function.sym_name.value)
 
 

@@ -27,7 +27,8 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
 
     Integer and boolean results have no derivative, and there is none for the
     others. A kernel with side effects runs once for each time that its place in the
-    function is reached, in a derivative too: it is primal. Example:
+    function is reached, in a derivative too: it is primal. Those that share a name in `ordered` run
+    one after another, in the order in which they stand: lowering threads a token through them. Example:
     ```mlir
     %1 = bm.kernel {id = 3 : i64, name = "cholesky", batches = [array<i64: 0>]} (%0)
         : (tensor<5x2x2xf32>) -> tensor<5x2x2xf32>
@@ -35,10 +36,15 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
   }];
   let primitives = [];
   let arguments = (ins Variadic<BM_Tensor>:$operands, I64Attr:$id, StrAttr:$name,
-                       DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches, UnitAttr:$has_side_effect);
+                       DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches, UnitAttr:$has_side_effect,
+                       OptionalAttr<StrArrayAttr>:$ordered);
   let results = (outs Variadic<BM_Tensor>:$results);
   let assemblyFormat = "attr-dict `(` $operands `)` `:` functional-type(operands, results)";
   let hasVerifier = 1;
+  let declaration = [{
+    /// On a call that the op became: `ordered`, until tokens are threaded through.
+    static constexpr ::llvm::StringLiteral orderedName = "bm.ordered";
+  }];
   let definition = BM_SideEffect;
 }
 
