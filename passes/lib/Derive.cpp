@@ -244,14 +244,15 @@ static Value moveAxis(ImplicitLocOpBuilder &b, Value value, int64_t from,
 FailureOr<func::FuncOp> bmgrad::bm::deriveBatch(func::FuncOp function,
                                                 ArrayRef<int64_t> inAxes,
                                                 ArrayRef<int64_t> outAxes,
-                                                int64_t size, StringRef name) {
+                                                BatchAxis axis,
+                                                StringRef name) {
   auto withAxis = [&](TypeRange types, ArrayRef<int64_t> axes) {
     SmallVector<Type> batched;
-    for (auto [type, axis] : llvm::zip_equal(types, axes)) {
+    for (auto [type, position] : llvm::zip_equal(types, axes)) {
       auto tensor = cast<RankedTensorType>(type);
       SmallVector<int64_t> shape(tensor.getShape());
-      if (axis >= 0)
-        shape.insert(shape.begin() + axis, size);
+      if (position >= 0)
+        shape.insert(shape.begin() + position, axis.size);
       batched.push_back(tensor.clone(shape));
     }
     return batched;
@@ -271,13 +272,13 @@ FailureOr<func::FuncOp> bmgrad::bm::deriveBatch(func::FuncOp function,
     if (isBatched)
       batched.insert(argument);
   }
-  if (failed(batchBlock(made.b, body, size, mapping, batched)))
+  if (failed(batchBlock(made.b, body, axis, mapping, batched)))
     return failure();
   SmallVector<Value> returned;
-  for (auto [value, axis] :
+  for (auto [value, position] :
        llvm::zip_equal(body.getTerminator()->getOperands(), outAxes)) {
     Value image = mapping.lookup(value);
-    if (axis < 0) {
+    if (position < 0) {
       if (batched.contains(value))
         return function.emitError(
             "a result depends on a batched argument but has no batch axis");
@@ -285,8 +286,8 @@ FailureOr<func::FuncOp> bmgrad::bm::deriveBatch(func::FuncOp function,
       continue;
     }
     if (!batched.contains(value))
-      image = broadcastBatch(made.b, image, size);
-    returned.push_back(moveAxis(made.b, image, 0, axis));
+      image = broadcastBatch(made.b, image, axis.size);
+    returned.push_back(moveAxis(made.b, image, 0, position));
   }
   made.b.setLoc(function.getLoc());
   func::ReturnOp::create(made.b, returned);

@@ -8,6 +8,7 @@
 #ifndef BMGRAD_PASSES_LIB_DERIVE_H
 #define BMGRAD_PASSES_LIB_DERIVE_H
 
+#include "bmgrad/Dialect/BM/Rules.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 
 namespace bmgrad::bm {
@@ -41,7 +42,7 @@ llvm::LogicalResult deriveSplit(mlir::func::FuncOp function,
 mlir::FailureOr<mlir::func::FuncOp> deriveBatch(mlir::func::FuncOp function,
                                                 llvm::ArrayRef<int64_t> inAxes,
                                                 llvm::ArrayRef<int64_t> outAxes,
-                                                int64_t size,
+                                                BatchAxis axis,
                                                 llvm::StringRef name);
 
 } // namespace bmgrad::bm

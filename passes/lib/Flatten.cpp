@@ -155,6 +155,10 @@ static std::string spell(ArrayRef<int64_t> numbers) {
   return text;
 }
 
+static BatchAxis axisOf(BatchOp op) {
+  return {static_cast<int64_t>(op.getSize()), op.getAxisName().value_or("")};
+}
+
 FailureOr<func::FuncOp> Flattener::derive(Operation *transform) {
   auto callee =
       lookup(transform,
@@ -170,7 +174,8 @@ FailureOr<func::FuncOp> Flattener::derive(Operation *transform) {
     name = base + ".vjp." + spell(op.getWrt()) + "." + spell(op.getOf());
   else if (auto op = dyn_cast<BatchOp>(transform))
     name = base + ".batch." + std::to_string(op.getSize()) + "." +
-           spell(op.getInAxes()) + "." + spell(op.getOutAxes());
+           spell(op.getInAxes()) + "." + spell(op.getOutAxes()) +
+           axisOf(op).suffix();
   if (auto known = derived.find(name); known != derived.end())
     return known->second;
   if (auto op = dyn_cast<JvpOp>(transform))
@@ -179,7 +184,7 @@ FailureOr<func::FuncOp> Flattener::derive(Operation *transform) {
     made = vjp(*callee, op.getWrt(), op.getOf(), name);
   else if (auto op = dyn_cast<BatchOp>(transform))
     made = adopt(deriveBatch(*callee, op.getInAxes(), op.getOutAxes(),
-                             op.getSize(), name));
+                             axisOf(op), name));
   if (succeeded(made))
     derived[name] = *made;
   else

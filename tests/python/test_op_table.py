@@ -17,7 +17,7 @@ TESTS = Path(__file__).parent.parent
 
 # Replaced before anything is lowered, or parts of other ops.
 WITHOUT_RULES = {"bm.jvp", "bm.vjp", "bm.batch", "bm.yield"}
-NO_OPERANDS = {"bm.constant", "bm.iota"}
+NO_OPERANDS = {"bm.axis_index", "bm.constant", "bm.iota"}
 # Gone before lowering: calls of what they refer to take their place.
 NOT_LOWERED = {"bm.custom_jvp", "bm.custom_vjp", "bm.custom_lin", "bm.linear_solve"}
 

@@ -307,7 +307,7 @@ static LogicalResult batchByIndex(CondOp op, BatchFrame &frame) {
       if (frame.batched[argument.getArgNumber() + 1])
         batched.insert(argument);
     }
-    if (failed(batchBlock(b, op.getBranchBlock(branch), frame.size, mapping,
+    if (failed(batchBlock(b, op.getBranchBlock(branch), frame.axis, mapping,
                           batched)))
       return failure();
     b.setLoc(op.getLoc());
@@ -345,7 +345,7 @@ LogicalResult CondOp::emitBatch(BatchFrame &frame) {
   for (unsigned branch = 0; branch < getBranches().size(); ++branch) {
     auto flags =
         batchInto(getLoc(), getBranchBlock(branch), made.inputs, inputBatched,
-                  frame.size, made.block(branch), made.yields[branch]);
+                  frame.axis, made.block(branch), made.yields[branch]);
     if (failed(flags))
       return failure();
     yieldBatched[branch] = std::move(*flags);

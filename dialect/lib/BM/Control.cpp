@@ -376,7 +376,7 @@ FailureOr<SmallVector<bool>> control::batchInto(Location loc, Block &source,
       mapped.insert(argument);
   }
   ImplicitLocOpBuilder inner = builderAt(loc, target);
-  if (failed(batchBlock(inner, source, size, mapping, mapped)))
+  if (failed(batchBlock(inner, source, axis, mapping, mapped)))
     return failure();
   for (Value value : source.getTerminator()->getOperands())
     yields.push_back(mapping.lookup(value));

@@ -95,7 +95,7 @@ transposeInto(mlir::Location loc, mlir::Block &source,
 /// `inputs`. Adds the results to `yields` and returns which are batched.
 llvm::FailureOr<llvm::SmallVector<bool>>
 batchInto(mlir::Location loc, mlir::Block &source, mlir::ValueRange inputs,
-          llvm::ArrayRef<bool> batched, int64_t size, mlir::Block &target,
+          llvm::ArrayRef<bool> batched, BatchAxis axis, mlir::Block &target,
           llvm::SmallVector<mlir::Value> &yields);
 
 /// Moves the ops of `source` to `where` in `target`, its arguments replaced by

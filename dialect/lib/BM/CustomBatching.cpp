@@ -6,7 +6,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "CustomRules.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
 #include "bmgrad/Dialect/BM/Reduction.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -16,21 +18,44 @@
 using namespace mlir;
 using namespace bmgrad::bm;
 
+namespace {
+/// What a result of a batched function is: one for each element of the batch,
+/// the sum of these, or the one that all elements share.
+enum class Kind : char { Each = '0', Summed = '1', Shared = '2' };
+} // namespace
+
+static SmallVector<Kind> each(size_t count) {
+  return SmallVector<Kind>(count, Kind::Each);
+}
+
+/// What the first element of the batch has, where all have the same.
+static Value firstOf(ImplicitLocOpBuilder &b, Value value) {
+  RankedTensorType type = tensorType(value);
+  SmallVector<int64_t> starts(type.getRank(), 0), strides(type.getRank(), 1),
+      limits(type.getShape());
+  limits[0] = 1;
+  Value first =
+      SliceOp::create(b, type.clone(limits), value, starts, limits, strides);
+  return ReshapeOp::create(b, type.clone(type.getShape().drop_front()), first);
+}
+
 /// A function that applies `name` to each element of a batch: marked arguments
-/// have a batch dimension, and all results but those in `summed`, which are
-/// summed over the batch. Equal ones are made once, none has a body if `name`
+/// have a batch dimension. Equal ones are made once, none has a body if `name`
 /// has none.
 static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
                                      ArrayRef<bool> batched,
-                                     ArrayRef<bool> summed, int64_t size) {
+                                     ArrayRef<Kind> kinds, BatchAxis axis) {
+  int64_t size = axis.size;
   auto function =
       SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, name);
-  std::string text = name.getValue().str() + ".batched." + std::to_string(size);
-  for (ArrayRef<bool> flags : {batched, summed}) {
-    text += '.';
-    for (bool flag : flags)
-      text += flag ? '1' : '0';
-  }
+  std::string text = name.getValue().str() + ".batched." +
+                     std::to_string(size) + axis.suffix();
+  text += '.';
+  for (bool flag : batched)
+    text += flag ? '1' : '0';
+  text += '.';
+  for (Kind kind : kinds)
+    text += static_cast<char>(kind);
   auto made = FlatSymbolRefAttr::get(op->getContext(), text);
   if (SymbolTable::lookupNearestSymbolFrom(op, made))
     return made;
@@ -38,15 +63,20 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   ImplicitLocOpBuilder b(function.getLoc(), op->getContext());
   b.setInsertionPointAfter(function);
   SmallVector<Type> arguments, batchedResults, results;
-  SmallVector<int64_t> inAxes, outAxes(summed.size(), 0);
+  SmallVector<int64_t> inAxes, outAxes;
   for (auto [type, flag] :
        llvm::zip_equal(function.getArgumentTypes(), batched)) {
     arguments.push_back(flag ? Type(batchedType(type, size)) : type);
     inAxes.push_back(flag ? 0 : -1);
   }
-  for (auto [type, flag] : llvm::zip_equal(function.getResultTypes(), summed)) {
-    batchedResults.push_back(batchedType(type, size));
-    results.push_back(flag ? type : batchedResults.back());
+  SmallVector<bool> differs =
+      batchedCallResults(op, name.getValue(), batched, axis);
+  for (auto [type, kind, differ] :
+       llvm::zip_equal(function.getResultTypes(), kinds, differs)) {
+    bool shared = kind == Kind::Shared && !differ;
+    outAxes.push_back(shared ? -1 : 0);
+    batchedResults.push_back(shared ? type : Type(batchedType(type, size)));
+    results.push_back(kind == Kind::Each ? batchedResults.back() : type);
   }
   auto wrapper =
       func::FuncOp::create(b, text, b.getFunctionType(arguments, results));
@@ -56,15 +86,22 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
     return made;
   }
   b.setInsertionPointToStart(wrapper.addEntryBlock());
+  StringAttr axisName =
+      axis.name.empty() ? StringAttr() : b.getStringAttr(axis.name);
   auto all = BatchOp::create(b, batchedResults, name.getValue(),
                              ValueRange(wrapper.getArguments()), inAxes,
-                             outAxes, size);
+                             outAxes, size, axisName);
   SmallVector<Value> returned;
-  for (auto [value, type, flag] :
-       llvm::zip_equal(all->getResults(), results, summed))
-    returned.push_back(flag ? Value(ReduceSumOp::create(
-                                  b, type, value, b.getDenseI64ArrayAttr({0})))
-                            : value);
+  for (auto [value, type, kind] :
+       llvm::zip_equal(all->getResults(), results, kinds)) {
+    if (kind == Kind::Summed)
+      returned.push_back(
+          ReduceSumOp::create(b, type, value, b.getDenseI64ArrayAttr({0})));
+    else if (value.getType() != type)
+      returned.push_back(firstOf(b, value));
+    else
+      returned.push_back(value);
+  }
   func::ReturnOp::create(b, returned);
   return made;
 }
@@ -79,8 +116,11 @@ static SmallVector<bool> differentiableFlags(ValueRange inputs,
   return chosen;
 }
 
-static SmallVector<bool> negated(ArrayRef<bool> flags) {
-  return llvm::map_to_vector(flags, [](bool flag) { return !flag; });
+/// The cotangent of an input that all elements of the batch share is the sum
+/// of theirs.
+static SmallVector<Kind> summedUnless(ArrayRef<bool> batched) {
+  return llvm::map_to_vector(
+      batched, [](bool flag) { return flag ? Kind::Each : Kind::Summed; });
 }
 
 static SmallVector<Type> batchedTypes(TypeRange types, int64_t size) {
@@ -88,31 +128,30 @@ static SmallVector<Type> batchedTypes(TypeRange types, int64_t size) {
       types, [&](Type type) -> Type { return batchedType(type, size); });
 }
 
+static SmallVector<Kind> sharedUnless(ArrayRef<bool> batched) {
+  return llvm::map_to_vector(
+      batched, [](bool flag) { return flag ? Kind::Each : Kind::Shared; });
+}
+
 LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
   SmallVector<bool> ruleFlags(frame.batched);
   llvm::append_range(ruleFlags,
                      differentiableFlags(getInputs(), frame.batched));
   unsigned numTangents = differentiable(getResultTypes()).size();
-  auto primal =
-      makeBatched(*this, getPrimalAttr(), frame.batched,
-                  SmallVector<bool>(getNumResults(), false), frame.size);
+  auto primal = makeBatched(*this, getPrimalAttr(), frame.batched,
+                            each(getNumResults()), frame.axis);
   FlatSymbolRefAttr rule = getRuleAttr();
   if (rule)
     rule = makeBatched(*this, rule, ruleFlags,
-                       SmallVector<bool>(getNumResults() + numTangents, false),
-                       frame.size);
+                       each(getNumResults() + numTangents), frame.axis);
   SmallVector<Attribute> transposes;
   for (const GivenTranspose &given : givenTransposes(*this)) {
-    SmallVector<bool> flags, summed;
-    for (auto [index, flag] : llvm::enumerate(frame.batched)) {
-      if (given.isLinear(index))
-        summed.push_back(!flag);
-      else
-        flags.push_back(flag);
-    }
+    SmallVector<bool> flags, linear;
+    for (auto [index, flag] : llvm::enumerate(frame.batched))
+      (given.isLinear(index) ? linear : flags).push_back(flag);
     flags.append(numTangents, true);
-    transposes.push_back(
-        makeBatched(*this, given.function, flags, summed, frame.size));
+    transposes.push_back(makeBatched(*this, given.function, flags,
+                                     summedUnless(linear), frame.axis));
   }
   ArrayAttr batchedTransposes;
   if (!transposes.empty())
@@ -126,24 +165,30 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
 }
 
 LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
-  unsigned numResults = getNumResults(), numResiduals = getNumResiduals();
-  unsigned numCotangents = differentiable(getResultTypes()).size();
-  auto primal = makeBatched(*this, getPrimalAttr(), frame.batched,
-                            SmallVector<bool>(numResults, false), frame.size);
-  auto fwd = makeBatched(*this, getFwdAttr(), frame.batched,
-                         SmallVector<bool>(numResults + numResiduals, false),
-                         frame.size);
-  // The cotangent of an input that all elements of the batch share is the sum
-  // of theirs.
-  auto bwd = makeBatched(
-      *this, getBwdAttr(),
-      SmallVector<bool>(numResiduals + numCotangents, true),
-      negated(differentiableFlags(getInputs(), frame.batched)), frame.size);
+  unsigned numResiduals = getNumResiduals();
+  SmallVector<bool> marks =
+      batchedCallResults(*this, getPrimal(), frame.batched, frame.axis);
+  SmallVector<Kind> kinds = sharedUnless(marks);
+  auto primal =
+      makeBatched(*this, getPrimalAttr(), frame.batched, kinds, frame.axis);
+  kinds.append(each(numResiduals));
+  auto fwd = makeBatched(*this, getFwdAttr(), frame.batched, kinds, frame.axis);
+  SmallVector<bool> flags(numResiduals, true);
+  SmallVector<Type> types;
+  for (auto [type, mark] : llvm::zip_equal(getResultTypes(), marks)) {
+    types.push_back(mark ? Type(batchedType(type, frame.size)) : type);
+    if (isDifferentiable(type))
+      flags.push_back(mark);
+  }
+  auto bwd =
+      makeBatched(*this, getBwdAttr(), flags,
+                  summedUnless(differentiableFlags(getInputs(), frame.batched)),
+                  frame.axis);
   auto made = CustomVjpOp::create(
-      frame.b, batchedTypes(getResultTypes(), frame.size), primal, fwd, bwd,
-      frame.b.getI64IntegerAttr(numResiduals), getNumClosedOverAttr(),
-      getHasSideEffectAttr(), frame.operands);
+      frame.b, types, primal, fwd, bwd, frame.b.getI64IntegerAttr(numResiduals),
+      getNumClosedOverAttr(), getHasSideEffectAttr(), frame.operands);
   llvm::append_range(frame.results, made.getResults());
+  frame.resultBatched = marks;
   return success();
 }
 
@@ -151,9 +196,9 @@ LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
   unsigned numResiduals = getResiduals().size();
   SmallVector<bool> flags(frame.batched.take_front(numResiduals));
   flags.append(getNumResults(), true);
-  auto bwd =
-      makeBatched(*this, getBwdAttr(), flags,
-                  negated(frame.batched.drop_front(numResiduals)), frame.size);
+  auto bwd = makeBatched(*this, getBwdAttr(), flags,
+                         summedUnless(frame.batched.drop_front(numResiduals)),
+                         frame.axis);
   auto made =
       CustomLinOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
                           bwd, frame.operands.take_front(numResiduals),
@@ -172,9 +217,8 @@ LogicalResult LinearSolveOp::emitBatch(BatchFrame &frame) {
       return {};
     auto function =
         SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(*this, name);
-    return makeBatched(*this, name, flags,
-                       SmallVector<bool>(function.getNumResults(), false),
-                       frame.size);
+    return makeBatched(*this, name, flags, each(function.getNumResults()),
+                       frame.axis);
   };
   SmallVector<Value> rhs;
   for (unsigned index = 0; index < numUnknowns; ++index)

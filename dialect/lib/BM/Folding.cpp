@@ -114,7 +114,7 @@ struct ArrayJoiner {
       mapping.map(argument, reshaped(value, {count}));
       batched.insert(argument);
     }
-    if (failed(batchBlock(b, body, count, mapping, batched)))
+    if (failed(batchBlock(b, body, {count}, mapping, batched)))
       return failure();
     Values results;
     for (auto [value, like] :
@@ -347,7 +347,7 @@ static LogicalResult batchWrittenOut(OpTy op, BatchFrame &frame) {
     if (flag)
       batched.insert(argument);
   }
-  if (failed(batchBlock(frame.b, made.block(), frame.size, mapping, batched)))
+  if (failed(batchBlock(frame.b, made.block(), frame.axis, mapping, batched)))
     return failure();
   for (Value result : made.results()) {
     frame.results.push_back(mapping.lookup(result));

@@ -253,7 +253,7 @@ LogicalResult RematOp::emitBatch(BatchFrame &frame) {
   NewRemat made;
   made.inputs.assign(frame.operands.begin(), frame.operands.end());
   auto batched = batchInto(getLoc(), getBlock(), made.inputs, frame.batched,
-                           frame.size, made.block(), made.yields);
+                           frame.axis, made.block(), made.yields);
   if (failed(batched))
     return failure();
   frame.resultBatched = std::move(*batched);

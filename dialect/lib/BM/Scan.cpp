@@ -417,7 +417,7 @@ static Value swapLeading(ImplicitLocOpBuilder &b, Value value) {
 LogicalResult ScanOp::emitBatch(BatchFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   SmallVector<bool> marks =
-      markScan(*this, frame.batched, dependentResults).arguments;
+      markScan(*this, frame.batched, flowOf(frame.axis)).arguments;
   NewScan scan;
   IRMapping mapping;
   DenseSet<Value> batched;
@@ -440,7 +440,7 @@ LogicalResult ScanOp::emitBatch(BatchFrame &frame) {
   }
 
   ImplicitLocOpBuilder inner = scan.bodyBuilder(getLoc());
-  if (failed(batchBlock(inner, getBlock(), frame.size, mapping, batched)))
+  if (failed(batchBlock(inner, getBlock(), frame.axis, mapping, batched)))
     return failure();
   inner.setLoc(getLoc());
   for (auto [argument, value] :

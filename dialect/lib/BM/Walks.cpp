@@ -5,8 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "bmgrad/Dialect/BM/Collective.h"
+#include "bmgrad/Dialect/BM/Custom.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Shape.h"
+#include "bmgrad/Dialect/BM/Transforms.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 
@@ -91,6 +94,81 @@ SmallVector<bool> bmgrad::bm::dependentResults(Block &block,
                      [](Operation &, Type) { return true; });
 }
 
+/// Whether `op` is over the axis; `seen` are the functions looked into so far.
+static bool isOverAxis(Operation *op, StringRef name,
+                       DenseSet<Operation *> &seen) {
+  auto isOver = [&](Operation *inner) {
+    if (auto collective = dyn_cast<CollectiveOpInterface>(inner))
+      return collective.getAxis() == name;
+    // In there the name means the axis of that batch.
+    if (auto batch = dyn_cast<BatchOp>(inner))
+      if (batch.getAxisName() == name)
+        return false;
+    auto refersToOne = [&](SymbolRefAttr symbol) {
+      Operation *callee = SymbolTable::lookupNearestSymbolFrom(op, symbol);
+      return callee && seen.insert(callee).second &&
+                     ::isOverAxis(callee, name, seen)
+                 ? WalkResult::interrupt()
+                 : WalkResult::advance();
+    };
+    return inner->getAttrDictionary().walk(refersToOne).wasInterrupted();
+  };
+  return op
+      ->walk([&](Operation *inner) {
+        return isOver(inner) ? WalkResult::interrupt() : WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+bool bmgrad::bm::isOverAxis(Operation *op, BatchAxis axis) {
+  DenseSet<Operation *> seen;
+  return !axis.name.empty() && ::isOverAxis(op, axis.name, seen);
+}
+
+SmallVector<bool> bmgrad::bm::batchedCallResults(Operation *op,
+                                                 StringRef callee,
+                                                 ArrayRef<bool> batched,
+                                                 BatchAxis axis) {
+  auto function = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      op, StringAttr::get(op->getContext(), callee));
+  // Only a collective makes one value for all of what differs between them.
+  if (axis.name.empty() || function.isExternal())
+    return SmallVector<bool>(function.getNumResults(), true);
+  return batchedResults(function.getFunctionBody().front(), batched, axis);
+}
+
+SmallVector<bool> bmgrad::bm::batchedResults(Block &block,
+                                             ArrayRef<bool> batchedArguments,
+                                             BatchAxis axis) {
+  DenseSet<Value> batched;
+  auto flagsOf = [&](ValueRange values) {
+    return llvm::map_to_vector(
+        values, [&](Value value) { return batched.contains(value); });
+  };
+  for (auto [argument, flag] :
+       llvm::zip_equal(block.getArguments(), batchedArguments))
+    if (flag)
+      batched.insert(argument);
+  for (Operation &op : block.without_terminator()) {
+    SmallVector<bool> operands = flagsOf(op.getOperands());
+    bool any = llvm::is_contained(operands, true);
+    if (!any && !isOverAxis(&op, axis))
+      continue;
+    SmallVector<bool> results(op.getNumResults(), true);
+    auto collective = dyn_cast<CollectiveOpInterface>(&op);
+    if (collective && collective.getAxis() == axis.name)
+      results.assign(op.getNumResults(), collective.isBatched(any));
+    else if (auto region = dyn_cast<FlowOpInterface>(&op))
+      results = region.flowResults(operands, flowOf(axis));
+    else if (auto call = dyn_cast<CustomVjpOp>(&op))
+      results = batchedCallResults(call, call.getPrimal(), operands, axis);
+    for (auto [result, flag] : llvm::zip_equal(op.getResults(), results))
+      if (flag)
+        batched.insert(result);
+  }
+  return flagsOf(block.getTerminator()->getOperands());
+}
+
 //===----------------------------------------------------------------------===//
 // Splitting
 //===----------------------------------------------------------------------===//
@@ -122,7 +200,8 @@ bmgrad::bm::splitBlock(Block &block, DenseSet<Value> &linear) {
 
 /// Constants and what spreads them cost nothing to make again.
 static bool isFree(Operation *op) {
-  return op && (op->hasTrait<OpTrait::ConstantLike>() || isa<IotaOp>(op) ||
+  return op && (op->hasTrait<OpTrait::ConstantLike>() ||
+                isa<IotaOp, AxisIndexOp>(op) ||
                 (isa<BroadcastInDimOp>(op) &&
                  isFree(op->getOperand(0).getDefiningOp())));
 }
@@ -199,7 +278,7 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
 //===----------------------------------------------------------------------===//
 
 LogicalResult bmgrad::bm::batchBlock(ImplicitLocOpBuilder &b, Block &block,
-                                     int64_t size, IRMapping &mapping,
+                                     BatchAxis axis, IRMapping &mapping,
                                      DenseSet<Value> &batched) {
   for (Operation &op : block.without_terminator()) {
     b.setLoc(op.getLoc());
@@ -209,14 +288,14 @@ LogicalResult bmgrad::bm::batchBlock(ImplicitLocOpBuilder &b, Block &block,
       operands.push_back(mapping.lookup(operand));
       flags.push_back(batched.contains(operand));
     }
-    if (!llvm::is_contained(flags, true)) {
+    if (!llvm::is_contained(flags, true) && !isOverAxis(&op, axis)) {
       b.clone(op, mapping);
       continue;
     }
     auto rule = dyn_cast<BatchableOpInterface>(&op);
     if (!rule)
       return op.emitOpError("has no batching rule");
-    BatchFrame frame{b, operands, flags, size};
+    BatchFrame frame{b, operands, flags, axis};
     if (failed(rule.emitBatch(frame)))
       return failure();
     if (frame.resultBatched.empty())

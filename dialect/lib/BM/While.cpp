@@ -245,7 +245,7 @@ LogicalResult WhileOp::emitBatch(BatchFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   unsigned numCondConsts = getCondConsts().size(),
            numBodyConsts = getBodyConsts().size();
-  WhileMarks marks = markWhile(*this, frame.batched, dependentResults);
+  WhileMarks marks = markWhile(*this, frame.batched, flowOf(frame.axis));
   SmallVector<bool> condMarks(frame.batched.take_front(numCondConsts));
   llvm::append_range(condMarks, marks.carries);
   ArrayRef<Value> condConsts = frame.operands.take_front(numCondConsts);
@@ -266,7 +266,7 @@ LogicalResult WhileOp::emitBatch(BatchFrame &frame) {
     llvm::append_range(values, carries);
     mapArguments(getCondBlock().getArguments(), values, condMarks, mapping,
                  batched);
-    if (failed(batchBlock(at, getCondBlock(), frame.size, mapping, batched)))
+    if (failed(batchBlock(at, getCondBlock(), frame.axis, mapping, batched)))
       return failure();
     at.setLoc(getLoc());
     Value yielded = getCondYield().getOperand(0);
@@ -314,7 +314,7 @@ LogicalResult WhileOp::emitBatch(BatchFrame &frame) {
   DenseSet<Value> batched;
   mapArguments(getBodyBlock().getArguments(), arguments, marks.arguments,
                mapping, batched);
-  if (failed(batchBlock(bodyBuilder, getBodyBlock(), frame.size, mapping,
+  if (failed(batchBlock(bodyBuilder, getBodyBlock(), frame.axis, mapping,
                         batched)))
     return failure();
   bodyBuilder.setLoc(getLoc());

@@ -6,6 +6,7 @@ reading at `_importer.py`.
 
 from bmgrad._import import (
     _rules_calls,
+    _rules_collective,
     _rules_control,
     _rules_custom,
     _rules_custom_vmap,
@@ -28,6 +29,7 @@ from bmgrad._import._importer import Imported, import_program
 # Rules register themselves when their module is imported.
 _RULES = (
     _rules_calls,
+    _rules_collective,
     _rules_control,
     _rules_custom,
     _rules_custom_vmap,

@@ -30,8 +30,10 @@ from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
     is_dead,
+    named_axes,
     plain_aval,
     user_location,
+    with_axes,
 )
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
@@ -73,6 +75,7 @@ def import_program(
     traced in.
     """
     jaxpr, consts = traced.jaxpr, traced.consts
+    axes = named_axes()
     with scope():
         module, effects, captures = _import(traced, jaxpr, name)
     if any(map(is_dead, [*consts, *captures])):
@@ -87,7 +90,7 @@ def import_program(
         num_inputs = count + len(consts)
         inputs = [*active[count:num_inputs], *active[:count]]
         marked, _ = Marker().mark(jaxpr, inputs)
-        with scope():
+        with scope(), with_axes(axes):
             again, _, captured = _import(traced, marked, name, captures)
         # A value of a trace around that only its rules read would be one input too many.
         return again if len(captured) == len(captures) else None

@@ -16,7 +16,7 @@ from bmgrad._import._rules_custom import side_effect
 from bmgrad._import._rules_foreign import Write, call_foreign, foreign_rules
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
-from bmgrad.runtime._jax_internals import ordered_effects, refused_effects
+from bmgrad.runtime._jax_internals import axes_of, ordered_effects, refused_effects
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -29,6 +29,13 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
             f"it has side effects ({', '.join(refused)}) that a bmgrad program cannot hold: it "
             "changes references from outside. Return what it needs from the function and do it "
             "there"
+        )
+    if axes := axes_of(eqn.effects):
+        names = ", ".join(map(str, axes))
+        raise Unsupported(
+            f"it works over the named axis {names}, as no program can hold it; of JAX's "
+            "collectives psum, pmax, pmin, ppermute, pbroadcast, all_gather, psum_scatter, "
+            "all_to_all and axis_index are supported"
         )
     number, emit = kernel(b, eqn)
     in_avals = [atom.aval for atom in eqn.invars]

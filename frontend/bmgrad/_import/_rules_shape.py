@@ -120,8 +120,6 @@ def _iota(b: Importer, eqn: Equation) -> Value:
     "device_put",
     "layout_constraint",
     "name",
-    "pbroadcast",
-    "pvary",
     "random_clone",
     "random_unwrap",
     "random_wrap",

@@ -6,7 +6,7 @@ like them. Each is a few lines: what it means is in the transform it makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from bmgrad._transforms._call import Transform, Transformed
@@ -270,6 +270,7 @@ def vmap(
     out_axes: Any = 0,
     *,
     axis_size: int | None = None,
+    axis_name: Hashable = None,
 ) -> Any:
     """The function, mapped over an axis of its arguments.
 
@@ -279,6 +280,8 @@ def vmap(
         pytree of them for each. Keyword arguments are mapped over axis 0.
       out_axes: an int, or a pytree of ints that is a prefix of the result.
       axis_size: the batch size, needed only if no argument is mapped.
+      axis_name: what the function calls the batch in collectives, such as
+        ``jax.lax.psum(x, axis_name)``.
 
     Returns:
       A function of batched arguments. Variables are shared by all elements: what is assigned
@@ -292,4 +295,4 @@ def vmap(
       >>> bm.vmap(lambda x: x.sum())(bm.ones((2, 3))).tolist()
       [3.0, 3.0]
     """
-    return _transformed(func, lambda f: VmapTransform(f, in_axes, out_axes, axis_size))
+    return _transformed(func, lambda f: VmapTransform(f, in_axes, out_axes, axis_size, axis_name))

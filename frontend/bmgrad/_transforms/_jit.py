@@ -5,7 +5,7 @@ In: a function. Out: transforms whose bodies bind its program, or that program's
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -15,6 +15,7 @@ from jax.api_util import flatten_axes
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._trace import Arguments
 from bmgrad.runtime import bind
+from bmgrad.runtime._jax_internals import with_axes
 
 
 class JitTransform(Transform):
@@ -42,14 +43,20 @@ class VmapTransform(Transform):
     kind = "vmap"
 
     def __init__(
-        self, function: Callable[..., Any], in_axes: Any, out_axes: Any, axis_size: int | None
+        self,
+        function: Callable[..., Any],
+        in_axes: Any,
+        out_axes: Any,
+        axis_size: int | None,
+        axis_name: Hashable,
     ) -> None:
         self.in_axes, self.out_axes, self.axis_size = in_axes, out_axes, axis_size
+        self.axis_name = axis_name
         leaves, tree = jax.tree.flatten((in_axes, out_axes), is_leaf=lambda x: x is None)
-        super().__init__(function, (tuple(leaves), tree, axis_size))
+        super().__init__(function, (tuple(leaves), tree, axis_size, axis_name))
 
     def on(self, function: Callable[..., Any]) -> VmapTransform:
-        return VmapTransform(function, self.in_axes, self.out_axes, self.axis_size)
+        return VmapTransform(function, self.in_axes, self.out_axes, self.axis_size, self.axis_name)
 
     def key_parts(self) -> dict[str, Any]:
         return {"options": (("axes", self.options),)}
@@ -59,14 +66,16 @@ class VmapTransform(Transform):
         axes = self._leaf_axes(arguments, args)
         size = self._batch_size(arguments, axes)
         element = arguments.map(lambda i, leaf: _element(leaf, axes[i]))
-        traced = self.trace(state, element)
+        named = [] if self.axis_name is None else [(self.axis_name, size)]
+        with with_axes(named):
+            traced = self.trace(state, element)
         in_axes = [-1] * len(traced.program.in_avals)
         for position, axis in enumerate(axes):
             if axis is not None:
                 in_axes[position] = axis
         # A variable keeps its shape: what is written to it must not depend on the batch.
         out_axes = [0] * traced.num_results + [-1] * len(traced.writes)
-        program = traced.program.batch(in_axes, size, out_axes)
+        program = traced.program.batch(in_axes, size, out_axes, self.axis_name)
         results = traced.commit(bind(program, *traced.inputs(arguments.leaves)))
         return self._place(jax.tree.unflatten(traced.out_tree, results))
 

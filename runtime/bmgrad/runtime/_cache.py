@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bmgrad.runtime._jax_internals import ShapedArray
+from bmgrad.runtime._jax_internals import ShapedArray, named_axes
 
 # JAX's settings that change what the same function is traced to.
 _JAX_SETTINGS = (
@@ -24,9 +24,13 @@ _JAX_SETTINGS = (
 
 
 def jax_settings() -> tuple[tuple[str, Any], ...]:
-    """The values now of those of JAX's settings that change what is traced."""
+    """The values now of those of JAX's settings that change what is traced.
+
+    Among them the named axes, whose sizes a function may ask for.
+    """
     config: Any = jax.config
-    return tuple((name, getattr(config, name)) for name in _JAX_SETTINGS)
+    settings = tuple((name, getattr(config, name)) for name in _JAX_SETTINGS)
+    return (*settings, ("named_axes", named_axes()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from bmgrad.runtime._options import Options
 class Wrapped:
     """A module whose `@main` applies transform `op` to the `@main` of `source`.
 
-    `attributes` of `op` are 64-bit integers or arrays of them. Its operands are the
+    `attributes` of `op` are 64-bit integers, arrays of them or strings. Its operands are the
     arguments of `@main`, then arrays of ones of the types `ones`; at the positions in
     `zeros` are arrays of zeros. `@main` returns those of its results that `keep` says, by
     default all.
@@ -30,7 +30,7 @@ class Wrapped:
 
     source: "Source"
     op: str
-    attributes: Mapping[str, Sequence[int] | int]
+    attributes: Mapping[str, Sequence[int] | int | str]
     in_types: Sequence[str]
     out_types: Sequence[str]
     in_names: Sequence[str]
@@ -98,6 +98,17 @@ def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
         manager.enable_verifier(False)
         _run(manager, module)
         return _bytecode(module), _unused_arguments(module)
+
+
+def batched_results(source: Source, batched: Sequence[int], size: int, axis: str) -> list[bool]:
+    """Which results differ between elements of a batch of these arguments over a named axis."""
+    options = {"function": MAIN, "axis": axis, "size": str(size)}
+    if batched:
+        options["batched"] = ",".join(map(str, batched))
+    with _opened(source) as module:
+        _run(PassManager.parse(f"builtin.module(bm-find-batched{_braced(options)})"), module)
+        main = ir.SymbolTable(module.operation)[MAIN]
+        return list(main.attributes["bm.batched"])
 
 
 def _unused_arguments(module: ir.Module) -> list[int]:
@@ -232,12 +243,7 @@ def read(source: Source) -> ir.Module:
     with ir.InsertionPoint.at_block_begin(module.body), inner.location:
         main = func.FuncOp(MAIN, ir.FunctionType.get(arguments, results))
     block = main.add_entry_block([ir.Location.name(name) for name in source.in_names])
-    values: dict[str, Any] = {
-        name: ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
-        if isinstance(value, int)
-        else ir.DenseI64ArrayAttr.get(list(value))
-        for name, value in source.attributes.items()
-    }
+    values = {name: _attribute(value) for name, value in source.attributes.items()}
     values["callee"] = ir.FlatSymbolRefAttr.get(inner_name)
     with ir.InsertionPoint(block), inner.location:
         operands = [*block.arguments, *(_constant(ir.Type.parse(t), 1) for t in source.ones)]
@@ -267,6 +273,14 @@ def _bytecode(module: ir.Module) -> bytes:
     buffer = io.BytesIO()
     module.operation.write_bytecode(buffer)
     return buffer.getvalue()
+
+
+def _attribute(value: Sequence[int] | int | str) -> Any:
+    if isinstance(value, int):
+        return ir.IntegerAttr.get(ir.IntegerType.get_signless(64), value)
+    if isinstance(value, str):
+        return ir.StringAttr.get(value)
+    return ir.DenseI64ArrayAttr.get(list(value))
 
 
 def _constant(tensor: ir.Type, number: int) -> Any:

@@ -113,12 +113,20 @@ def _transpose(cts: Sequence[Any], *args: Any, program: Program) -> list[Any]:
 
 
 def _batch(
-    args: Sequence[Any], axes: Sequence[int | None], *, program: Program
+    size: int,
+    axis_name: Any,
+    _: Any,
+    args: Sequence[Any],
+    axes: Sequence[int | None],
+    *,
+    program: Program,
 ) -> tuple[list[Any], list[int | None]]:
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
-    (size,) = {arg.shape[axis] for arg, axis in zip(args, in_axes, strict=True) if axis >= 0}
-    varying = program.varying([axis >= 0 for axis in in_axes])
-    results = bind(program.batch(in_axes, size, [0 if v else -1 for v in varying]), *args)
+    if all(axis is None for axis in axes) and not program.is_over(axis_name):
+        return bind(program, *args), [None] * len(program.out_avals)
+    varying = program.batched_outputs(in_axes, size, axis_name)
+    out_axes = [0 if v else -1 for v in varying]
+    results = bind(program.batch(in_axes, size, out_axes, axis_name), *args)
     return results, [0 if v else None for v in varying]
 
 
@@ -151,6 +159,6 @@ program_p.def_impl(_impl)
 program_p.def_effectful_abstract_eval(_abstract_eval)
 ad.primitive_jvps[program_p] = _jvp
 ad.primitive_transposes[program_p] = _transpose
-batching.primitive_batchers[program_p] = _batch
+batching.axis_primitive_batchers[program_p] = _batch
 mlir.register_lowering(program_p, _lower)
 _jax_internals.register_pruning(program_p, _prune)

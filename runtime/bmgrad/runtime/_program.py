@@ -14,7 +14,16 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from bmgrad.runtime import _pipeline
-from bmgrad.runtime._jax_internals import ShapedArray, has_tangent, plain_aval, tangent_aval
+from bmgrad.runtime._collectives import word_of
+from bmgrad.runtime._jax_internals import (
+    ShapedArray,
+    axes_of,
+    has_tangent,
+    plain_aval,
+    real_effects,
+    tangent_aval,
+    without_axis,
+)
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._types import aval_of, tensor_type
@@ -250,19 +259,25 @@ class Program:
         )
 
     def batch(
-        self, in_axes: Sequence[int], size: int, out_axes: Sequence[int] | None = None
+        self,
+        in_axes: Sequence[int],
+        size: int,
+        out_axes: Sequence[int] | None = None,
+        axis_name: Hashable = None,
     ) -> "Program":
         """The program applied to each of `size` elements.
 
         `in_axes` has the batch axis of each input, -1 for none. Outputs have the batch at
         axis 0, or where `out_axes` says; at -1 they must not depend on a batched input.
+        Collectives over `axis_name` are over this batch.
         """
         outs = tuple(out_axes) if out_axes is not None else (0,) * len(self.out_avals)
-        key = ("batch", tuple(in_axes), size, outs)
-        return self.once(key, lambda: self._make_batched(tuple(in_axes), size, outs))
+        name = axis_name if self.is_over(axis_name) else None
+        key = ("batch", tuple(in_axes), size, outs, name)
+        return self.once(key, lambda: self._make_batched(tuple(in_axes), size, outs, name))
 
     def _make_batched(
-        self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...]
+        self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
     ) -> "Program":
         in_avals = [
             aval if axis < 0 else _insert_axis(aval, axis, size)
@@ -272,10 +287,11 @@ class Program:
             aval if axis < 0 else _insert_axis(aval, axis, size)
             for aval, axis in zip(self.out_avals, out_axes, strict=True)
         ]
+        named = {} if axis_name is None else {"axis_name": word_of(axis_name)}
         module = _pipeline.Wrapped(
             self._stages["bm"],
             "bm.batch",
-            {"in_axes": in_axes, "out_axes": out_axes, "size": size},
+            {"in_axes": in_axes, "out_axes": out_axes, "size": size, **named},
             [tensor_type(aval) for aval in in_avals],
             [tensor_type(aval) for aval in out_avals],
             self.in_names,
@@ -288,7 +304,26 @@ class Program:
                     module, source=self._source_for(active)
                 ),
             )
-        return self._derived(make, "batch", module, in_avals, out_avals, self.in_names)
+        effects = without_axis(self.effects, axis_name)
+        return self._derived(
+            make, "batch", module, in_avals, out_avals, self.in_names, effects=effects
+        )
+
+    def is_over(self, axis_name: Hashable) -> bool:
+        """Whether there are collectives over the axis in it, or in derivative rules of it."""
+        return bool(self.effects) and axis_name in axes_of(self.effects)
+
+    def batched_outputs(self, in_axes: Sequence[int], size: int, axis_name: Hashable) -> list[bool]:
+        """Which outputs differ between the elements of a batch over the axis."""
+        batched = tuple(i for i, axis in enumerate(in_axes) if axis >= 0)
+        if not self.is_over(axis_name):
+            return self.varying([axis >= 0 for axis in in_axes])
+        return self.once(
+            ("batched", batched, size, axis_name),
+            lambda: _pipeline.batched_results(
+                self._stages["bm"], batched, size, word_of(axis_name)
+            ),
+        )
 
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
         """The program with the `used` outputs and what they need; which inputs are kept."""
@@ -354,10 +389,15 @@ class Program:
         in_avals: Sequence[ShapedArray],
         out_avals: Sequence[ShapedArray],
         in_names: Sequence[str],
+        *,
+        effects: frozenset[Any] | None = None,
     ) -> _P:
         name = f"{self.name}.{suffix}" if suffix else self.name
+        effects = self.effects if effects is None else effects
         # Of a program's parts, and of rules that a program holds, not all have its effects.
-        keeps_effects = self.effects and _pipeline.has_side_effects(module)
+        # The names of axes stay: what is said to be over an axis and is not does no harm.
+        if (real := real_effects(effects)) and not _pipeline.has_side_effects(module):
+            effects -= real
         return make(
             module,
             in_avals,
@@ -365,7 +405,7 @@ class Program:
             name=name,
             in_names=in_names,
             options=self.options,
-            effects=self.effects if keeps_effects else frozenset(),
+            effects=effects,
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 from jax.lax import linalg
 
+from bmgrad.runtime import _collectives
+
 Kernel = Callable[..., Any]
 
 
@@ -100,7 +102,7 @@ def _qr(x: Any, *, full_matrices: bool = False, **options: Any) -> Any:
     return linalg.qr(x, full_matrices=full_matrices, **options)
 
 
-KERNELS: dict[str, Kernel] = {
+KERNELS: dict[str, Kernel] = _collectives.KERNELS | {
     "approx_top_k": _approx_top_k,
     "bessel_i0e": jax.lax.bessel_i0e,
     "cholesky": _cholesky,

@@ -48,6 +48,21 @@ def Transpose : BM_Pass<"bm-transpose"> {
   ];
 }
 
+def FindBatched : BM_Pass<"bm-find-batched"> {
+  let summary = "Says which results of a function a batch over a named axis reaches";
+  let description = [{
+    Sets the attribute `bm.batched` of the function: for each result whether it differs between
+    the elements of a batch of the arguments `batched` over the axis `axis`. A `bm.psum` over
+    that axis is the same for all of them, a `bm.axis_index` never is.
+  }];
+  let options = [
+    Option<"function", "function", "std::string", "\"main\"", "The function to look at">,
+    Option<"axis", "axis", "std::string", "\"\"", "The name of the axis">,
+    Option<"size", "size", "int64_t", "1", "The size of the axis">,
+    ListOption<"batched", "batched", "int64_t", "The batched arguments">,
+  ];
+}
+
 def LowerToStablehlo : BM_Pass<"bm-lower-to-stablehlo"> {
   let summary = "Lowers bm to StableHLO and CHLO";
   let description = [{

@@ -14,6 +14,7 @@ from jax.extend.mlir import lower_with_sharding_in_types
 from jax.interpreters import mlir
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, plain_aval, without_mesh
+from bmgrad.runtime._jax_internals._axes import axes_of_mesh, real_effects, with_axes
 
 # jaxlib's values and contexts are untyped on one of the two versions.
 IrValue: TypeAlias = Any
@@ -172,7 +173,9 @@ def define_function(
     key = (key, tuple(in_avals), platforms)
     if key in target.cached_primitive_lowerings:
         return str(target.cached_primitive_lowerings[key].sym_name.value)
-    with without_mesh():
+    # The axes of devices: collectives may be over these.
+    axes = axes_of_mesh(ctx.module_context.axis_context)
+    with without_mesh(), with_axes(axes):
         out_avals = [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
     effects = _effects_of_tokens(ctx, tokens)
     types: Any = [
@@ -199,7 +202,7 @@ def define_function(
         const_lowering={},
         dim_var_values=(),
     )
-    with ir.InsertionPoint(block), without_mesh():
+    with ir.InsertionPoint(block), without_mesh(), with_axes(axes):
         results = list(mlir.lower_fun(fun)(inner, *args))
         tokens_out: Any = inner.tokens_out
         func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
@@ -219,7 +222,7 @@ def register_pruning(
     # One of the two versions also says which inputs are live, for their effects.
     def rule(used_outputs: list[bool], *live_inputs_and_eqn: Any) -> tuple[list[bool], Any]:
         eqn = live_inputs_and_eqn[-1]
-        if not any(used_outputs) and not eqn.effects:
+        if not any(used_outputs) and not real_effects(eqn.effects):
             return [False] * len(eqn.invars), None
         params, kept = prune(used_outputs, **eqn.params)
         pruned = eqn.replace(

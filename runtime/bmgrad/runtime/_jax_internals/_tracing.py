@@ -13,6 +13,7 @@ from jax.extend import core as extend_core
 from jax.extend.core import DebugInfo
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, without_mesh
+from bmgrad.runtime._jax_internals._axes import without_varying
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
 
 # One version defines it elsewhere, which its own type annotations do not say.
@@ -141,6 +142,7 @@ def trace(
             opened._contexts,
             _epoch_context(_epoch.number),
             without_mesh(),
+            without_varying(),
             core.ensure_no_leaks(inner),
             source_info_util.reset_name_stack(),
             partial_eval.TracebackScope(),

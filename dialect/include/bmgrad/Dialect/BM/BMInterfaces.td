@@ -83,6 +83,19 @@ def BM_BatchableOpInterface : OpInterface<"BatchableOpInterface"> {
   ];
 }
 
+def BM_CollectiveOpInterface : OpInterface<"CollectiveOpInterface"> {
+  let cppNamespace = "::bmgrad::bm";
+  let description = [{
+    An op that reads what other elements of a batch have. Batched over the axis of its
+    name its rule is called whether or not an operand is batched.
+  }];
+  let methods = [
+    InterfaceMethod<"The name of the axis.", "::llvm::StringRef", "getAxis">,
+    InterfaceMethod<"Whether, batched over its axis, it has one element's result for each.",
+      "bool", "isBatched", (ins "bool":$operand)>,
+  ];
+}
+
 def BM_LowerableOpInterface : OpInterface<"LowerableOpInterface"> {
   let cppNamespace = "::bmgrad::bm";
   let description = [{

@@ -51,12 +51,23 @@ struct SplitFrame {
   llvm::DenseSet<mlir::Value> &linear;
 };
 
+/// What a function is batched over: how many elements, and the name by which
+/// collectives refer to them, empty if there is none.
+struct BatchAxis {
+  int64_t size;
+  llvm::StringRef name = {};
+
+  /// What tells the names of functions batched over different axes apart.
+  std::string suffix() const { return name.empty() ? "" : ("@" + name).str(); }
+};
+
 struct BatchFrame {
   mlir::ImplicitLocOpBuilder &b;
   llvm::ArrayRef<mlir::Value> operands;
   /// Which operands carry the batch dimension, at axis 0.
   llvm::ArrayRef<bool> batched;
-  int64_t size;
+  BatchAxis axis;
+  int64_t size = axis.size;
   llvm::SmallVector<mlir::Value> results = {};
   /// Left empty when all results are batched.
   llvm::SmallVector<bool> resultBatched = {};
@@ -183,6 +194,29 @@ llvm::SmallVector<bool> activeResults(mlir::Block &block,
 llvm::SmallVector<bool> dependentResults(mlir::Block &block,
                                          llvm::ArrayRef<bool> markedArguments);
 
+/// Which results of `block` are batched over `axis` when the marked arguments
+/// are. Collectives over the axis, whatever they read, are what they make of
+/// it.
+llvm::SmallVector<bool> batchedResults(mlir::Block &block,
+                                       llvm::ArrayRef<bool> batchedArguments,
+                                       BatchAxis axis);
+
+/// The same of the results of a function that `op` calls.
+llvm::SmallVector<bool> batchedCallResults(mlir::Operation *op,
+                                           llvm::StringRef callee,
+                                           llvm::ArrayRef<bool> batched,
+                                           BatchAxis axis);
+
+inline auto flowOf(BatchAxis axis) {
+  return [axis](mlir::Block &block, llvm::ArrayRef<bool> batchedArguments) {
+    return batchedResults(block, batchedArguments, axis);
+  };
+}
+
+/// Whether the op, what is inside it or what it refers to is a collective over
+/// the axis: then it is batched even if no operand is.
+bool isOverAxis(mlir::Operation *op, BatchAxis axis);
+
 /// Splits the ops of `block` with `linear` seeded by its linear arguments.
 /// After it each op is wholly primal or wholly linear; the linear ones are
 /// returned in order.
@@ -215,7 +249,7 @@ llvm::LogicalResult transposeOps(
 /// holds the values of `block` whose image in `mapping` carries the batch
 /// dimension.
 llvm::LogicalResult batchBlock(mlir::ImplicitLocOpBuilder &b,
-                               mlir::Block &block, int64_t size,
+                               mlir::Block &block, BatchAxis axis,
                                mlir::IRMapping &mapping,
                                llvm::DenseSet<mlir::Value> &batched);
 

@@ -46,11 +46,12 @@ def BM_VjpOp : BM_Transform<"vjp", (ins DenseI64ArrayAttr:$wrt, DenseI64ArrayAtt
 }
 
 def BM_BatchOp : BM_Transform<"batch", (ins DenseI64ArrayAttr:$in_axes, DenseI64ArrayAttr:$out_axes,
-                                        I64Attr:$size)> {
+                                        I64Attr:$size, OptionalAttr<StrAttr>:$axis_name)> {
   let summary = "A function applied to each element of a batch";
   let description = [{
     `in_axes` and `out_axes` give the batch axis of each operand and result, -1
-    for none; a result that depends on a batched operand must have one. Example:
+    for none; a result that depends on a batched operand must have one. Collectives in
+    the function over `axis_name` are over this batch. Example:
     ```mlir
     %ys = bm.batch @f(%xs, %w) {in_axes = array<i64: 0, -1>, out_axes = array<i64: 0>, size = 8 : i64}
         : (tensor<8x3xf32>, tensor<3xf32>) -> tensor<8xf32>
