@@ -177,6 +177,30 @@ def test_power_at_its_edges():
     np.testing.assert_allclose(of_exponent, [0.0, -np.inf, np.log(2.0), 0.0])
 
 
+def test_second_derivatives_of_a_power_where_the_exponent_is_zero():
+    x = np.array([4.0, 1e-3, -2.0])
+    with jax.enable_x64(True):
+        mixed = bm.vector_grad(bm.vector_grad(lax.pow), argnums=1)(x, np.zeros(3))
+        np.testing.assert_allclose(mixed[:2], 1 / x[:2])
+        # Where 1/x overflows, x^0 is constant in x all the same.
+        np.testing.assert_array_equal(
+            bm.vector_grad(lax.pow)(np.array([5e-324, -1e-310]), np.zeros(2)), [0.0, 0.0]
+        )
+
+
+@pytest.mark.parametrize(
+    "dtypes", [("bfloat16", "bfloat16", "float32"), ("float32", "bfloat16", "float16")]
+)
+def test_product_of_another_dtype(dtypes):
+    x, y = (jnp.asarray([1.01, 3.7], dtype) for dtype in dtypes[:2])
+    fun = lambda x, y: lax.mul(x, y, out_dtype=jnp.dtype(dtypes[2]))  # noqa: E731
+    (got, got_vjp), (want, want_vjp) = (vjp(fun, x, y) for vjp in (bm.vjp, jax.vjp))
+    np.testing.assert_array_equal(got, want)
+    for ours, theirs in zip((got, *got_vjp(got)), (want, *want_vjp(want)), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_allclose(ours.astype("float32"), theirs.astype("float32"), rtol=1e-2)
+
+
 def test_integer_and_boolean_ops_compute_and_stop_derivatives():
     def fun(x, i):
         bits = ((i & 3) | 4) ^ (i << 1)

@@ -98,14 +98,27 @@ Expr integerPowPartial(Expr x, int64_t exponent) {
   return static_cast<double>(exponent) * integerPow(x, exponent - 1);
 }
 
+/// Where 1 / x is infinite.
+static Expr isNearZero(Expr x) {
+  auto type = dyn_cast<FloatType>(getElementTypeOrSelf(x.type()));
+  if (!type)
+    return eq(x, constantLike(x, 0.0));
+  double least = APFloat::getSmallestNormalized(type.getFloatSemantics())
+                     .convertToDouble();
+  return both(lt(x, constantLike(x, least)), gt(x, constantLike(x, -least)));
+}
+
 Expr powPartialBase(Expr x, Expr y) {
-  // The exponent may be an integer array: the formula wants it in the base's
-  // type.
-  Expr e = x.type() == y.type()
-               ? y
-               : x.with(ConvertOp::create(x.b(), x.type(), y.get()));
-  // At y = 0 the power is constant, but x^(y-1) may be infinite there: such
-  // places take an exponent that is harmless, then the mask.
+  // At y = 0 the power is constant in x, but x^(y-1) may be infinite: such
+  // places take a base that is harmless, then the mask. A derivative for y
+  // follows elsewhere, 1 / x, which a mask of all places with y = 0 would lose.
+  if (x.type() == y.type()) {
+    Expr isConstant = both(eq(y, constantLike(y, 0.0)), isNearZero(x));
+    Expr safe = select(isConstant, constantLike(x, 1.0), x);
+    return select(isConstant, constantLike(x, 0.0), y * pow(safe, y - 1.0));
+  }
+  // The exponent is an integer array: the formula wants it in the base's type.
+  Expr e = x.with(ConvertOp::create(x.b(), x.type(), y.get()));
   Expr isZero = eq(e, constantLike(e, 0.0));
   Expr safe = select(isZero, constantLike(e, 1.0), e);
   return select(isZero, constantLike(x, 0.0), e * pow(x, safe - 1.0));

@@ -15,12 +15,20 @@ from bmgrad._import._module import Body
 from bmgrad._import._registry import RULES, Equation, Rule, rule
 from bmgrad._import._rules_custom import emit_custom_jvp, jvp_functions
 from bmgrad._import._rules_kernel import kernel
-from bmgrad._import._text import Value, i32, i64, i64_array
+from bmgrad._import._text import TensorType, Value, i32, i64, i64_array
 from bmgrad.mlir import op_table
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
     from bmgrad._import._registry import WithRule
+
+
+@rule("mul")
+def _mul(b: Importer, eqn: Equation) -> Value:
+    # With `out_dtype` JAX converts the factors, not the product.
+    type = b.type(eqn.outvars[0].aval)
+    factors = (b.read_spread(atom, type.shape) for atom in eqn.invars)
+    return b.op("bm.mul", [_converted(b, x, type) for x in factors], type)
 
 
 @rule("integer_pow")
@@ -46,7 +54,10 @@ def _reduce_precision(b: Importer, eqn: Equation) -> Value:
 
 @rule("convert_element_type")
 def _convert(b: Importer, eqn: Equation) -> Value:
-    x, type = b.read(eqn.invars[0]), b.type(eqn.outvars[0].aval)
+    return _converted(b, b.read(eqn.invars[0]), b.type(eqn.outvars[0].aval))
+
+
+def _converted(b: Importer, x: Value, type: TensorType) -> Value:
     if x.type == type:
         return x
     if type.dtype == np.bool_:

@@ -290,7 +290,7 @@ def BM_RemOp : BM_Binary<"rem", "stablehlo.remainder", BM_RealTensor,
 }
 def BM_PowOp : BM_Elementwise<"pow", [SameOperandsAndResultShape]> {
   let summary = "Power";
-  let description = [{`r = x^y`, partial derivatives `y x^(y-1)` (0 where `y = 0`) and `r log x` (0 where
+  let description = [{`r = x^y`, partial derivatives `y x^(y-1)` (0 where `x = y = 0`) and `r log x` (0 where
     `x = 0` and `y > 0`). The exponent may be an integer array.
     Example: `%2 = bm.pow %0, %1 : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>`}];
   let arguments = (ins BM_NumberTensor:$x, BM_NumberTensor:$y);
