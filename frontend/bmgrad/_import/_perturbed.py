@@ -114,8 +114,10 @@ class Marker:
         first = len(variables) - len(inputs)
         flags = dict(zip(variables[first:], inputs, strict=True))
         returned = itertools.compress(opened.outvars, read or itertools.repeat(True))
-        operands = (atom for eqn in opened.eqns for atom in eqn.invars)
-        live = {atom for atom in (*operands, *returned) if not isinstance(atom, Literal)}
+        live = {atom for atom in returned if not isinstance(atom, Literal)}
+        for eqn in reversed(opened.eqns):
+            if eqn.effects or not live.isdisjoint(eqn.outvars):
+                live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
 
         def perturbed(atoms: Sequence[Any]) -> list[bool]:
             return [not isinstance(atom, Literal) and flags.get(atom, False) for atom in atoms]
