@@ -184,6 +184,28 @@ def test_without_transpose():
         bm.grad(fun)(jnp.ones(3))
 
 
+def test_errors_of_transposes():
+    """They are raised where that transpose is needed, and nowhere else."""
+
+    def transpose(ct, x, y):
+        if ad.is_undefined_primal(y):
+            raise ValueError("y is too wide for this transpose")
+        return y * ct, None
+
+    scaled_p = primitive("scaled", lambda x, y: x * y, lambda x, y: x)
+    ad.defjvp(
+        scaled_p,
+        lambda dx, x, y: scaled_p.bind(dx, y),
+        lambda dy, x, y: scaled_p.bind(x, dy),
+    )
+    ad.primitive_transposes[scaled_p] = transpose
+    fun = lambda x, y: scaled_p.bind(x, y).sum()  # noqa: E731
+    np.testing.assert_allclose(bm.grad(fun)(2 * V, V), V, rtol=1e-6)
+    for lib in (bm, jax):
+        with pytest.raises(ValueError, match="y is too wide for this transpose"):
+            lib.grad(fun, argnums=1)(V, V)
+
+
 def test_rules_are_told_what_is_not_perturbed():
     """As Lineax and Equinox do, which refuse tangents of some operands."""
     told = []

@@ -250,6 +250,8 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
     }
     if (!fits)
       continue;
+    if (failed(verifyRuleHasBody(op, given.function)))
+      return failure();
     for (auto [cotangent, type] :
          llvm::zip_equal(frame.cotangents, op.getResultTypes()))
       if (isDifferentiable(type))

@@ -2,7 +2,7 @@
 
 In: an equation. Out: a `bm.custom_jvp` whose functions are the primitive and its rules. Which
 operands are linear in a tangent shows later only, so a transpose is traced for each operand,
-and for all together; where the rule refuses there is none.
+and for all together; what the rule raises then is raised where that one is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import unmarked_params
 from bmgrad._import._registry import Equation, WithRule
 from bmgrad._import._rules_custom import differentiable, side_effect, union, with_tangents
-from bmgrad._import._text import Value, i64_array
+from bmgrad._import._text import TensorType, Value, i64_array
 from bmgrad.runtime import _foreign
 from bmgrad.runtime._errors import put_off
 from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace
@@ -34,9 +34,12 @@ class TracedJvp(NamedTuple):
 
 
 class _Transpose(NamedTuple):
-    """With respect to the operands `linear`; `is_zero` likewise says which get no cotangent."""
+    """With respect to the operands `linear`; `is_zero` likewise says which get no cotangent.
 
-    traced: TracedJaxpr
+    `traced` is an error where the rule raised one.
+    """
+
+    traced: TracedJaxpr | Exception
     linear: list[int]
     is_zero: list[bool]
 
@@ -96,7 +99,8 @@ def call_foreign(
         primal = b.module.body([b.type(aval) for aval in rules.in_avals], emit)
         forward = [jvp_body(b, jvp, rules.out_avals)] if isinstance(jvp, TracedJvp) else []
         reverse = [_transpose_body(b, rules, t) for t in transposes]
-        captures = union(*(body.captures() for body in (primal, *forward, *reverse)))
+        written = [primal, *forward, *(body for body in reverse if isinstance(body, Body))]
+        captures = union(*(body.captures() for body in written))
         avals = [b.module.aval(array) for array in captures]
         for body in forward:
             # Captured arrays are inputs as well, so the rule gets tangents for them.
@@ -109,8 +113,12 @@ def call_foreign(
                 with_tangents(b, some) for some in ([*avals, *rules.in_avals], rules.out_avals)
             )
             b.module.declare(next(unwritten), ins, outs, put_off(jvp.error))
-        for symbol, body in zip(unwritten, (*forward, *reverse), strict=True):
-            b.module.function(symbol, body, captures)
+        for symbol, made in zip(unwritten, (*forward, *reverse), strict=True):
+            if isinstance(made, Body):
+                b.module.function(symbol, made, captures)
+            else:
+                ins = [*map(b.type, avals), *made.ins]
+                b.module.declare(symbol, ins, made.outs, put_off(made.error))
         return WithRule(symbols, captures)
 
     made = b.once((), lambda: b.with_rule(key, names, define, has_loops=False), key)
@@ -195,9 +203,9 @@ def _trace_transpose(
     name = f"{eqn.primitive.name}.transpose"
     try:
         traced = trace_flat(run, [*known, *ct_avals], name)
-    except Exception:
-        # Rules say in many ways that an operand is not linear; the compiler does where it is.
-        return None
+    except Exception as error:
+        # Most rules raise so for operands that they are not linear in.
+        return _Transpose(error, linear, [])
     wanted = [in_avals[i] for i, zero in zip(linear, is_zero, strict=True) if not zero]
     if not wanted or any(
         got.shape != aval.shape or got.dtype != aval.dtype
@@ -207,13 +215,27 @@ def _trace_transpose(
     return _Transpose(traced, linear, is_zero)
 
 
-def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> Body:
-    def write(values: list[Value]) -> list[Value]:
-        nonzero = iter(b.evaluate_closed(transpose.traced, values))
-        cts = [None if zero else next(nonzero) for zero in transpose.is_zero]
-        return differentiable(b, cts, [rules.in_avals[i] for i in transpose.linear])
+class _Raised(NamedTuple):
+    """A transpose that is an error, and what it would take and return."""
 
-    return b.module.body([b.type(aval) for aval in transpose.traced.in_avals], write)
+    error: Exception
+    ins: list[TensorType]
+    outs: list[TensorType]
+
+
+def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> Body | _Raised:
+    traced, linear = transpose.traced, transpose.linear
+    if isinstance(traced, Exception):
+        known = [aval for i, aval in enumerate(rules.in_avals) if i not in linear]
+        ins = [b.type(aval) for aval in (*known, *filter(has_tangent, rules.out_avals))]
+        return _Raised(traced, ins, [b.type(rules.in_avals[i]) for i in linear])
+
+    def write(values: list[Value]) -> list[Value]:
+        nonzero = iter(b.evaluate_closed(traced, values))
+        cts = [None if zero else next(nonzero) for zero in transpose.is_zero]
+        return differentiable(b, cts, [rules.in_avals[i] for i in linear])
+
+    return b.module.body([b.type(aval) for aval in traced.in_avals], write)
 
 
 def trace_flat(fun: Callable[..., list[Any]], avals: Sequence[Any], name: str) -> TracedJaxpr:
