@@ -92,6 +92,7 @@ class JaxProgram(Program):
                 "lin",
                 num_residuals=len(residuals),
             ),
+            (None,) * len(residuals),
         )
 
     def batch(self, in_axes, size, out_axes):

@@ -250,6 +250,29 @@ class TestVjp:
         linear = jax.vmap(lambda x: bm.linearize(jnp.sin, x)[1])(points)
         same(jax.vmap(lambda f, dx: f(dx))(linear, points), points * jnp.cos(points))
 
+    def test_primals_that_are_residuals(self):
+        """They are kept as they are, and may be dropped and given again."""
+        x, w = {"a": jnp.ones((3, 4)), "b": jnp.ones(4)}, jnp.eye(4)
+        fun = lambda x, w: x["a"] @ w + jnp.sin(x["b"])  # noqa: E731
+        out, vjp = bm.vjp(fun, x, w)
+        assert vjp.args_res[1] is w
+        assert vjp.args_res[0][0] is x["a"]
+        assert jax.tree.leaves(vjp.args_res[0][1]) == []
+        assert [r.shape for r in vjp.opaque_residuals] == [(4,)]
+        vjp.args_res[1] = None
+        with pytest.raises(ValueError, match="args_res has 2 leaves, but the primals have 3"):
+            vjp(out)
+        vjp.args_res[1] = w
+        same(vjp(out), jax.vjp(fun, x, w)[1](out))
+        vjp.args_res = [x, 3 * w]
+        same(vjp(out)[0]["a"], 3 * out)
+
+    def test_primals_that_may_change_are_copied(self):
+        x, y = np.ones(2), np.ones(2)
+        _, vjp = bm.vjp(jnp.multiply, x, y)
+        x[:] = 5.0
+        same(vjp(jnp.ones(2))[1], jnp.ones(2))
+
     def test_with_references(self):
         """Cotangents are added to references, or left out; what is returned is what JAX returns."""
         _, vjp = bm.vjp(lambda x, y, n: {"a": jnp.sin(x["x"]) * y * n}, {"x": X}, Y[:, 0], 2)

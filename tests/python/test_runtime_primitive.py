@@ -97,7 +97,7 @@ def test_transforms_agree_with_jax(prog, name):
 
 def test_linear_program_is_linear_all_the_way(prog):
     """jvp and transpose of the linear program need no further derivative of it."""
-    _, lin = prog.linearize((True, False, False))
+    lin = prog.linearize((True, False, False)).lin
     _, vjp = jax.vjp(lambda x: bind(prog, x, Y, N)[0], X)
     close(jax.linear_transpose(vjp, X)((X,)), (jnp.cos(X) * Y * X,))
     residuals = [jnp.ones(a.shape, a.dtype) for a in lin.in_avals[: lin.num_residuals]]

@@ -24,7 +24,7 @@ from bmgrad._transforms._trace import (
     trace_at_need,
 )
 from bmgrad.runtime import bind
-from bmgrad.runtime._jax_internals import has_tangent, is_reference, tangent_aval
+from bmgrad.runtime._jax_internals import NotNeeded, has_tangent, is_reference, tangent_aval
 from bmgrad.runtime._program import LinearProgram
 
 # JAX's type annotations say that this is a module.
@@ -44,7 +44,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       ``(out, vjp_fn)`` or ``(out, vjp_fn, aux)``. ``vjp_fn(ct)`` takes a cotangent with the
       tree, shapes and dtypes of ``out`` and returns a tuple with one cotangent for each
       primal (float0 zeros for integers). ``vjp_fn`` is a pytree of its residuals, which
-      ``jax.jit`` functions may take and return.
+      ``jax.jit`` functions may take and return. As with ``jax.vjp``, its attribute ``args_res``
+      has the primals that are residuals, which may be dropped and given again, and
+      ``opaque_residuals`` the others.
 
     Raises:
       TypeError: if ``has_aux`` and no pair is returned.
@@ -56,8 +58,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       >>> vjp_fn(bm.ones(2))[0].tolist()
       [1.0, 1.0]
     """
-    out, aux, point, residuals = _linearized(fun, primals, has_aux)
-    derivative = VjpFunction(residuals, point)
+    out, aux, point, args_res, made = _linearized(fun, primals, has_aux)
+    derivative = VjpFunction(args_res, made, point)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
@@ -79,8 +81,8 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       >>> float(jvp_fn(2.0))
       2.0
     """
-    out, aux, point, residuals = _linearized(fun, primals, has_aux)
-    derivative = LinearFunction(residuals, point)
+    out, aux, point, args_res, made = _linearized(fun, primals, has_aux)
+    derivative = LinearFunction(args_res, made, point)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
@@ -142,6 +144,8 @@ class _Point:
     """Where a function was linearized: what is known of the derivative but its residuals."""
 
     lin: LinearProgram
+    # For each residual which primal leaf it is; None for the opaque ones, which follow in order.
+    residuals: tuple[int | None, ...]
     static: Static
     in_tree: Any
     in_avals: tuple[Any, ...]
@@ -155,18 +159,26 @@ class _Point:
 
 def _linearized(
     fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool
-) -> tuple[Any, Any, _Point, list[Any]]:
-    """Value and aux at ``primals``, and there the derivative and its residuals."""
+) -> tuple[Any, Any, _Point, list[Any], list[Any]]:
+    """Value and aux at ``primals``, the derivative there, and both kinds of its residuals."""
     arguments = Arguments.of(primals, {}, parameter_names(fun))
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
-    fwd, lin = traced.program.linearize(_active_inputs(traced, arguments))
-    outputs = bind(fwd, *traced.inputs(arguments.leaves))
+    linearized = traced.program.linearize(_active_inputs(traced, arguments))
+    inputs = traced.inputs(arguments.leaves)
+    outputs = bind(linearized.fwd, *inputs)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     values = results[: value_tree.num_leaves]
     out, aux = _unflatten_results(results, value_tree, aux_tree)
+    residuals = linearized.residuals(inputs, outputs[num_primal:])
+    # Of what is no array and may change a copy is made.
+    is_kept = [isinstance(leaf, jax.Array) for leaf in arguments.leaves]
+    sources = tuple(
+        i if i is not None and i < len(is_kept) and is_kept[i] else None for i in linearized.inputs
+    )
     point = _Point(
-        lin,
+        linearized.lin,
+        sources,
         arguments.static,
         jax.tree.structure(_plain(primals)),
         tuple(map(aval_of, arguments.leaves)),
@@ -176,19 +188,52 @@ def _linearized(
         sum(map(_inexact, values)),
         sum(map(_inexact, outputs[:num_primal])),
     )
-    return out, aux, point, outputs[num_primal:]
+    opaque = [x for x, source in zip(residuals, sources, strict=True) if source is None]
+    opaque = [x if isinstance(x, jax.Array) else jnp.array(x) for x in opaque]
+    return out, aux, point, _args_res(arguments, frozenset(sources)), opaque
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+def _args_res(arguments: Arguments, kept: frozenset[int | None]) -> list[Any]:
+    """The leaves of each primal in tuples, the `kept` ones and `NotNeeded` for the others."""
+    args, _ = arguments.rebuild(range(len(arguments.leaves)))
+
+    def leaf(position: Any) -> Any:
+        if type(position) is not int:
+            return ()  # No array.
+        return arguments.leaves[position] if position in kept else NotNeeded()
+
+    leaves, tree = jax.tree.flatten(_plain(args))
+    walk: Any = vars(type(tree))["walk"]  # Which JAX's type annotations do not know.
+    return list(walk(tree, lambda children, _: tuple(children), leaf, leaves))
+
+
+@dataclasses.dataclass(eq=False)
 class _Derivative:
-    """A derivative at a point: a pytree of its residuals, which may cross ``jax.jit``."""
+    """A derivative at a point: a pytree of its residuals, which may cross ``jax.jit``.
 
-    residuals: list[Any]
+    Attributes:
+      args_res: for each primal its leaves in tuples, those that are no residuals as an object
+        of JAX that says so. They may be replaced, by equal arrays in any pytree.
+      opaque_residuals: what else is needed.
+    """
+
+    args_res: list[Any]
+    opaque_residuals: list[Any]
     point: _Point = dataclasses.field(metadata={"static": True})
+
+    def _residuals(self) -> list[Any]:
+        leaves = jax.tree.leaves(self.args_res, is_leaf=lambda x: isinstance(x, NotNeeded))
+        opaque, count = iter(self.opaque_residuals), len(self.point.in_avals)
+        if len(leaves) != count:
+            raise ValueError(
+                f"args_res has {len(leaves)} leaves, but the primals have {count}; give back "
+                "what was taken out of it"
+            )
+        return [next(opaque) if i is None else leaves[i] for i in self.point.residuals]
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class VjpFunction(_Derivative):
     """From cotangents of the outputs to cotangents of the inputs, at one point."""
 
@@ -246,13 +291,13 @@ class VjpFunction(_Derivative):
         asked = [w for w, v in zip(wanted, point.in_avals, strict=True) if has_tangent(v)]
         nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
         program = point.lin.transpose(asked, nonzero)
-        given = iter(bind(program, *self.residuals, *cotangents))
+        given = iter(bind(program, *self._residuals(), *cotangents))
         inexact = [next(given) if flag else None for flag in asked]
         return _with_zeros(point.in_avals, inexact)
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(eq=False)
 class LinearFunction(_Derivative):
     """From tangents of the inputs to the tangent of the output, at one point."""
 
@@ -261,7 +306,7 @@ class LinearFunction(_Derivative):
         point = self.point
         leaves = _matching_leaves(point.in_tree, tangents, point.in_avals, "linearize")
         active = [t for t, p in zip(leaves, point.in_avals, strict=True) if has_tangent(p)]
-        outputs = bind(point.lin, *self.residuals, *active)[: point.num_tangents]
+        outputs = bind(point.lin, *self._residuals(), *active)[: point.num_tangents]
         return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, outputs))
 
 

@@ -118,10 +118,11 @@ def _rows_reverse(
     traced: TracedFunction, inputs: Sequence[Any], wrt: Sequence[int], num_values: int
 ) -> tuple[list[Any], list[list[Any]]]:
     program = traced.program
-    fwd, lin = program.linearize(_active(traced, wrt))
-    outputs = bind(fwd, *inputs)
+    linearized = program.linearize(_active(traced, wrt))
+    outputs = bind(linearized.fwd, *inputs)
     num_outputs = len(program.out_avals)
-    results, residuals = traced.commit(outputs[:num_outputs]), outputs[num_outputs:]
+    results = traced.commit(outputs[:num_outputs])
+    residuals = linearized.residuals(inputs, outputs[num_outputs:])
     values = program.out_avals[:num_values]
     basis = _basis(values)
     size = basis[0].shape[0] if basis else 0
@@ -133,7 +134,7 @@ def _rows_reverse(
         ]
     tangent_outputs = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in program.out_avals]
     nonzero = [i < num_values for i, has in enumerate(tangent_outputs) if has]
-    transposed = lin.transpose((True,) * len(wrt), nonzero)
+    transposed = linearized.lin.transpose((True,) * len(wrt), nonzero)
     batched = transposed.batch([*[-1] * len(residuals), *[0] * len(basis)], size)
     columns = bind(batched, *residuals, *basis)
     blocks, offset = [], 0

@@ -185,6 +185,17 @@ def result_types(source: Source, symbol: str = MAIN) -> list[str]:
         return [str(t) for t in function.type.results]
 
 
+def returned_arguments(source: Source) -> list[int | None]:
+    """For each result of `@main` the argument that it is; None where it is none."""
+    with _opened(source) as module:
+        block = ir.SymbolTable(module.operation)[MAIN].entry_block
+        returned = block.operations[len(block.operations) - 1].operands
+        return [
+            ir.BlockArgument(value).arg_number if value.owner == block else None
+            for value in returned
+        ]
+
+
 def extract(source: Source, symbol: str) -> bytes:
     """The module of function `symbol` as `@main` and of what it calls."""
     with _opened(source) as module:

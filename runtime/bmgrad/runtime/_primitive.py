@@ -81,11 +81,12 @@ def _jvp(
     if not any(active):
         results = bind(program, *primals)
         return results, [_zero_tangent(aval) for aval in program.out_avals]
-    fwd, lin = program.linearize(active)
-    results = bind(fwd, *primals)
-    results, residuals = results[: len(program.out_avals)], results[len(program.out_avals) :]
+    linearized = program.linearize(active)
+    results = bind(linearized.fwd, *primals)
+    results, made = results[: len(program.out_avals)], results[len(program.out_avals) :]
+    residuals = linearized.residuals(primals, made)
     moved = [t for t, is_active in zip(tangents, active, strict=True) if is_active]
-    out_tangents = iter(bind(lin, *residuals, *moved))
+    out_tangents = iter(bind(linearized.lin, *residuals, *moved))
     return results, [
         next(out_tangents) if _jax_internals.has_tangent(aval) else _zero_tangent(aval)
         for aval in program.out_avals

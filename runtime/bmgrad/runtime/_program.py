@@ -37,10 +37,20 @@ _dump_numbers = itertools.count(1)
 
 
 class Linearized(NamedTuple):
-    """`fwd(x...) -> (y..., residuals...)` and `lin(residuals..., dx...) -> dy...`."""
+    """`fwd(x...) -> (y..., made...)` and `lin(residuals..., dx...) -> dy...`.
+
+    Residuals that are inputs are not returned, which would copy them: `inputs` says for each
+    residual which input it is, None for those that `fwd` makes.
+    """
 
     fwd: "Program"
     lin: "LinearProgram"
+    inputs: tuple[int | None, ...]
+
+    def residuals(self, inputs: Sequence[Any], made: Sequence[Any]) -> list[Any]:
+        """What `lin` takes, from the inputs of `fwd` and the results after its first ones."""
+        rest = iter(made)
+        return [next(rest) if i is None else inputs[i] for i in self.inputs]
 
 
 class Program:
@@ -238,15 +248,21 @@ class Program:
 
     def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
         module = _pipeline.run(self._source_for(active), _pipeline.linearize(_positions(active)))
-        fwd, lin = (_pipeline.extract(module, f) for f in (_pipeline.FWD, _pipeline.LIN))
-        residual_types = _pipeline.result_types(fwd)[len(self.out_avals) :]
+        fwd: Source = _pipeline.extract(module, _pipeline.FWD)
+        lin = _pipeline.extract(module, _pipeline.LIN)
+        count = len(self.out_avals)
+        residual_types = _pipeline.result_types(fwd)[count:]
         residuals = tuple(aval_of(tensor) for tensor in residual_types)
+        inputs = _pipeline.returned_arguments(fwd)[count:]
+        is_made = [i is None for i in inputs]
+        fwd = _pipeline.select_results(fwd, [True] * count + is_made)
+        made = tuple(itertools.compress(residuals, is_made))
         in_avals, in_names = self._with_tangents(active)
         tangents, tangent_names = in_avals[len(active) :], in_names[len(active) :]
         names = tuple(f"residual.{i}" for i in range(len(residuals)))
         return Linearized(
             self._derived(
-                Program, "fwd", fwd, self.in_avals, (*self.out_avals, *residuals), self.in_names
+                Program, "fwd", fwd, self.in_avals, (*self.out_avals, *made), self.in_names
             ),
             self._derived(
                 partial(LinearProgram, num_residuals=len(residuals)),
@@ -256,6 +272,7 @@ class Program:
                 self._out_tangents(),
                 (*names, *tangent_names),
             ),
+            tuple(inputs),
         )
 
     def batch(

@@ -32,6 +32,7 @@ from bmgrad.runtime._jax_internals._axes import (
 from bmgrad.runtime._jax_internals._custom_rules import (
     CustomJvp,
     CustomVjp,
+    NotNeeded,
     NullAccum,
     ValAccum,
     custom_jvp_rule,
@@ -74,6 +75,7 @@ __all__ = [
     "IrValue",
     "LoweringContext",
     "LoweringRule",
+    "NotNeeded",
     "NullAccum",
     "OpenTrace",
     "ShapedArray",

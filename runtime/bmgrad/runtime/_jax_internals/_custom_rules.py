@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax._src import core
+from jax._src import api, core
 from jax._src.interpreters import ad as internal_ad
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
@@ -16,6 +16,8 @@ from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
 # What rules of hijax add cotangents to, those that count and the others.
 NullAccum: Any = internal_ad.NullAccum
 ValAccum: Any = internal_ad.ValAccum
+# Stands for a primal that the function returned by `vjp` has no use for.
+NotNeeded: Any = api.NotNeeded
 
 
 class CustomJvp(NamedTuple):
