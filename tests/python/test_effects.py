@@ -177,6 +177,7 @@ def test_callbacks_have_no_derivative(name):
 
     with pytest.raises(NotImplementedError, match=f"'{name}'.*jax.custom_jvp") as error:
         bm.grad(fun)(1.0)
+    assert isinstance(error.value, ValueError)
     assert f"{__file__}:{fun.__code__.co_firstlineno + 1}" in str(error.value)
 
 

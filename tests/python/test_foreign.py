@@ -280,6 +280,24 @@ def test_primitives_with_rules_are_refused():
     assert not any(p.name == "scan" for p in _foreign._registered)
 
 
+def test_branches_for_other_platforms():
+    """They need no kernel here, nor a derivative where all is compiled at once."""
+    elsewhere_p = Primitive("elsewhere")
+    elsewhere_p.def_abstract_eval(lambda x: x)
+    batch_by_map(elsewhere_p)
+
+    def fun(x):
+        chosen = lax.platform_dependent(2 * x, tpu=elsewhere_p.bind, default=jnp.sin)
+        return jnp.cos(chosen).sum()
+
+    want = lambda x: jnp.cos(jnp.sin(2 * x)).sum()  # noqa: E731
+    np.testing.assert_allclose(bm.jit(fun)(V), want(V), rtol=1e-6)
+    np.testing.assert_allclose(bm.vmap(fun)(V[:, None]), jax.vmap(want)(V[:, None]), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(bm.grad(fun))(V), jax.grad(want)(V), rtol=1e-5)
+    with pytest.raises(Exception, match="no branch for platform 'cpu'"):
+        bm.jit(lambda x: lax.platform_dependent(x, tpu=jnp.sin, cuda=jnp.cos))(V)
+
+
 def test_names_of_jax_belong_to_jax():
     """Another library's `sin` is not the sine, nor its `scan` a loop."""
     for name in ("sin", "scan"):

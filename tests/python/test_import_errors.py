@@ -66,6 +66,11 @@ def test_references_of_the_caller():
         imported(fun, X)
 
 
+def test_references_as_arguments():
+    with pytest.raises(TypeError, match=r"argument ref of \S*lambda is a reference to an array"):
+        bm.grad(lambda x, ref: x * 2.0)(1.0, jax.new_ref(X))
+
+
 def test_ops_of_a_function_of_jax_get_the_line_of_its_call():
     fun = lambda x: jax.scipy.linalg.schur(x)[0].sum()  # noqa: E731
     with pytest.raises(NotImplementedError, match="'schur'") as error:

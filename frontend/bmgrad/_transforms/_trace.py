@@ -180,6 +180,13 @@ def trace_function(
         }
         return [*(x for i, x in enumerate(results) if i not in float0), *values]
 
+    for leaf, argument in zip(arguments.leaves, arguments.names, strict=True):
+        if internals.is_reference(leaf):
+            raise TypeError(
+                f"argument {argument} of {name} is a reference to an array (jax.new_ref), which "
+                "a compiled program cannot take; pass its value, as ref[...], return what it is "
+                "to become, and assign that outside"
+            )
     avals = [aval_of(leaf) for leaf in arguments.leaves]
     values = None
     if at_values:

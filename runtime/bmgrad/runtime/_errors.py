@@ -16,8 +16,16 @@ class ForwardModeError(UnsupportedError, TypeError):
     """Forward mode of what has a reverse rule only; JAX raises TypeError."""
 
 
+class CallbackError(UnsupportedError, ValueError):
+    """Any derivative of a callback; JAX raises ValueError."""
+
+
 class ReverseModeError(UnsupportedError, ValueError):
     """Reverse mode of what has forward mode only; JAX raises ValueError."""
+
+
+class TransposeError(UnsupportedError, TypeError):
+    """Reverse mode of a solve that comes without a transposed one; JAX raises TypeError."""
 
 
 TOO_DEEP = (
@@ -61,6 +69,15 @@ class _Reason(NamedTuple):
 
 # Where JAX raises an error for the same reason its words are in ours: people search for them.
 _REASONS = [
+    *(
+        _Reason(
+            f"no derivative rule for primitive '{primitive}'",
+            CallbackError,
+            f"; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp) "
+            f"({name} callbacks do not support JVP)",
+        )
+        for primitive, name in (("pure_callback", "Pure"), ("io_callback", "IO"))
+    ),
     _Reason(
         "no derivative rule for primitive",
         UnsupportedError,
@@ -79,6 +96,11 @@ _REASONS = [
         ReverseModeError,
         "; forward mode (bm.jvp, bm.jacfwd) goes through any loop (Reverse-mode differentiation "
         "does not work for lax.while_loop or lax.fori_loop with dynamic start/stop values)",
+    ),
+    _Reason(
+        "reverse-mode derivative of a custom_linear_solve without transpose_solve",
+        TransposeError,
+        " (transpose_solve required for backwards mode automatic differentiation)",
     ),
     _Reason(
         "forward-mode derivative of a function with a custom VJP rule",

@@ -69,6 +69,18 @@ def get(number: int) -> Kernel:
     return _kernels[number]
 
 
+def branch_of(kernel: Kernel, platform: str) -> int:
+    """Which of the branches that `platform_index` chooses from is for `platform`."""
+    branches = dict(kernel.params)["platforms"]
+    for number, platforms in enumerate(branches):
+        if platforms is None or platform in platforms:
+            return number
+    raise NotImplementedError(
+        f"jax.lax.platform_dependent has no branch for platform {platform!r}, but for {branches}; "
+        "give it a default"
+    )
+
+
 def define(ctx: LoweringContext, declared: Declaration) -> str:
     """Lowers a declared kernel into the module of `ctx`; returns the name of its function.
 

@@ -7,7 +7,7 @@ The names of passes and pipelines are written here and nowhere else in Python.
 import dataclasses
 import io
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -45,6 +45,8 @@ Source: TypeAlias = str | bytes | Wrapped
 
 MAIN = "main"
 FWD, LIN = "main.fwd", "main.lin"
+# The primitive that says on which platform a program runs.
+_PLATFORM = "platform_index"
 
 
 def differentiate() -> str:
@@ -109,6 +111,32 @@ def batched_results(source: Source, batched: Sequence[int], size: int, axis: str
         _run(PassManager.parse(f"builtin.module(bm-find-batched{_braced(options)})"), module)
         main = ir.SymbolTable(module.operation)[MAIN]
         return list(main.attributes["bm.batched"])
+
+
+def chooses_platform(source: Source) -> bool:
+    """Whether something in it depends on where it runs (`jax.lax.platform_dependent`)."""
+    if isinstance(source, Wrapped):
+        return chooses_platform(source.source)
+    return _PLATFORM in source if isinstance(source, str) else _PLATFORM.encode() in source
+
+
+def on_platform(source: Source, number_of: Callable[[int], int]) -> bytes:
+    """`source` where it runs, with the branches for there only.
+
+    `number_of` says which of its branches a kernel that asks for the platform stands for.
+    """
+
+    def choose(op: Any) -> Any:
+        if op.name == "bm.kernel" and op.attributes["name"].value == _PLATFORM:
+            number = number_of(op.attributes["id"].value)
+            with ir.InsertionPoint(op), op.location:
+                op.results[0].replace_all_uses_with(_constant(op.results[0].type, number))
+        return ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(choose)
+        _run(PassManager.parse("builtin.module(canonicalize,symbol-dce)"), module)
+        return _bytecode(module)
 
 
 def _unused_arguments(module: ir.Module) -> list[int]:

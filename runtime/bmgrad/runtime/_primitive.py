@@ -132,8 +132,9 @@ def _batch(
 
 
 def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[IrValue]:
-    source = program.stablehlo()
-    if _kernels.SYMBOL_PREFIX.encode() in source and len(_jax_internals.platforms_of(ctx)) > 1:
+    platform, *others = _jax_internals.platforms_of(ctx)
+    source = program.stablehlo(None if others else platform)
+    if _kernels.SYMBOL_PREFIX.encode() in source and others:
         # A kernel may be a different one on each platform of an exported module.
         return _jax_internals.lower_each_platform(
             ctx, program.name, _lower, program.effects, *args, program=program

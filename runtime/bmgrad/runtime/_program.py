@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
-from bmgrad.runtime import _pipeline
+from bmgrad.runtime import _kernels, _pipeline
 from bmgrad.runtime._collectives import word_of
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
@@ -111,9 +111,21 @@ class Program:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
         return _pipeline.text(self._stage(stage), generic=stage == "stablehlo")
 
-    def stablehlo(self) -> bytes:
-        """The program in StableHLO as bytecode, with the user's locations."""
-        return self._lowered()[0]
+    def stablehlo(self, platform: str | None = None) -> bytes:
+        """The program in StableHLO as bytecode, with the user's locations.
+
+        Given the `platform` that it is for, only what belongs there of what depends on it.
+        """
+        source = self._stages["bm"]
+        if platform is None or not _pipeline.chooses_platform(source):
+            return self._lowered()[0]
+        return self.once(("stablehlo", platform), lambda: self._lowered_for(source, platform))
+
+    def _lowered_for(self, source: Source, platform: str) -> bytes:
+        chosen = _pipeline.on_platform(
+            source, lambda number: _kernels.branch_of(_kernels.get(number), platform)
+        )
+        return _pipeline.stablehlo(chosen, self.options)[0]
 
     def _lowered(self) -> tuple[bytes, list[int]]:
         """StableHLO, and the inputs that it does not read."""
@@ -358,8 +370,10 @@ class Program:
 
     def _without_unused_inputs(self) -> "tuple[Program, tuple[bool, ...]]":
         module = self._stages["bm"]
-        # A custom rule may find a derivative where no value goes.
-        unused = [] if _pipeline.has_custom_rules(module) else self._lowered()[1]
+        # A custom rule may find a derivative where no value goes; a branch for another platform
+        # may have none.
+        keeps_all = _pipeline.has_custom_rules(module) or _pipeline.chooses_platform(module)
+        unused = [] if keeps_all else self._lowered()[1]
         kept = tuple(i not in unused for i in range(len(self.in_avals)))
         if not unused:
             return self, kept
