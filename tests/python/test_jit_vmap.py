@@ -171,8 +171,22 @@ class TestVmap:
             bm.vmap(lambda *a: a[0], in_axes)(*args)
 
     def test_out_axes_none(self):
-        with pytest.raises(ValueError, match="out_axes may not be None"):
-            bm.vmap(lambda x: x, out_axes=None)(X)
+        fun = lambda x, y: (x * y, y.sum())  # noqa: E731
+        for lib in (bm, jax):
+            got = lib.vmap(fun, (0, None), (1, None))(X, X)
+            same(got, (jnp.outer(X, X), X.sum()))
+            with pytest.raises(ValueError, match=r"out_axes|axis spec None"):
+                lib.vmap(fun, (0, None), None)(X, X)
+
+    @pytest.mark.parametrize("axes", [(True, 0), ({"x": 0}, 0), ((X,), 0), (0, False), (0, 1.0)])
+    def test_axes_are_integers(self, axes):
+        with pytest.raises(TypeError, match=r"vmap (in|out)_axes must be an int, None, or a"):
+            bm.vmap(lambda x: x, *axes)(M)
+
+    def test_gradients_of_integers(self):
+        gradient = bm.grad(lambda x, n: x * n, argnums=1, allow_int=True)
+        got = bm.vmap(gradient)(X, jnp.arange(3))
+        assert (got.dtype, got.shape) == (jax.dtypes.float0, (3,))
 
     def test_random_numbers(self):
         bm.random.seed(0)

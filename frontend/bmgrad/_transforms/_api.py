@@ -278,7 +278,8 @@ def vmap(
       func: a function of single elements; without it the call gives a decorator.
       in_axes: an int or None for all positional arguments, or a tuple with an int, None or
         pytree of them for each. Keyword arguments are mapped over axis 0.
-      out_axes: an int, or a pytree of ints that is a prefix of the result.
+      out_axes: an int or None, or a pytree of them that is a prefix of the result; None for
+        what does not depend on a mapped argument and is returned once.
       axis_size: the batch size, needed only if no argument is mapped.
       axis_name: what the function calls the batch in collectives, such as
         ``jax.lax.psum(x, axis_name)``.

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.api_util import flatten_axes
 
 from bmgrad._transforms._call import State, Transform
@@ -50,6 +51,13 @@ class VmapTransform(Transform):
         axis_size: int | None,
         axis_name: Hashable,
     ) -> None:
+        _check_axes("in_axes", in_axes, "an int, None, or a tuple with an entry for each argument")
+        _check_axes("out_axes", out_axes, "an int, None, or a pytree of them")
+        if not (in_axes is None or isinstance(in_axes, (int, tuple, list))):
+            raise TypeError(
+                "vmap in_axes must be an int, None, or a tuple with an entry for each argument, "
+                f"got {in_axes!r}"
+            )
         self.in_axes, self.out_axes, self.axis_size = in_axes, out_axes, axis_size
         self.axis_name = axis_name
         leaves, tree = jax.tree.flatten((in_axes, out_axes), is_leaf=lambda x: x is None)
@@ -73,11 +81,23 @@ class VmapTransform(Transform):
         for position, axis in enumerate(axes):
             if axis is not None:
                 in_axes[position] = axis
+        placed = flatten_axes("vmap out_axes", traced.out_tree, self.out_axes)
+        out_axes = [
+            -1 if axis is None else 0 for i, axis in enumerate(placed) if i not in traced.float0
+        ]
         # A variable keeps its shape: what is written to it must not depend on the batch.
-        out_axes = [0] * traced.num_results + [-1] * len(traced.writes)
+        out_axes += [-1] * len(traced.writes)
         program = traced.program.batch(in_axes, size, out_axes, self.axis_name)
         results = traced.commit(bind(program, *traced.inputs(arguments.leaves)))
-        return self._place(jax.tree.unflatten(traced.out_tree, results))
+        for i, shape in traced.float0.items():
+            if placed[i] is not None:
+                results[i] = np.zeros((size, *shape), jax.dtypes.float0)
+        # JAX's function refuses float0.
+        leaves = [
+            (np if i in traced.float0 else jnp).moveaxis(leaf, 0, axis) if axis else leaf
+            for i, (leaf, axis) in enumerate(zip(results, placed, strict=True))
+        ]
+        return jax.tree.unflatten(traced.out_tree, leaves)
 
     def _leaf_axes(self, arguments: Arguments, args: tuple[Any, ...]) -> list[int | None]:
         """The batch axis of each array leaf; those of keyword arguments are mapped at 0."""
@@ -121,15 +141,13 @@ class VmapTransform(Transform):
             )
         return int(found.pop())
 
-    def _place(self, result: Any) -> Any:
-        leaves, tree = jax.tree.flatten(result)
-        axes = flatten_axes("vmap out_axes", tree, self.out_axes)
-        placed = []
-        for leaf, axis in zip(leaves, axes, strict=True):
-            if axis is None:
-                raise ValueError("vmap out_axes may not be None: results are batched")
-            placed.append(leaf if axis == 0 else jnp.moveaxis(leaf, 0, axis))
-        return jax.tree.unflatten(tree, placed)
+
+def _check_axes(name: str, axes: Any, wanted: str) -> None:
+    for axis in jax.tree.leaves(axes):
+        if type(axis) is bool or not isinstance(axis, (int, np.integer)):
+            raise TypeError(
+                f"vmap {name} must be {wanted}, got {axis!r} of type {type(axis).__name__} in it"
+            )
 
 
 def _element(batch: Any, axis: int | None) -> Any:

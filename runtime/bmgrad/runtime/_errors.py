@@ -28,6 +28,10 @@ class TransposeError(UnsupportedError, TypeError):
     """Reverse mode of a solve that comes without a transposed one; JAX raises TypeError."""
 
 
+class BatchError(UnsupportedError, ValueError):
+    """A result that depends on a batch, where it is to have none; JAX raises ValueError."""
+
+
 TOO_DEEP = (
     "a derivative of this order needs derivative rules nested deeper in other rules than "
     "they are followed"
@@ -90,6 +94,12 @@ _REASONS = [
         UnsupportedError,
         "; register one (jax.interpreters.ad.primitive_transposes, "
         "bmgrad.extend.register_primitive)",
+    ),
+    _Reason(
+        "a result depends on a batched argument but has no batch axis",
+        BatchError,
+        "; give it one in out_axes, and return from a function under bm.vmap what it would assign "
+        "to a variable (vmap out_axes: got axis spec None but output was batched)",
     ),
     _Reason(
         "reverse-mode derivative of a while loop",
