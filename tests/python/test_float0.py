@@ -37,6 +37,25 @@ def test_integer_gradients_inside_another_transform():
     assert float(bm.grad(lambda x: inner(x, 3)[0])(2.0)) == 6.0
 
 
+def test_arguments_without_values():
+    """As the derivative of a vjp function has them."""
+
+    def cotangents(module):
+        out, vjp = module.vjp(lambda x, i: (jnp.sin(x), 2 * i), X, np.arange(3))
+        given = out[0], np.zeros(3, jax.dtypes.float0)
+        returned, second = module.vjp(vjp, given)
+        return returned, second(returned)
+
+    got, want = cotangents(bm), cotangents(jax)
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert (g.shape, g.dtype) == (w.shape, w.dtype)
+        if g.dtype != jax.dtypes.float0:
+            np.testing.assert_allclose(g, w, rtol=1e-6)
+    assert float(bm.grad(lambda x, z: x**2)(2.0, given := np.zeros(3, jax.dtypes.float0))) == 4.0
+    assert bm.jit(lambda z: z)(given).dtype == given.dtype
+
+
 def test_cannot_be_staged():
     gradient = bm.grad(lambda x, i: x * i, argnums=(0, 1), allow_int=True)
     with pytest.raises(TypeError, match="float0"):

@@ -327,6 +327,24 @@ batching.defvectorized(swirl_p)
 ad.defjvp(swirl_p, lambda g, x, turns: 2 * g * turns * swirl(x + np.pi / (2 * turns), turns))
 
 
+@pytest.mark.parametrize("kind", [jax.custom_jvp, jax.custom_vjp])
+def test_rules_of_functions_of_64_bits(kind):
+    """They are asked as the function was called, within `jax.enable_x64`."""
+    square = kind(lambda x: x**2)
+    if kind is jax.custom_jvp:
+        square.defjvp(lambda x, t: (square(*x), t[0] * jnp.sin(x[0])))
+    else:
+        square.defvjp(lambda x: (square(x), jnp.sin(x)), lambda r, t: (r * t,))
+
+    def fun(x):
+        with jax.enable_x64(True):
+            return square(jnp.asarray(x, jnp.float64))
+
+    first, second = bm.grad(fun)(5.0), bm.grad(bm.grad(fun))(5.0)
+    assert first.dtype == second.dtype == jnp.float32
+    close([first, second], [np.sin(5.0), np.cos(5.0)])
+
+
 def test_third_party_rule_is_honoured():
     fun = lambda x: jnp.sum(swirl(x, 3.0) * x)  # noqa: E731
     call = through_program(fun, X)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
+import numpy as np
 
 from bmgrad.runtime._errors import UnsupportedError
 
@@ -36,11 +38,19 @@ _OF_TRACING = (
 )
 
 
+_OF_64_BITS = frozenset(map(np.dtype, ("int64", "uint64", "float64", "complex128")))
+
+
 @contextlib.contextmanager
-def asking_a_rule() -> Iterator[None]:
-    """Raises `RuleRaised` where the user's rule raises."""
+def asking_a_rule(avals: Iterable[Any] = ()) -> Iterator[None]:
+    """Raises `RuleRaised` where the user's rule raises.
+
+    Of a function of `avals`, which may have been called under `jax.enable_x64`.
+    """
+    has_wide = any(getattr(aval, "dtype", None) in _OF_64_BITS for aval in avals)
     try:
-        yield
+        with jax.enable_x64(True) if has_wide else contextlib.nullcontext():
+            yield
     except _OF_TRACING:
         raise
     except Exception as error:

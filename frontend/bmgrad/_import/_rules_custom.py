@@ -40,7 +40,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
         return b.call(closed, b.read_all(eqn), function_name(closed))
 
     def make() -> tuple[Body, Body]:
-        with asking_a_rule():
+        with asking_a_rule(in_avals):
             jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active)
 
         def jvp(values: list[Value]) -> list[Value]:
@@ -156,7 +156,7 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         return b.call(closed, b.read_all(eqn), name)
 
     def define(symbols: list[str]) -> WithRule:
-        with asking_a_rule():
+        with asking_a_rule(closed.in_avals):
             custom = custom_vjp_rule(eqn.params, active)
         return vjp_functions(b, symbols, closed, custom, read, count)
 
@@ -295,7 +295,7 @@ def _imported_bwd(
         *(f"ct{i}" for i in range(len(ct_avals))),
     ]
     try:
-        with asking_a_rule():
+        with asking_a_rule([*residual_avals, *ct_avals]):
             traced = trace(run, [*residual_avals, *ct_avals], name=f"{name}.bwd", arg_names=names)
     except RuleRaised as raised:
         return raised.error

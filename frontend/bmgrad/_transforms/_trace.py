@@ -120,7 +120,8 @@ class TracedFunction:
 
     def inputs(self, leaves: Sequence[Any]) -> list[Any]:
         """All inputs of the program, given the flat arguments."""
-        return [*leaves, *(array.value for array in self.reads), *self.consts]
+        of_arguments = map(_with_values, leaves)
+        return [*of_arguments, *(array.value for array in self.reads), *self.consts]
 
     def commit(self, outputs: Sequence[Any]) -> list[Any]:
         """Assign what the program wrote, given its outputs; returns the flat results."""
@@ -130,6 +131,18 @@ class TracedFunction:
         for position, shape in self.float0.items():
             results.insert(position, np.zeros(shape, jax.dtypes.float0))
         return results
+
+
+def _with_values(leaf: Any) -> Any:
+    """What a program takes for an argument: of float0, which has no values, as many booleans."""
+    is_float0 = getattr(leaf, "dtype", None) == jax.dtypes.float0
+    return np.zeros(leaf.shape, np.bool_) if is_float0 else leaf
+
+
+def _as_given(leaf: Any, tracer: Any) -> Any:
+    """What the user's function is given for an argument ``leaf`` that is traced as ``tracer``."""
+    is_float0 = getattr(leaf, "dtype", None) == jax.dtypes.float0
+    return np.zeros(leaf.shape, jax.dtypes.float0) if is_float0 else tracer
 
 
 def aval_of(value: Any) -> internals.ShapedArray:
@@ -168,7 +181,7 @@ def trace_function(
         with tracing(context):
             for array in lifted:
                 context.read(array)
-            args, kwargs = arguments.rebuild(leaves)
+            args, kwargs = arguments.rebuild(list(map(_as_given, arguments.leaves, leaves)))
             results, out_tree = jax.tree.flatten(function(*args, **kwargs))
             values = context.written_values()
         check_results(results, name)
@@ -187,7 +200,7 @@ def trace_function(
                 "a compiled program cannot take; pass its value, as ref[...], return what it is "
                 "to become, and assign that outside"
             )
-    avals = [aval_of(leaf) for leaf in arguments.leaves]
+    avals = [aval_of(_with_values(leaf)) for leaf in arguments.leaves]
     values = None
     if at_values:
         values = [leaf if internals.has_value(leaf) else None for leaf in arguments.leaves]
