@@ -106,6 +106,14 @@ def test_linear_program_is_linear_all_the_way(prog):
     assert "linearize" not in {key[0] for key in lin._memo}
 
 
+def test_nans_that_jax_is_asked_to_find():
+    """A program is one operation to `jax.debug_nans`, which runs functions one by one then."""
+    for fun in (lambda x: x / x, jax.jit(lambda x: x / x)):
+        with jax.debug_nans(True), pytest.raises(FloatingPointError, match=r"nan.*lambda.vjp"):
+            bm.grad(fun)(0.0)
+        assert float(bm.grad(fun)(2.0)) == 0
+
+
 def test_integer_cotangents_are_not_passed_on(prog):
     _, pull = jax.vjp(lambda x: bind(prog, x, Y, N), X)
     (ct,) = pull([jnp.ones(3), np.zeros((), jax.dtypes.float0), jnp.float32(0)])

@@ -37,6 +37,7 @@ def jitted(program: Program) -> Any:
         return bind(program, *args)
 
     call.__name__ = call.__qualname__ = program.name
+    _jax_internals.mark_as_whole(call)
     return program.once("jitted", lambda: jax.jit(call))
 
 

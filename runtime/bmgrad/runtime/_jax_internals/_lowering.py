@@ -22,6 +22,14 @@ LoweringContext: TypeAlias = Any
 LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]
 
 
+def mark_as_whole(function: Any) -> None:
+    """Says of a function to be compiled that there is nothing in it to run one by one.
+
+    That is what `jax.debug_nans` tries in order to find where a NaN came from.
+    """
+    function._apply_primitive = True
+
+
 def canonical_platform(platform: str) -> str:
     """`platform` as modules name it: `gpu` becomes `cuda` or `rocm`, whichever is present."""
     return str(xla_bridge.canonicalize_platform(platform))
