@@ -50,6 +50,20 @@ own_reverse.defvjp(
 )
 
 
+@jax.custom_vjp
+def own_backward(x, n):
+    return jnp.sin(x) * n
+
+
+def own_backward_rule(residuals, ct):
+    slope, x, n = residuals
+    steep = slope > 0.2
+    return (ct * slope if steep and x > 0 else ct * x * 5.0) * int(n), None
+
+
+own_backward.defvjp(lambda x, n: (own_backward(x, n), (jnp.cos(x), x, n + 1)), own_backward_rule)
+
+
 DIFFERENTIATED = {
     "grad": (bm.grad, jax.grad),
     "value_and_grad": (bm.value_and_grad, jax.value_and_grad),
@@ -108,6 +122,23 @@ def test_a_path_is_compiled_once(caplog):
     assert compilations(1.5) == 0
     assert compilations(-1.5) > 0
     assert compilations(-2.5) == 0
+
+
+@pytest.mark.parametrize("x", [1.2, -0.5, 3.0])
+def test_backward_rules_decide_by_residuals(x):
+    fun = lambda x: jnp.tanh(own_backward(x * 0.5, 2)) ** 2  # noqa: E731
+    for ours, jaxs in (DIFFERENTIATED[name] for name in ("grad", "vjp", "grad of grad")):
+        np.testing.assert_allclose(ours(fun)(x), jaxs(fun)(x), rtol=1e-5)
+
+
+def test_backward_rules_do_not_decide_by_cotangents():
+    identity = jax.custom_vjp(lambda x: x)
+    identity.defvjp(lambda x: (x, None), lambda _, ct: (ct if ct > 0 else -ct,))
+    for transform in (bm.grad, lambda f: bm.jit(bm.grad(f))):
+        with pytest.raises(jax.errors.TracerBoolConversionError):
+            transform(identity)(1.0)
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        bm.jit(bm.grad(lambda x: own_backward(x, 2)))(1.0)
 
 
 def test_what_is_traced_anew_is_not_compiled_anew(caplog):

@@ -23,7 +23,7 @@ from bmgrad._import import (
     _rules_sparse,
     _rules_windows,
 )
-from bmgrad._import._errors import UnsupportedError
+from bmgrad._import._errors import VALUE_ERRORS, UnsupportedError
 from bmgrad._import._importer import Imported, import_program
 
 # Rules register themselves when their module is imported.
@@ -47,4 +47,4 @@ _RULES = (
     _rules_windows,
 )
 
-__all__ = ["Imported", "UnsupportedError", "import_program"]
+__all__ = ["VALUE_ERRORS", "Imported", "UnsupportedError", "import_program"]

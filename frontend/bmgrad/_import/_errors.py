@@ -29,11 +29,13 @@ class RuleRaised(Exception):
         self.error = error
 
 
+# What JAX raises where Python asks a tracer for its value: `if x > 0`, `int(n)`, `array[n]`.
+VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
+
 # A value is needed that tracing does not have: no matter which derivative is wanted.
 _OF_TRACING = (
-    jax.errors.ConcretizationTypeError,
+    *VALUE_ERRORS,
     jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
     jax.errors.UnexpectedTracerError,
 )
 

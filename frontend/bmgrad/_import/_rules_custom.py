@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, asking_a_rule
+from bmgrad._import._errors import (
+    VALUE_ERRORS,
+    RuleRaised,
+    TooDeep,
+    Unsupported,
+    asking_a_rule,
+)
 from bmgrad._import._module import Body
 from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
@@ -19,6 +25,7 @@ from bmgrad._import._text import TensorType, Value, i64
 from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import (
     CustomVjp,
+    TracedJaxpr,
     custom_jvp_rule,
     custom_rule_key,
     custom_vjp_rule,
@@ -203,7 +210,7 @@ def vjp_functions(
         (in_avals if is_argument else made_avals)[number]
         for is_argument, number in custom.residuals
     ]
-    bwd = _imported_bwd(b, custom.bwd, residual_avals, out_avals, read, in_avals[count:], name)
+    bwd = _imported_bwd(b, custom, residual_avals, out_avals, read, in_avals[count:], name)
     # What the backward rule closes over reaches it as residuals.
     bwd_captures = bwd.body.captures() if isinstance(bwd, _Bwd) else []
 
@@ -270,7 +277,7 @@ class _Bwd(NamedTuple):
 
 def _imported_bwd(
     b: Importer,
-    bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]],
+    custom: CustomVjp,
     residual_avals: Sequence[Any],
     out_avals: Sequence[Any],
     read: Sequence[bool],
@@ -284,9 +291,9 @@ def _imported_bwd(
         given = iter(values[len(residual_avals) :])
         cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
         cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
-        results = bwd(values[: len(residual_avals)], cts)
+        results = custom.bwd(values[: len(residual_avals)], cts)
         kept = [ct if has_tangent(a) else None for ct, a in zip(results, in_avals, strict=True)]
-        is_zero.extend(ct is None for ct in kept)
+        is_zero[:] = [ct is None for ct in kept]
         return [ct for ct in kept if ct is not None]
 
     ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
@@ -296,11 +303,32 @@ def _imported_bwd(
     ]
     try:
         with asking_a_rule([*residual_avals, *ct_avals]):
-            traced = trace(run, [*residual_avals, *ct_avals], name=f"{name}.bwd", arg_names=names)
+            traced = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd", names)
     except RuleRaised as raised:
         return raised.error
     types = [b.type(aval) for aval in traced.in_avals]
     return _Bwd(b.module.body(types, lambda args: b.evaluate_closed(traced, args)), is_zero)
+
+
+def _trace_bwd(
+    run: Callable[..., list[Any]],
+    custom: CustomVjp,
+    residual_avals: Sequence[Any],
+    ct_avals: Sequence[Any],
+    name: str,
+    arg_names: Sequence[str],
+) -> TracedJaxpr:
+    """The backward rule as a jaxpr, at the values of its residuals where it asks for them."""
+    avals = [*residual_avals, *ct_avals]
+    try:
+        return trace(run, avals, name=name, arg_names=arg_names)
+    except VALUE_ERRORS:
+        # Cotangents have no values before the program runs.
+        values = custom.values()
+        if all(value is None for value in values):
+            raise
+    values += [None] * len(ct_avals)
+    return trace(run, avals, name=name, arg_names=arg_names, values=values)
 
 
 def differentiable(

@@ -24,9 +24,9 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
+from bmgrad._import import VALUE_ERRORS
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._trace import (
-    VALUE_ERRORS,
     Arguments,
     Static,
     TracedFunction,

@@ -19,7 +19,7 @@ import numpy as np
 
 from bmgrad._array import Array
 from bmgrad._base import Base
-from bmgrad._import import import_program
+from bmgrad._import import VALUE_ERRORS, import_program
 from bmgrad._tracing_state import current, tracing
 from bmgrad.runtime import Program
 from bmgrad.runtime import _jax_internals as internals
@@ -218,10 +218,6 @@ def trace_function(
         out_tree=out_tree,
         float0=float0,
     )
-
-
-# What JAX raises where Python asks a tracer for its value: `if x > 0`, `int(n)`, `array[n]`.
-VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
 
 
 def trace_at_need(

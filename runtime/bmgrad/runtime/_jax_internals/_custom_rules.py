@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
+from bmgrad.runtime._jax_internals._valued_trace import values_of_rule
 
 # What rules of hijax add cotangents to, those that count and the others.
 NullAccum: Any = internal_ad.NullAccum
@@ -46,7 +47,8 @@ class CustomVjp(NamedTuple):
     argument, and which of the arguments, constants counted, or of the former. `bwd` takes
     residuals and a cotangent, or None, for each result; it returns a cotangent, or
     None, for each argument but the constants. `num_closed_over` of the arguments are
-    constants as well, of a call that `jax.vmap` has evaluated from a jaxpr.
+    constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `values` gives the
+    values of residuals, None for those that are not known.
     """
 
     fwd: Any
@@ -55,6 +57,7 @@ class CustomVjp(NamedTuple):
     residuals: list[tuple[bool, int]]
     bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
     num_closed_over: int = 0
+    values: Callable[[], list[Any]] = list
 
 
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
@@ -92,7 +95,22 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         return [None if isinstance(ct, zeros) else ct for ct in results]
 
     residuals = [source for i, source in enumerate(sources) if i not in known]
-    return CustomVjp(fwd, list(consts), next(made), residuals, bwd, num_closed_over)
+
+    def values() -> list[Any]:
+        found = values_of_rule(_closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
+        if found is None:
+            return [None] * len(residuals)
+        given, returned = found
+        # Constants come first among the arguments of the call, and are not given to the rule.
+        first = params["num_consts"]
+        return [
+            (given[number - first] if number >= first else None)
+            if is_argument
+            else returned[number]
+            for is_argument, number in residuals
+        ]
+
+    return CustomVjp(fwd, list(consts), next(made), residuals, bwd, num_closed_over, values)
 
 
 def custom_rule_key(params: Mapping[str, Any]) -> Hashable:

@@ -110,6 +110,24 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         return plain(prim, *rules, bwd, tracers, **keywords)
 
 
+def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
+    """What a forward rule was given and what it returned, as far as their values are known.
+
+    None where JAX has traced it for no values.
+    """
+    call = getattr(getattr(wrapped, "f", None), "call", None)
+    if call is None:
+        return None
+    given, returned = ([_value_of(x) for x in some] for some in call)
+    return given, returned
+
+
+def _value_of(x: Any) -> Any:
+    if isinstance(x, _ValuedTracer):
+        return x.to_concrete_value()
+    return None if isinstance(x, core.Tracer) else x
+
+
 def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
     """`fun`, which JAX traces for inputs that have no values, for those of `outer`."""
 
@@ -124,6 +142,8 @@ def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
         for store in fun.stores:
             if store:
                 store.reset()
-        return fun.call_wrapped(*args)
+        results = fun.call_wrapped(*args)
+        vars(follow)["call"] = outer, results
+        return results
 
     return linear_util.wrap_init(follow, debug_info=fun.debug_info)
