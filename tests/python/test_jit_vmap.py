@@ -171,12 +171,14 @@ class TestVmap:
             bm.vmap(lambda *a: a[0], in_axes)(*args)
 
     def test_out_axes_none(self):
-        fun = lambda x, y: (x * y, y.sum())  # noqa: E731
-        for lib in (bm, jax):
-            got = lib.vmap(fun, (0, None), (1, None))(X, X)
-            same(got, (jnp.outer(X, X), X.sum()))
-            with pytest.raises(ValueError, match=r"out_axes|axis spec None"):
-                lib.vmap(fun, (0, None), None)(X, X)
+        def f(x, y):
+            return x * y, y + 1
+
+        shared = bm.vmap(f, (0, None), out_axes=(0, None))(X, 2.0)[1]
+        assert shared.shape == ()
+        assert shared == 3.0
+        with pytest.raises(ValueError, match="mapped output but out_axes is None: result 0"):
+            bm.vmap(f, (0, None), out_axes=None)(X, 2.0)
 
     @pytest.mark.parametrize("axes", [(True, 0), ({"x": 0}, 0), ((X,), 0), (0, False), (0, 1.0)])
     def test_axes_are_integers(self, axes):

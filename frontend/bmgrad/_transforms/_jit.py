@@ -15,7 +15,7 @@ from jax.api_util import flatten_axes
 
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._trace import Arguments
-from bmgrad.runtime import bind
+from bmgrad.runtime import Program, bind
 from bmgrad.runtime._jax_internals import with_axes
 
 
@@ -86,6 +86,7 @@ class VmapTransform(Transform):
             -1 if axis is None else 0 for i, axis in enumerate(placed) if i not in traced.float0
         ]
         # A variable keeps its shape: what is written to it must not depend on the batch.
+        self._check_shared(traced.program, in_axes, size, out_axes)
         out_axes += [-1] * len(traced.writes)
         program = traced.program.batch(in_axes, size, out_axes, self.axis_name)
         results = traced.commit(bind(program, *traced.inputs(arguments.leaves)))
@@ -140,6 +141,20 @@ class VmapTransform(Transform):
                 + (f" and axis_size={self.axis_size}" if self.axis_size is not None else "")
             )
         return int(found.pop())
+
+    def _check_shared(
+        self, program: Program, in_axes: list[int], size: int, out_axes: list[int]
+    ) -> None:
+        """Results without a batch axis must be the same for all elements."""
+        if -1 not in out_axes:
+            return
+        batched = program.batched_outputs(in_axes, size, self.axis_name)
+        for position, axis in enumerate(out_axes):
+            if axis < 0 and batched[position]:
+                raise ValueError(
+                    f"vmap has mapped output but out_axes is None: result {position} differs "
+                    "between the elements of the batch; give it an axis"
+                )
 
 
 def _check_axes(name: str, axes: Any, wanted: str) -> None:

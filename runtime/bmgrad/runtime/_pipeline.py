@@ -103,10 +103,17 @@ def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
 
 
 def batched_results(source: Source, batched: Sequence[int], size: int, axis: str) -> list[bool]:
-    """Which results differ between elements of a batch of these arguments over a named axis."""
-    options = {"function": MAIN, "axis": axis, "size": str(size)}
-    if batched:
-        options["batched"] = ",".join(map(str, batched))
+    """Which results differ between elements of a batch of these arguments.
+
+    The batch is over the axis that collectives call `axis`; it may be empty.
+    """
+    options = {
+        "function": MAIN,
+        "axis": axis,
+        "size": str(size),
+        "batched": ",".join(map(str, batched)),
+    }
+    options = {name: value for name, value in options.items() if value}
     with _opened(source) as module:
         _run(PassManager.parse(f"builtin.module(bm-find-batched{_braced(options)})"), module)
         main = ir.SymbolTable(module.operation)[MAIN]

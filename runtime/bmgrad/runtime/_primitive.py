@@ -126,7 +126,10 @@ def _batch(
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
     if all(axis is None for axis in axes) and not program.is_over(axis_name):
         return bind(program, *args), [None] * len(program.out_avals)
-    varying = program.batched_outputs(in_axes, size, axis_name)
+    if program.is_over(axis_name):
+        varying = program.batched_outputs(in_axes, size, axis_name)
+    else:
+        varying = program.varying([axis >= 0 for axis in in_axes])
     out_axes = [0 if v else -1 for v in varying]
     results = bind(program.batch(in_axes, size, out_axes, axis_name), *args)
     return results, [0 if v else None for v in varying]

@@ -343,15 +343,12 @@ class Program:
         return bool(self.effects) and axis_name in axes_of(self.effects)
 
     def batched_outputs(self, in_axes: Sequence[int], size: int, axis_name: Hashable) -> list[bool]:
-        """Which outputs differ between the elements of a batch over the axis."""
+        """Which outputs differ between the elements of a batch, by what leads to them."""
         batched = tuple(i for i, axis in enumerate(in_axes) if axis >= 0)
-        if not self.is_over(axis_name):
-            return self.varying([axis >= 0 for axis in in_axes])
+        word = word_of(axis_name) if self.is_over(axis_name) else ""
         return self.once(
-            ("batched", batched, size, axis_name),
-            lambda: _pipeline.batched_results(
-                self._stages["bm"], batched, size, word_of(axis_name)
-            ),
+            ("batched", batched, size, word),
+            lambda: _pipeline.batched_results(self._stages["bm"], batched, size, word),
         )
 
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
