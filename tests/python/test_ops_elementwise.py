@@ -168,6 +168,30 @@ def test_exponential_euler_factor_has_no_nan_at_zero(at, dt):
         np.testing.assert_allclose(second, jax.grad(jax.grad(guarded))(at), rtol=1e-4, atol=1e-12)
 
 
+FACTOR = lambda x: jnp.expm1(x) / x  # noqa: E731
+WAYS_TO_CALL = {
+    "nested choices": lambda x: jnp.where(x > 1, jnp.sin(x), FACTOR(x)),
+    "nested choices, turned round": lambda x: jnp.where(x <= 1, FACTOR(x), jnp.sin(x)),
+    "jit": jax.jit(FACTOR),
+    "checkpoint": jax.checkpoint(FACTOR),
+    "cond": lambda x: jax.lax.cond(x[1] < 5, FACTOR, jnp.sin, x),
+}
+
+
+@pytest.mark.parametrize("call", WAYS_TO_CALL.values(), ids=WAYS_TO_CALL)
+def test_branches_not_taken_stay_out(call):
+    """What `where` has masked stays masked in another `where`, a function, a branch."""
+
+    def guarded(x):
+        return jnp.sum(jnp.where(x == 0, 1.0, call(x)))
+
+    x = jnp.array([0.0, 0.5, 2.0])
+    got = bm.grad(guarded)(x)
+    assert got[0] == 0
+    np.testing.assert_allclose(got[1:], jax.grad(lambda x: call(x).sum())(x)[1:], rtol=1e-6)
+    assert np.isfinite(bm.hessian(guarded)(x)).all()
+
+
 def test_power_at_its_edges():
     base, exponent = np.array([0.0, 0.0, 2.0, 1.0]), np.array([2.0, 0.0, 0.0, 3.0])
     with jax.enable_x64(True):

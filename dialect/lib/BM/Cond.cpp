@@ -252,19 +252,14 @@ LogicalResult CondOp::emitTranspose(TransposeFrame &frame) {
   ArrayRef<Value> inputs = frame.operands.drop_front();
   unsigned numBranches = getBranches().size();
   NewCond made(frame.operands.front(), numBranches);
-  for (Value input : inputs)
-    if (input)
-      made.inputs.push_back(input);
-  for (Value cotangent : frame.cotangents)
-    if (cotangent)
-      made.inputs.push_back(cotangent);
 
   // The cotangents that each branch gives, and which inputs get one from any.
   SmallVector<SmallVector<Value>> branchCotangents(numBranches);
   SmallVector<bool> active(inputs.size(), false);
   for (unsigned branch = 0; branch < numBranches; ++branch) {
-    auto cotangents = transposeInto(getLoc(), getBranchBlock(branch), inputs,
-                                    frame.cotangents, made.block(branch));
+    auto cotangents =
+        transposeInto(getLoc(), getBranchBlock(branch), inputs,
+                      frame.cotangents, made.block(branch), made.inputs);
     if (failed(cotangents))
       return failure();
     branchCotangents[branch] = std::move(*cotangents);

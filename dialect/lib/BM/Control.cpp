@@ -330,14 +330,20 @@ FailureOr<SmallVector<Value>> control::jvpInto(Location loc, Block &source,
 
 FailureOr<SmallVector<Value>>
 control::transposeInto(Location loc, Block &source, ArrayRef<Value> inputs,
-                       ArrayRef<Value> cotangents, Block &target) {
+                       ArrayRef<Value> cotangents, Block &target,
+                       SmallVector<Value> &operands) {
+  operands.clear();
+  auto take = [&](Value operand, Value like) {
+    operands.push_back(operand);
+    return addArgument(target, like, operand.getType());
+  };
   IRMapping mapping;
   DenseSet<Value> linear;
   DenseMap<Value, Value> mapped;
   for (auto [argument, input] :
        llvm::zip_equal(source.getArguments(), inputs)) {
     if (input)
-      mapping.map(argument, addArgument(target, argument));
+      mapping.map(argument, take(input, argument));
     else
       linear.insert(argument);
   }
@@ -347,7 +353,14 @@ control::transposeInto(Location loc, Block &source, ArrayRef<Value> inputs,
        llvm::zip_equal(source.getTerminator()->getOperands(), cotangents)) {
     if (!cotangent)
       continue;
-    Value argument = addArgument(target, cotangent);
+    Value argument;
+    if (auto masked = Masked::match(cotangent)) {
+      masked->value = take(masked->value, cotangent);
+      masked->predicate = take(masked->predicate, cotangent);
+      argument = masked->build(inner);
+    } else {
+      argument = take(cotangent, cotangent);
+    }
     if (linear.contains(value)) {
       Value &slot = mapped[value];
       slot = accumulate(inner, slot, argument);
@@ -365,7 +378,7 @@ control::transposeInto(Location loc, Block &source, ArrayRef<Value> inputs,
 FailureOr<SmallVector<bool>> control::batchInto(Location loc, Block &source,
                                                 ValueRange inputs,
                                                 ArrayRef<bool> batched,
-                                                int64_t size, Block &target,
+                                                BatchAxis axis, Block &target,
                                                 SmallVector<Value> &yields) {
   IRMapping mapping;
   DenseSet<Value> mapped;

@@ -85,11 +85,14 @@ jvpInto(mlir::Location loc, mlir::Block &source,
 
 /// Writes the transpose of `source`, linear where `inputs` are null, into the
 /// empty block `target`, whose arguments are the other inputs and then the
-/// cotangents that are not null. Returns the cotangents of all arguments.
+/// cotangents that are not null, masked ones as what they are made of:
+/// `operands` becomes the list of all that. Returns the cotangents of all
+/// arguments of `source`.
 llvm::FailureOr<llvm::SmallVector<mlir::Value>>
 transposeInto(mlir::Location loc, mlir::Block &source,
               llvm::ArrayRef<mlir::Value> inputs,
-              llvm::ArrayRef<mlir::Value> cotangents, mlir::Block &target);
+              llvm::ArrayRef<mlir::Value> cotangents, mlir::Block &target,
+              llvm::SmallVector<mlir::Value> &operands);
 
 /// Writes the batched `source` into the empty block `target`, which takes
 /// `inputs`. Adds the results to `yields` and returns which are batched.

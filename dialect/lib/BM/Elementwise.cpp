@@ -241,15 +241,12 @@ LogicalResult DivOp::emitTranspose(TransposeFrame &frame) {
 }
 
 LogicalResult SelectOp::emitTranspose(TransposeFrame &frame) {
-  ImplicitLocOpBuilder &b = frame.b;
-  Value predicate = frame.operands[0], cotangent = frame.cotangents[0];
-  Value zero = makeZero(b, getType());
-  if (frame.isLinear(1))
-    frame.operandCotangents[1] =
-        b.createOrFold<SelectOp>(getType(), predicate, cotangent, zero);
-  if (frame.isLinear(2))
-    frame.operandCotangents[2] =
-        b.createOrFold<SelectOp>(getType(), predicate, zero, cotangent);
+  for (unsigned index : {1, 2})
+    if (frame.isLinear(index))
+      frame.operandCotangents[index] =
+          Masked{frame.operands[0], frame.cotangents[0], index == 1}
+              .joined(frame.b)
+              .build(frame.b);
   return success();
 }
 

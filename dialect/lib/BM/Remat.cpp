@@ -223,12 +223,8 @@ LogicalResult RematOp::emitSplit(SplitFrame &frame) {
 
 LogicalResult RematOp::emitTranspose(TransposeFrame &frame) {
   NewRemat made;
-  for (ArrayRef<Value> values : {frame.operands, frame.cotangents})
-    for (Value value : values)
-      if (value)
-        made.inputs.push_back(value);
   auto cotangents = transposeInto(getLoc(), getBlock(), frame.operands,
-                                  frame.cotangents, made.block());
+                                  frame.cotangents, made.block(), made.inputs);
   if (failed(cotangents))
     return failure();
   for (Value cotangent : *cotangents)

@@ -99,31 +99,37 @@ Value BatchFrame::getBatched(unsigned index) {
 // Masked cotangents
 //===----------------------------------------------------------------------===//
 
-namespace {
-/// A select one of whose cases is zero.
-struct Masked {
-  Value predicate, value;
-  bool keepsTrue = false;
-
-  static std::optional<Masked> match(Value value) {
-    auto select = value ? value.getDefiningOp<SelectOp>() : SelectOp();
-    if (!select)
-      return std::nullopt;
-    if (isZeroConstant(select.getOnFalse()))
-      return Masked{select.getPredicate(), select.getOnTrue(), true};
-    if (isZeroConstant(select.getOnTrue()))
-      return Masked{select.getPredicate(), select.getOnFalse(), false};
+std::optional<Masked> Masked::match(Value value) {
+  auto select = value ? value.getDefiningOp<SelectOp>() : SelectOp();
+  if (!select)
     return std::nullopt;
-  }
+  if (isZeroConstant(select.getOnFalse()))
+    return Masked{select.getPredicate(), select.getOnTrue(), true};
+  if (isZeroConstant(select.getOnTrue()))
+    return Masked{select.getPredicate(), select.getOnFalse(), false};
+  return std::nullopt;
+}
 
-  Value rebuild(ImplicitLocOpBuilder &b, Value inner) const {
-    Value zero = makeZero(b, inner.getType());
-    return b.createOrFold<SelectOp>(inner.getType(), predicate,
-                                    keepsTrue ? inner : zero,
-                                    keepsTrue ? zero : inner);
-  }
-};
-} // namespace
+Value Masked::build(ImplicitLocOpBuilder &b) const {
+  Value zero = makeZero(b, value.getType());
+  return b.createOrFold<SelectOp>(value.getType(), predicate,
+                                  keepsTrue ? value : zero,
+                                  keepsTrue ? zero : value);
+}
+
+Masked Masked::joined(ImplicitLocOpBuilder &b) const {
+  auto inner = match(value);
+  if (!inner || inner->predicate.getType() != predicate.getType())
+    return *this;
+  auto whereKept = [&](const Masked &masked) -> Value {
+    return masked.keepsTrue
+               ? masked.predicate
+               : b.createOrFold<NotOp>(predicate.getType(), masked.predicate);
+  };
+  Value both = b.createOrFold<AndOp>(predicate.getType(), whereKept(*this),
+                                     whereKept(*inner));
+  return Masked{both, inner->value, true};
+}
 
 Value bmgrad::bm::accumulate(ImplicitLocOpBuilder &b, Value lhs, Value rhs) {
   if (!lhs || !rhs)
@@ -131,15 +137,19 @@ Value bmgrad::bm::accumulate(ImplicitLocOpBuilder &b, Value lhs, Value rhs) {
   auto left = Masked::match(lhs), right = Masked::match(rhs);
   if (left && right && left->predicate == right->predicate &&
       left->keepsTrue == right->keepsTrue)
-    return left->rebuild(
-        b, b.createOrFold<AddOp>(lhs.getType(), left->value, right->value));
+    return Masked{
+        left->predicate,
+        b.createOrFold<AddOp>(lhs.getType(), left->value, right->value),
+        left->keepsTrue}
+        .build(b);
   return b.createOrFold<AddOp>(lhs.getType(), lhs, rhs);
 }
 
 Value bmgrad::bm::scaleMasked(ImplicitLocOpBuilder &b, Value cotangent,
                               function_ref<Value(Value)> scale) {
   if (auto masked = Masked::match(cotangent))
-    return masked->rebuild(b, scale(masked->value));
+    return Masked{masked->predicate, scale(masked->value), masked->keepsTrue}
+        .build(b);
   return scale(cotangent);
 }
 

@@ -111,6 +111,19 @@ mlir::Value materialize(mlir::ImplicitLocOpBuilder &b, mlir::Value value,
 mlir::Value broadcastBatch(mlir::ImplicitLocOpBuilder &b, mlir::Value value,
                            int64_t size);
 
+/// A value that a `select` keeps where `predicate` says and sets to zero
+/// elsewhere.
+struct Masked {
+  mlir::Value predicate, value;
+  /// Whether it is kept where the predicate is true.
+  bool keepsTrue;
+
+  static std::optional<Masked> match(mlir::Value value);
+  mlir::Value build(mlir::ImplicitLocOpBuilder &b) const;
+  /// With the mask of `value` as a part of this one, if both have one shape.
+  Masked joined(mlir::ImplicitLocOpBuilder &b) const;
+};
+
 /// Sum of two tangents or cotangents, either of which may be a symbolic zero.
 /// Sums of values masked by one predicate are masked by it (see `Masked`).
 mlir::Value accumulate(mlir::ImplicitLocOpBuilder &b, mlir::Value lhs,
