@@ -71,6 +71,54 @@ def test_the_derivative_is_that_of_the_function():
     np.testing.assert_allclose(bm.vmap(bm.grad(value))(X), 2 * np.cos(X), rtol=1e-6)
 
 
+def total(f):
+    return lambda x: f(x).sum()
+
+
+OF_BATCHES = {
+    "bm.grad": lambda f: bm.grad(total(bm.vmap(f))),
+    "bm.jacfwd": lambda f: bm.jacfwd(total(bm.vmap(f))),
+    "jax.grad of jax.vmap of bm.jit": lambda f: jax.grad(total(jax.vmap(bm.jit(f)))),
+    "inside jit": lambda f: bm.grad(total(bm.vmap(jax.jit(lambda x: jnp.cos(x) * 0 + f(x))))),
+    "of a loop": lambda f: bm.grad(
+        total(bm.vmap(lambda x: jax.lax.scan(lambda c, _: (c, f(c)), x, length=1)[1][0]))
+    ),
+    "with a variable": lambda f: bm.grad(total(bm.vmap(lambda x: f(x) * ONE.value))),
+    "of one result": lambda f: jax.jit(
+        jax.grad(total(lambda x: jax.vmap(bm.jit(lambda x: (x, f(x))))(x)[1]))
+    ),
+}
+ONE = bm.Variable(jnp.ones(()))
+
+
+@pytest.mark.parametrize("place", OF_BATCHES)
+def test_the_derivative_of_a_batch_is_that_of_the_rule(place):
+    np.testing.assert_allclose(OF_BATCHES[place](value)(X), -2 * np.cos(X), rtol=1e-6)
+
+
+def test_the_second_derivative_of_a_batch_is_that_of_the_rule():
+    hessian = bm.hessian(total(bm.vmap(value)))(X)
+    np.testing.assert_allclose(hessian, np.diag(2 * np.sin(X)), rtol=1e-6)
+
+
+def test_a_batch_of_batches_asks_the_rule_of_the_rule():
+    def f(x):
+        return bm.vmap(bm.vmap(value))(x).sum()
+
+    def expected(x):
+        return jax.vmap(jax.vmap(value))(x).sum()
+
+    table = X[:, None] + X
+    np.testing.assert_allclose(bm.grad(f)(table), jax.grad(expected)(table), rtol=1e-6)
+
+
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap])
+def test_a_batch_of_tangents_is_that_of_the_rule(vmap):
+    values, tangents = vmap(lambda x: bm.jvp(value, (x,), (3.0,)))(X)
+    np.testing.assert_allclose(values, -2 * np.sin(X), rtol=1e-6)
+    np.testing.assert_allclose(tangents, -6 * np.cos(X), rtol=1e-6)
+
+
 def test_in_rules_that_are_batched():
     """As JAX's documentation recommends for reverse mode."""
     ruled = jax.custom_vjp(lambda x: value(x))

@@ -23,6 +23,7 @@ from bmgrad._import import _linking
 from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import Marker, asks
+from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
@@ -77,7 +78,7 @@ def import_program(
     jaxpr, consts = traced.jaxpr, traced.consts
     axes = named_axes()
     with scope():
-        module, effects, captures = _import(traced, jaxpr, name)
+        module, captures, importer = _import(traced, jaxpr, name)
     if any(map(is_dead, [*consts, *captures])):
         raise UnsupportedError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
@@ -91,12 +92,22 @@ def import_program(
         inputs = [*active[count:num_inputs], *active[:count]]
         marked, _ = Marker().mark(jaxpr, inputs)
         with scope(), with_axes(axes):
-            again, _, captured = _import(traced, marked, name, captures)
+            again, captured, _ = _import(traced, marked, name, captures)
         # A value of a trace around that only its rules read would be one input too many.
         return again if len(captured) == len(captures) else None
 
+    def batch(traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None:
+        """The program that a batch was traced to."""
+        written, captured, _ = _import(traced, traced.jaxpr, name, captures, consts_are_known=True)
+        return written if len(captured) == len(captures) else None
+
     # What makes it anew holds values of one trace: such a program is not shared.
-    make = functools.partial(Program, perturbed=perturbed) if asks(jaxpr) else _shared_program
+    make: Callable[..., Program] = _shared_program
+    if asks(jaxpr):
+        make = functools.partial(Program, perturbed=perturbed)
+    elif importer.has_batching_rules:
+        batched = Rebatching(traced, captures, True, axes, scope, batch)
+        make = functools.partial(Program, batched=batched)
     program = make(
         module,
         tuple(map(plain_aval, [*_input_avals(jaxpr), *map(jax.typeof, captures)])),
@@ -104,33 +115,42 @@ def import_program(
         name=name,
         in_names=(*_input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
         options=options or Options(),
-        effects=effects,
+        effects=frozenset(importer.effects),
     )
     return Imported(program, [*consts, *captures])
 
 
 def _import(
-    traced: TracedJaxpr, jaxpr: Any, name: str, known: Sequence[Any] | None = None
-) -> tuple[Source, frozenset[Any], list[Any]]:
-    """The module of `jaxpr`, its effects, and the arrays that are its last inputs.
+    traced: TracedJaxpr,
+    jaxpr: Any,
+    name: str,
+    known: Sequence[Any] | None = None,
+    *,
+    consts_are_known: bool = False,
+) -> tuple[Source, list[Any], Importer]:
+    """The module of `jaxpr`, the arrays that are its last inputs, and what else was found.
 
-    The latter are what inner functions close over, or the `known` ones if possible.
+    Those arrays are what inner functions close over, or the `known` ones if possible. The
+    constants of the jaxpr are inputs too, unless they are among the known ones.
     """
     consts = traced.consts
+    inputs = jaxpr.invars if consts_are_known else [*jaxpr.invars, *jaxpr.constvars]
     importer = Importer()
     module = importer.module
 
     def main(args: list[Value]) -> list[Value]:
         count = len(jaxpr.invars)
-        for const, value in zip(consts, args[count:], strict=True):
-            module.alias(const, value)
         for array in known or ():
             module.capture(array)
+        if consts_are_known:
+            return importer.evaluate(jaxpr, [module.capture(const) for const in consts], args)
+        for const, value in zip(consts, args[count:], strict=True):
+            module.alias(const, value)
         return importer.evaluate(jaxpr, args[count:], args[:count])
 
     try:
-        types = [importer.type(aval) for aval in _input_avals(jaxpr)]
-        body = module.body(types, main, _input_names(traced))
+        types = [importer.type(var.aval) for var in inputs]
+        body = module.body(types, main, _input_names(traced)[: len(inputs)])
     except Unsupported as reason:
         raise importer.error(reason) from None
     captures = body.captures()
@@ -141,7 +161,7 @@ def _import(
     module.function(module.new_symbol("main"), body, captures, public=True)
     text = module.text(name)
     source = _linking.link(text, importer.linked) if importer.linked else text
-    return source, frozenset(importer.effects), captures
+    return source, captures, importer
 
 
 def _input_avals(jaxpr: Any) -> list[ShapedArray]:
@@ -201,6 +221,7 @@ class Importer:
         self.effects: set[Any] = set()
         # What the innermost `jax.checkpoint` around keeps.
         self.policy: Policy | None = None
+        self.has_batching_rules = False
         self._env: dict[Any, Value] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
@@ -413,6 +434,7 @@ class Importer:
             self.module.declare(symbol, ins, outs)
             self.linked[symbol] = program
             self.effects |= program.effects
+            self.has_batching_rules |= program.has_batching_rules
             return symbol, outs
 
         symbol, types = self.once((program,), declare)

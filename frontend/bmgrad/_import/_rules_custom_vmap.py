@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 @rule("custom_vmap_call", keys=True)
 def _custom_vmap(b: Importer, eqn: Equation) -> list[Value]:
+    b.has_batching_rules = True
     number, emit = kernel(b, eqn)
     closed = eqn.params["call"]
     if not any(map(has_tangent, closed.in_avals)) or not any(map(has_tangent, closed.out_avals)):

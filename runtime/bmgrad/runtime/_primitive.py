@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 from bmgrad.runtime import _jax_internals, _kernels
 from bmgrad.runtime._jax_internals import IrValue, LoweringContext, ShapedArray
-from bmgrad.runtime._program import LinearProgram, Program
+from bmgrad.runtime._program import JvpProgram, LinearProgram, Program
 
 program_p = Primitive("bmgrad_program")
 program_p.multiple_results = True
@@ -123,6 +123,8 @@ def _batch(
     *,
     program: Program,
 ) -> tuple[list[Any], list[int | None]]:
+    if isinstance(program, JvpProgram):
+        args, axes = _batched_together(program, args, axes, size)
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
     if all(axis is None for axis in axes) and not program.is_over(axis_name):
         return bind(program, *args), [None] * len(program.out_avals)
@@ -133,6 +135,17 @@ def _batch(
     out_axes = [0 if v else -1 for v in varying]
     results = bind(program.batch(in_axes, size, out_axes, axis_name), *args)
     return results, [0 if v else None for v in varying]
+
+
+def _batched_together(
+    program: JvpProgram, args: Sequence[Any], axes: Sequence[int | None], size: int
+) -> tuple[Sequence[Any], Sequence[int | None]]:
+    args, axes = list(args), list(axes)
+    for pair in program.together:
+        if any(axes[i] is not None for i in pair):
+            for i in pair:
+                args[i], axes[i] = batching.bdim_at_front(args[i], axes[i], size), 0
+    return args, axes
 
 
 def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[IrValue]:

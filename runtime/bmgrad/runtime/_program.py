@@ -31,6 +31,11 @@ from bmgrad.runtime._types import aval_of, tensor_type
 Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
 STAGES: tuple[Stage, ...] = ("bm", "adjoint", "optimized", "stablehlo")
 
+# Of input axes, size, output axes and the name of the axis. See `Program`.
+Batched: TypeAlias = Callable[
+    [tuple[int, ...], int, tuple[int, ...], Hashable], "tuple[Source, Batched | None] | None"
+]
+
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound="Program")
 _dump_numbers = itertools.count(1)
@@ -63,6 +68,9 @@ class Program:
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
 
+    Where functions bring a batching rule, which is Python, `batched` makes the module of the
+    program over a batch, given what `batch` is, and what batches that; None if it cannot.
+
     Where derivative rules are told which inputs a derivative is taken of, `perturbed` makes
     the module for such inputs; None stands for the module as it is.
     """
@@ -78,6 +86,7 @@ class Program:
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
+        batched: "Batched | None" = None,
     ) -> None:
         if len(in_names) != len(in_avals):
             raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")
@@ -89,6 +98,7 @@ class Program:
         self.effects = effects
         self._stages: dict[Stage, Source] = {"bm": module}
         self._perturbed = perturbed
+        self._batched = batched
         self._memo: dict[Hashable, object] = {}
         # Derived programs are keys of JAX's caches, so each must be made once only.
         self._lock = threading.RLock()
@@ -225,7 +235,28 @@ class Program:
             for n, avals in zip(numbers, (in_avals, out_avals), strict=True)
         )
         make = partial(JvpProgram, is_tangent_in=is_in, is_tangent_out=is_out)
+        if self.has_batching_rules:
+            make = partial(
+                make,
+                batched=partial(self._batched_jvp, active),
+                together=tuple(zip(_positions(active), itertools.count(len(active)), strict=False)),
+            )
         return self._derived(make, "jvp", module, in_avals, out_avals, in_names)
+
+    def _batched_jvp(
+        self,
+        active: tuple[bool, ...],
+        in_axes: tuple[int, ...],
+        size: int,
+        out_axes: tuple[int, ...],
+        axis_name: Hashable,
+    ) -> "tuple[Source, Batched | None] | None":
+        """A batch of derivatives is the derivative of the batch, where each value is in both."""
+        primals, tangents = in_axes[: len(active)], in_axes[len(active) :]
+        if tangents != tuple(itertools.compress(primals, active)) or any(out_axes):
+            return None
+        batch = self.batch(primals, size, axis_name=axis_name).jvp(active)
+        return batch.source(), batch._batched
 
     def vjp(self, wrt: Sequence[int], of: Sequence[int]) -> "Program":
         """Value and gradient: `x... -> (y..., cotangents of the inputs in wrt...)`.
@@ -317,7 +348,8 @@ class Program:
             for aval, axis in zip(self.out_avals, out_axes, strict=True)
         ]
         named = {} if axis_name is None else {"axis_name": word_of(axis_name)}
-        module = _pipeline.Wrapped(
+        module: Source
+        module = wrapped = _pipeline.Wrapped(
             self._stages["bm"],
             "bm.batch",
             {"in_axes": in_axes, "out_axes": out_axes, "size": size, **named},
@@ -330,13 +362,21 @@ class Program:
             make = partial(
                 make,
                 perturbed=lambda active: dataclasses.replace(
-                    module, source=self._source_for(active)
+                    wrapped, source=self._source_for(active)
                 ),
             )
+        elif self._batched and (found := self._batched(in_axes, size, out_axes, axis_name)):
+            module, batched = found
+            make = partial(make, batched=batched)
         effects = without_axis(self.effects, axis_name)
         return self._derived(
             make, "batch", module, in_avals, out_avals, self.in_names, effects=effects
         )
+
+    @property
+    def has_batching_rules(self) -> bool:
+        """Whether a function in it brings a batching rule."""
+        return self._batched is not None
 
     def is_over(self, axis_name: Hashable) -> bool:
         """Whether there are collectives over the axis in it, or in derivative rules of it."""
@@ -461,7 +501,8 @@ class Program:
 class JvpProgram(Program):
     """A program of values and tangents, of which the values do not depend on the tangents.
 
-    So `jax.vmap` of a JVP over directions leaves the values unbatched.
+    So `jax.vmap` of a JVP over directions leaves the values unbatched. Inputs that are named
+    `together`, a value and its tangent, are batched together if at all.
     """
 
     def __init__(
@@ -469,9 +510,11 @@ class JvpProgram(Program):
         *args: Any,
         is_tangent_in: Sequence[bool],
         is_tangent_out: Sequence[bool],
+        together: Sequence[tuple[int, int]] = (),
         **keywords: Any,
     ) -> None:
         super().__init__(*args, **keywords)
+        self.together = tuple(together)
         self.is_tangent_in = tuple(is_tangent_in)
         self.is_tangent_out = tuple(is_tangent_out)
 

@@ -40,6 +40,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     custom_vjp_rule,
 )
 from bmgrad.runtime._jax_internals._equations import (
+    evaluate_jaxpr,
     is_saved,
     refused_effects,
     scan_counts,
@@ -92,6 +93,7 @@ __all__ = [
     "custom_rule_key",
     "custom_vjp_rule",
     "define_function",
+    "evaluate_jaxpr",
     "has_tangent",
     "has_value",
     "is_dead",

@@ -3,11 +3,11 @@
 import functools
 import importlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from jax._src import core, source_info_util
 from jax._src import effects as jax_effects
-from jax._src import source_info_util
 from jax._src.interpreters import partial_eval
 from jax.extend.source_info_util import register_exclusion
 
@@ -30,6 +30,12 @@ def user_location(eqn: Any) -> tuple[str, int, int] | None:
     """
     # Equations of one source line mostly have equal tracebacks: 0.2 us each.
     return _user_frame(eqn.source_info.traceback)
+
+
+def evaluate_jaxpr(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+    """Runs or traces a jaxpr with these constants and arguments."""
+    results: list[Any] = core.eval_jaxpr(jaxpr, consts, *args)
+    return results
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:

@@ -1,0 +1,86 @@
+"""Batches of functions that have a batching rule of their own (`custom_vmap`).
+
+In: the jaxpr of a program in which such a function is called. Out: the module of the program
+over a batch, for which JAX maps the jaxpr and so asks the rule. What is differentiated after
+that is the rule, as under JAX's own transforms; a kernel in `bm.batch` would know values only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import jax
+
+from bmgrad.runtime import _jax_internals as internals
+from bmgrad.runtime._jax_internals import ShapedArray, TracedJaxpr
+from bmgrad.runtime._pipeline import Source
+
+
+class ImportBatch(Protocol):
+    """Writes a jaxpr whose constants are no inputs; None where it reads what it cannot."""
+
+    def __call__(self, traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Rebatching:
+    """Makes the module of a batch of `traced`; see `Program`.
+
+    The inputs of the program are those of the jaxpr, its constants if `takes_consts`, and
+    `captures`.
+    """
+
+    traced: TracedJaxpr
+    captures: Sequence[Any]
+    takes_consts: bool
+    axes: Sequence[tuple[Hashable, int]]
+    scope: Callable[[], AbstractContextManager[Any]]
+    write: ImportBatch
+
+    def __call__(
+        self,
+        in_axes: Sequence[int],
+        size: int,
+        out_axes: Sequence[int],
+        axis_name: Hashable,
+    ) -> tuple[Source, Rebatching] | None:
+        """The module and what batches it in turn; None where an array closed over is batched."""
+        jaxpr, consts = self.traced.jaxpr, self.traced.consts
+        num_args = len(jaxpr.invars)
+        variables = [*jaxpr.invars, *(jaxpr.constvars if self.takes_consts else ())]
+        mapped = in_axes[: len(variables)]
+        if any(axis >= 0 for axis in in_axes[len(variables) :]):
+            return None
+
+        def element(*args: Any) -> tuple[Any, ...]:
+            given = args[num_args:] if self.takes_consts else consts
+            return tuple(internals.evaluate_jaxpr(jaxpr, given, args[:num_args]))
+
+        batch = jax.vmap(
+            element,
+            tuple(_or_none(axis) for axis in mapped),
+            tuple(_or_none(axis) for axis in out_axes),
+            axis_name=axis_name,
+            axis_size=size,
+        )
+        avals = [_with_axis(v.aval, axis, size) for v, axis in zip(variables, mapped, strict=True)]
+        names = [*self.traced.in_names, *(f"const{i}" for i in range(len(variables) - num_args))]
+        with self.scope(), internals.with_axes(self.axes):
+            traced = internals.trace(
+                lambda _, *args: batch(*args), avals, name="batch", arg_names=names
+            )
+            source = self.write(traced, self.captures)
+        again = dataclasses.replace(self, traced=traced, takes_consts=False)
+        return None if source is None else (source, again)
+
+
+def _or_none(axis: int) -> int | None:
+    return axis if axis >= 0 else None
+
+
+def _with_axis(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
+    shape = aval.shape if axis < 0 else (*aval.shape[:axis], size, *aval.shape[axis:])
+    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)
