@@ -119,6 +119,16 @@ def test_a_batch_of_tangents_is_that_of_the_rule(vmap):
     np.testing.assert_allclose(tangents, -6 * np.cos(X), rtol=1e-6)
 
 
+def test_results_of_a_rule_have_the_shape_of_the_functions():
+    @custom_vmap
+    def f(x):
+        return TABLE[:2] + x
+
+    f.def_vmap(lambda size, batched, x: (TABLE[:3] + x, True))
+    with pytest.raises(ValueError, match=r"result 0 of a batch of 3 is .*\[3\], but .*\[3,2\]"):
+        bm.vmap(f)(X)
+
+
 def test_in_rules_that_are_batched():
     """As JAX's documentation recommends for reverse mode."""
     ruled = jax.custom_vjp(lambda x: value(x))

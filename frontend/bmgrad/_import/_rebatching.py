@@ -72,9 +72,21 @@ class Rebatching:
             traced = internals.trace(
                 lambda _, *args: batch(*args), avals, name="batch", arg_names=names
             )
+            self._check_results(traced, size, out_axes)
             source = self.write(traced, self.captures)
         again = dataclasses.replace(self, traced=traced, takes_consts=False)
         return None if source is None else (source, again)
+
+    def _check_results(self, traced: TracedJaxpr, size: int, out_axes: Sequence[int]) -> None:
+        """A rule may return anything, and JAX does not look."""
+        for position, (aval, axis) in enumerate(zip(traced.out_avals, out_axes, strict=True)):
+            wanted = _with_axis(self.traced.out_avals[position], axis, size)
+            if (aval.shape, aval.dtype) != (wanted.shape, wanted.dtype):
+                raise ValueError(
+                    "by the rule of a function with a batching rule (custom_vmap), result "
+                    f"{position} of a batch of {size} is {aval.str_short()}, but the function "
+                    f"makes it {wanted.str_short()}; return a result of that shape from the rule"
+                )
 
 
 def _or_none(axis: int) -> int | None:

@@ -12,7 +12,7 @@ Axis = tuple[Hashable, int]
 
 
 def named_axes() -> tuple[Axis, ...]:
-    """The named axes that a function traced now may refer to, innermost last."""
+    """The named axes that a function traced now may refer to."""
     return tuple(core.get_axis_env().axis_sizes.items())
 
 
