@@ -345,6 +345,29 @@ def test_rules_of_functions_of_64_bits(kind):
     close([first, second], [np.sin(5.0), np.cos(5.0)])
 
 
+@pytest.mark.parametrize("kind", [jax.custom_jvp, jax.custom_vjp])
+def test_rules_close_over_elements_of_a_batch(kind):
+    def fun(z):
+        def element(x):
+            product = kind(lambda y: x * y)
+            if kind is jax.custom_jvp:
+                product.defjvp(lambda y, dy: (x * y[0], 7 * x * dy[0]))
+            else:
+                product.defvjp(lambda y: (x * y, None), lambda _, ct: (7 * x * ct,))
+            return product(z)  # Which is no element.
+
+        return jax.vmap(element)(jnp.arange(3.0)).sum()
+
+    close(bm.value_and_grad(lambda z: fun(jnp.sin(z)))(1.5), (3 * np.sin(1.5), 21 * np.cos(1.5)))
+
+
+def test_arguments_without_derivative_are_elements_of_a_batch():
+    product = jax.custom_jvp(lambda x, y: x * y, nondiff_argnums=(0,))
+    product.defjvp(lambda x, y, dy: (product(x, *y), 5 * x * dy[0]))
+    fun = lambda y: jnp.sin(jax.vmap(product)(WIDE, y)).sum()  # noqa: E731
+    close(bm.grad(fun)(WIDE), jax.grad(fun)(WIDE))
+
+
 def test_third_party_rule_is_honoured():
     fun = lambda x: jnp.sum(swirl(x, 3.0) * x)  # noqa: E731
     call = through_program(fun, X)

@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
+from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._valued_trace import values_of_rule
 
 # What rules of hijax add cotangents to, those that count and the others.
@@ -35,7 +36,9 @@ class CustomJvp(NamedTuple):
 
 def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomJvp:
     """`active` says for each argument but the constants whether it has a tangent."""
-    jaxpr, consts, out_zeros = params["jvp_jaxpr_fun"].call_wrapped(*(not a for a in active))
+    rule = params["jvp_jaxpr_fun"]
+    with batches_reopened(rule):
+        jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
     return CustomJvp(jaxpr, list(consts), list(out_zeros))
 
 
@@ -66,7 +69,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     wanted = [False] * num_closed_over + list(active[num_closed_over:])
     # Not by way of JAX's cache: what `bwd` gets is known of the last call only.
     trace_fwd = _closed_over(params["fwd_jaxpr_thunk"], "fn")
-    with core.set_current_trace(None):
+    with core.set_current_trace(None), batches_reopened(trace_fwd):
         fwd, consts = trace_fwd(*wanted)
     _, _, forwarded = params["out_trees"]()
     made = itertools.count()
@@ -88,7 +91,8 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         filled = [zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)]
         given = iter(residuals)
         kept = [known[i] if i in known else next(given) for i in range(len(sources))]
-        results = params["bwd"].call_wrapped(*kept, *filled)
+        with batches_reopened(params["bwd"]):
+            results = params["bwd"].call_wrapped(*kept, *filled)
         # One of the two versions returns log entries beside the cotangents.
         results = results[0] if isinstance(results, tuple) else results
         zeros = (ad.Zero, SymbolicZero)

@@ -1,0 +1,64 @@
+"""Derivative rules that close over values of a `jax.vmap` around their function.
+
+In: a rule as JAX wraps it. JAX asks rules while that `vmap` goes on; here they are asked when
+their function is imported, after it has ended, and JAX refuses values of traces that have.
+Out: a context in which it takes those that the rule closes over.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from jax._src.interpreters import batching
+
+# Containers that are longer hold data, not what functions close over.
+_MOST = 64
+
+
+@contextlib.contextmanager
+def batches_reopened(*rules: Any) -> Iterator[None]:
+    """Within it what `rules` close over of batches that have ended may be read."""
+    found: dict[int, Any] = {}
+    for rule in rules:
+        _collect(rule, found, set())
+    ended = [trace for trace in found.values() if not trace.is_valid()]
+    for trace in ended:
+        trace._invalidated = False
+    try:
+        yield
+    finally:
+        for trace in ended:
+            trace._invalidated = True
+
+
+def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:
+    """Adds the batches of the tracers that `value` holds or closes over."""
+    pending = [value]
+    while pending:
+        value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, batching.BatchTracer):
+            found[id(value._trace)] = value._trace
+            pending.append(value.val)
+        elif isinstance(value, dict):
+            pending += list(value.values()) if len(value) <= _MOST else []
+        elif isinstance(value, (list, tuple)):
+            pending += value if len(value) <= _MOST else []
+        elif hasattr(value, "f") and hasattr(value, "transforms"):
+            # A function as JAX wraps it, and the arguments that it is to be called with.
+            pending += [value.f, *(params for _, params in value.transforms)]
+        elif hasattr(value, "func") and hasattr(value, "keywords"):
+            pending += [value.func, value.args, value.keywords]
+        elif getattr(value, "__closure__", None):
+            pending += [cell.cell_contents for cell in value.__closure__ if _is_set(cell)]
+        elif type(value).__module__.startswith("jax.") and hasattr(type(value), "val"):
+            pending.append(getattr(value, "val", None))
+
+
+def _is_set(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:  # A variable that is not assigned yet.
+        return False
