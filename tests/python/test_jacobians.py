@@ -267,6 +267,11 @@ class TestVjp:
         vjp.args_res = [x, 3 * w]
         same(vjp(out)[0]["a"], 3 * out)
 
+    def test_results_that_are_residuals(self):
+        out, vjp = bm.vjp(jnp.exp, X)
+        assert vjp.opaque_residuals[0] is out
+        same(vjp(X), (X * jnp.exp(X),))
+
     def test_primals_that_may_change_are_copied(self):
         x, y = np.ones(2), np.ones(2)
         _, vjp = bm.vjp(jnp.multiply, x, y)

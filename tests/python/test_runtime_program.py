@@ -64,13 +64,13 @@ def test_jvp(prog):
 
 
 def test_linearize_and_transpose(prog):
-    fwd, lin, inputs = linearized = prog.linearize((True, True, False))
+    fwd, lin, sources = linearized = prog.linearize((True, True, False))
     assert isinstance(lin, LinearProgram)
-    y, n, *made = bind(fwd, X, Y, N)
+    y, n, *made = outputs = bind(fwd, X, Y, N)
     # What is there already is not made again.
-    assert sorted(i for i in inputs if i is not None) == [1]
-    assert len(made) == len(inputs) - 1
-    residuals = linearized.residuals((X, Y, N), made)
+    assert sorted(i for i in sources if i is not None) == [1]
+    assert len(made) == len(sources) - 1
+    residuals = linearized.residuals((X, Y, N), outputs)
     assert len(residuals) == lin.num_residuals
     close([y, n], reference(X, Y, N))
     close(bind(lin, *residuals, Y, X), [jnp.cos(X) * Y * Y + jnp.sin(X) * X])

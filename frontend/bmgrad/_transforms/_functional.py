@@ -170,11 +170,11 @@ def _linearized(
     results = traced.commit(outputs[:num_primal])
     values = results[: value_tree.num_leaves]
     out, aux = _unflatten_results(results, value_tree, aux_tree)
-    residuals = linearized.residuals(inputs, outputs[num_primal:])
+    residuals = linearized.residuals(inputs, outputs)
     # Of what is no array and may change a copy is made.
     is_kept = [isinstance(leaf, jax.Array) for leaf in arguments.leaves]
     sources = tuple(
-        i if i is not None and i < len(is_kept) and is_kept[i] else None for i in linearized.inputs
+        i if i is not None and i < len(is_kept) and is_kept[i] else None for i in linearized.sources
     )
     point = _Point(
         linearized.lin,

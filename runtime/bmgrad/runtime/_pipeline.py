@@ -213,21 +213,18 @@ def text(source: Source, *, generic: bool = False, locations: bool = False) -> s
         return _asm(module, generic=generic, locations=locations)
 
 
-def result_types(source: Source, symbol: str = MAIN) -> list[str]:
-    """The types that function `symbol` returns."""
-    with _opened(source) as module:
-        function = ir.SymbolTable(module.operation)[symbol]
-        return [str(t) for t in function.type.results]
+def further_results(source: Source, count: int) -> list[tuple[str, int | None]]:
+    """For each result of `@main` after the first `count` its type, and where it is already.
 
-
-def returned_arguments(source: Source) -> list[int | None]:
-    """For each result of `@main` the argument that it is; None where it is none."""
+    That is its number among the arguments and the first results; None for one of its own.
+    """
     with _opened(source) as module:
         block = ir.SymbolTable(module.operation)[MAIN].entry_block
-        returned = block.operations[len(block.operations) - 1].operands
+        returned = list(block.operations[len(block.operations) - 1].operands)
+        known = [*block.arguments, *returned[:count]]
         return [
-            ir.BlockArgument(value).arg_number if value.owner == block else None
-            for value in returned
+            (str(value.type), known.index(value) if value in known else None)
+            for value in returned[count:]
         ]
 
 

@@ -83,9 +83,8 @@ def _jvp(
         results = bind(program, *primals)
         return results, [_zero_tangent(aval) for aval in program.out_avals]
     linearized = program.linearize(active)
-    results = bind(linearized.fwd, *primals)
-    results, made = results[: len(program.out_avals)], results[len(program.out_avals) :]
-    residuals = linearized.residuals(primals, made)
+    outputs = bind(linearized.fwd, *primals)
+    results, residuals = outputs[: len(program.out_avals)], linearized.residuals(primals, outputs)
     moved = [t for t, is_active in zip(tangents, active, strict=True) if is_active]
     out_tangents = iter(bind(linearized.lin, *residuals, *moved))
     return results, [

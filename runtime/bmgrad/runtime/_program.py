@@ -44,18 +44,20 @@ _dump_numbers = itertools.count(1)
 class Linearized(NamedTuple):
     """`fwd(x...) -> (y..., made...)` and `lin(residuals..., dx...) -> dy...`.
 
-    Residuals that are inputs are not returned, which would copy them: `inputs` says for each
-    residual which input it is, None for those that `fwd` makes.
+    Residuals that are inputs or results are not returned once more, which would copy them:
+    `sources` says for each residual which it is, counting inputs first; None for those made.
     """
 
     fwd: "Program"
     lin: "LinearProgram"
-    inputs: tuple[int | None, ...]
+    sources: tuple[int | None, ...]
 
-    def residuals(self, inputs: Sequence[Any], made: Sequence[Any]) -> list[Any]:
-        """What `lin` takes, from the inputs of `fwd` and the results after its first ones."""
-        rest = iter(made)
-        return [next(rest) if i is None else inputs[i] for i in self.inputs]
+    def residuals(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+        """What `lin` takes, from what `fwd` takes and returns."""
+        num_made = self.sources.count(None)
+        known = [*inputs, *outputs[: len(outputs) - num_made]]
+        made = iter(outputs[len(outputs) - num_made :])
+        return [next(made) if i is None else known[i] for i in self.sources]
 
 
 class Program:
@@ -294,10 +296,10 @@ class Program:
         fwd: Source = _pipeline.extract(module, _pipeline.FWD)
         lin = _pipeline.extract(module, _pipeline.LIN)
         count = len(self.out_avals)
-        residual_types = _pipeline.result_types(fwd)[count:]
-        residuals = tuple(aval_of(tensor) for tensor in residual_types)
-        inputs = _pipeline.returned_arguments(fwd)[count:]
-        is_made = [i is None for i in inputs]
+        further = _pipeline.further_results(fwd, count)
+        residuals = tuple(aval_of(tensor) for tensor, _ in further)
+        sources = tuple(source for _, source in further)
+        is_made = [source is None for source in sources]
         fwd = _pipeline.select_results(fwd, [True] * count + is_made)
         made = tuple(itertools.compress(residuals, is_made))
         in_avals, in_names = self._with_tangents(active)
@@ -315,7 +317,7 @@ class Program:
                 self._out_tangents(),
                 (*names, *tangent_names),
             ),
-            tuple(inputs),
+            sources,
         )
 
     def batch(
