@@ -95,7 +95,7 @@ class JaxProgram(Program):
             (None,) * len(residuals),
         )
 
-    def batch(self, in_axes, size, out_axes):
+    def batch(self, in_axes, size, out_axes, axis_name):
         assert set(out_axes) <= {0}
         return self.once(("batch", in_axes, size), lambda: self.make_batched(in_axes, size))
 
