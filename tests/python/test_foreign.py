@@ -307,3 +307,52 @@ def test_names_of_jax_belong_to_jax():
         loss = lambda x, p=doubled: (p.bind(x) ** 2).sum()  # noqa: E731
         np.testing.assert_allclose(bm.grad(loss)(V), 8 * V, rtol=1e-6)
         np.testing.assert_allclose(bm.vmap(bm.grad(loss))(V[:, None]), 8 * V[:, None], rtol=1e-6)
+
+
+def test_operands_that_are_linear_together():
+    """As the bounds of random weights are: with both of them, but not with the vector."""
+
+    def between(low, high, v):
+        return low * v + (high - low) * v * v
+
+    ramp_p = primitive("ramp", between, lambda low, high, v: jax.core.ShapedArray(v.shape, v.dtype))
+    twice_p = primitive(
+        "twice_ramp",
+        lambda x, v: 2 * between(x, x, v),
+        lambda x, v: jax.core.ShapedArray(v.shape, v.dtype),
+    )
+
+    def of_low(dlow, low, high, v):
+        return ramp_p.bind(dlow, dlow, v) - ramp_p.bind(jnp.zeros_like(dlow), dlow, v)
+
+    def transpose(ct, low, high, v):
+        linear = [ad.is_undefined_primal(x) for x in (low, high, v)]
+        if linear[2] and any(linear[:2]):
+            raise NotImplementedError("bounds and vector together")
+        return (
+            ct * (v - v * v) if linear[0] else None,
+            ct * v * v if linear[1] else None,
+            None,
+        )
+
+    ad.defjvp(
+        ramp_p,
+        of_low,
+        lambda dhigh, low, high, v: ramp_p.bind(jnp.zeros_like(dhigh), dhigh, v),
+        None,
+    )
+    ad.primitive_transposes[ramp_p] = transpose
+    # Its rule calls another primitive so, which knows nothing of that.
+    other_p = primitive(
+        "slope", between, lambda low, high, v: jax.core.ShapedArray(v.shape, v.dtype)
+    )
+    ad.primitive_transposes[other_p] = transpose
+    ad.defjvp(twice_p, lambda dx, x, v: 2 * other_p.bind(dx, dx, v), None)
+
+    x, y = jnp.array([0.5, 2.0]), jnp.array([1.5, -1.0])
+    for fun, args in ((ramp_p.bind, (x, y)), (twice_p.bind, (x,))):
+        loss = lambda *args, fun=fun: jnp.sum(jnp.sin(fun(*args, x)))  # noqa: E731
+        argnums = tuple(range(len(args)))
+        got, want = (lib.grad(loss, argnums=argnums)(*args) for lib in (bm, jax))
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)

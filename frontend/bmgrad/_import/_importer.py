@@ -26,6 +26,7 @@ from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
+from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
@@ -219,6 +220,7 @@ class Importer:
         self.linked: dict[str, Program] = {}
         # Of the program, and of the derivative rules in it.
         self.effects: set[Any] = set()
+        self.tangents = Tangents()
         # What the innermost `jax.checkpoint` around keeps.
         self.policy: Policy | None = None
         self.has_batching_rules = False

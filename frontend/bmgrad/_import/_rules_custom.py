@@ -60,6 +60,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
                 if tangent is not None and asked
             ]
             captured = [b.module.capture(const) for const in consts]
+            b.tangents.note(jaxpr, jaxpr.invars[len(primals) - count :])
             made = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
             results, nonzero = made[: len(out_avals)], iter(made[len(out_avals) :])
             out_tangents = [None if zero else next(nonzero) for zero in out_zeros]

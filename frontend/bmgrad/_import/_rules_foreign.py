@@ -15,6 +15,7 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import unmarked_params
 from bmgrad._import._registry import Equation, WithRule
 from bmgrad._import._rules_custom import differentiable, side_effect, union, with_tangents
+from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array
 from bmgrad.runtime import _foreign
 from bmgrad.runtime._errors import put_off
@@ -30,6 +31,7 @@ class TracedJvp(NamedTuple):
     """`is_zero` says for each result whether the rule gives it no tangent."""
 
     traced: TracedJaxpr
+    num_primals: int
     is_zero: list[bool]
 
 
@@ -45,22 +47,31 @@ class _Transpose(NamedTuple):
 
 
 class ForeignRules(NamedTuple):
-    """What a primitive brings; `jvp` is an error where the rule raised one."""
+    """What a primitive brings; `jvp` is an error where the rule raised one.
+
+    `linear` are the operands for which the transpose was asked.
+    """
 
     in_avals: list[Any]
     out_avals: list[Any]
     jvp: TracedJvp | RuleRaised | None
     transposes: list[_Transpose]
+    linear: list[tuple[int, ...]]
 
 
 def foreign_rules(
-    eqn: Equation, in_avals: list[Any], out_avals: list[Any], active: Sequence[bool]
+    eqn: Equation,
+    in_avals: list[Any],
+    out_avals: list[Any],
+    active: Sequence[bool],
+    together: tuple[int, ...] = (),
 ) -> ForeignRules | None:
     """The rules of the equation's primitive; None if there is none or nothing to differentiate.
 
-    `active` says which operands have a tangent, as the rule is told.
+    `active` says which operands have a tangent, as the rule is told; with respect to the
+    operands `together` it is transposed as well.
     """
-    inexact = [i for i, aval in enumerate(in_avals) if has_tangent(aval)]
+    inexact = tuple(i for i, aval in enumerate(in_avals) if has_tangent(aval))
     if not inexact or not any(map(has_tangent, out_avals)):
         return None
     jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
@@ -79,12 +90,18 @@ def foreign_rules(
                 )
         except RuleRaised as raised:
             traced = raised
+    choices = [(i,) for i in inexact] + [inexact, together]
+    if isinstance(traced, TracedJvp):
+        # A rule that calls its primitive shows which operands are linear together.
+        jaxpr, tangents = traced.traced.jaxpr, Tangents()
+        tangents.note(jaxpr, jaxpr.invars[traced.num_primals :])
+        choices += [tangents.of(inner) for inner in jaxpr.eqns if inner.primitive is eqn.primitive]
+    linear = [c for c in dict.fromkeys(choices) if c and set(c) <= set(inexact)]
     transposes = []
     if transpose is not None:
-        choices = [[i] for i in inexact] + ([inexact] if len(inexact) > 1 else [])
-        tried = [_trace_transpose(transpose, eqn, in_avals, out_avals, c) for c in choices]
+        tried = [_trace_transpose(transpose, eqn, in_avals, out_avals, [*c]) for c in linear]
         transposes = [found for found in tried if found is not None]
-    return ForeignRules(in_avals, out_avals, traced, transposes)
+    return ForeignRules(in_avals, out_avals, traced, transposes, linear)
 
 
 def call_foreign(
@@ -163,13 +180,15 @@ def trace_jvp(
         return [*results, *(t for t in out_tangents if t is not None)]
 
     avals = [*in_avals, *(tangent_aval(aval) for aval in in_avals if has_tangent(aval))]
-    return TracedJvp(trace_flat(run, avals, f"{name}.jvp"), is_zero)
+    return TracedJvp(trace_flat(run, avals, f"{name}.jvp"), len(in_avals), is_zero)
 
 
 def jvp_body(b: Importer, jvp: TracedJvp, out_avals: Sequence[Any]) -> Body:
     """The block of a forward rule, with a tangent for each result that can have one."""
 
     def write(values: list[Value]) -> list[Value]:
+        jaxpr = jvp.traced.jaxpr
+        b.tangents.note(jaxpr, jaxpr.invars[jvp.num_primals :])
         given = b.evaluate_closed(jvp.traced, values)
         results, nonzero = given[: len(out_avals)], iter(given[len(out_avals) :])
         tangents = [None if zero else next(nonzero) for zero in jvp.is_zero]

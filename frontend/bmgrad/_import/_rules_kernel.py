@@ -7,16 +7,16 @@ of a third party brings (`_rules_foreign.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bmgrad._import._errors import TooDeep, Unsupported
 from bmgrad._import._perturbed import perturbed_arguments, unmarked_params
 from bmgrad._import._registry import Equation
 from bmgrad._import._rules_custom import side_effect
-from bmgrad._import._rules_foreign import Write, call_foreign, foreign_rules
+from bmgrad._import._rules_foreign import ForeignRules, Write, call_foreign, foreign_rules
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
-from bmgrad.runtime._jax_internals import axes_of, ordered_effects, refused_effects
+from bmgrad.runtime._jax_internals import axes_of, has_tangent, ordered_effects, refused_effects
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -41,12 +41,21 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     in_avals = [atom.aval for atom in eqn.invars]
     out_avals = [var.aval for var in eqn.outvars]
     active = perturbed_arguments(eqn)
-    rules = b.once(
-        (), lambda: foreign_rules(eqn, in_avals, out_avals, active), ("rules", number, active)
-    )
+
+    def rules_for(*together: tuple[int, ...]) -> ForeignRules | None:
+        def make() -> ForeignRules | None:
+            return foreign_rules(eqn, in_avals, out_avals, active, *together)
+
+        return b.once((), make, ("rules", number, active, *together))
+
+    key: tuple[Any, ...] = ("kernel", number, active)
+    rules = rules_for()
+    together = tuple(i for i in b.tangents.of(eqn) if has_tangent(in_avals[i]))
+    if rules and together and together not in rules.linear:
+        key, rules = (*key, together), rules_for(together)
     if rules is not None:
         try:
-            return call_foreign(b, eqn, ("kernel", number, active), rules, emit)
+            return call_foreign(b, eqn, key, rules, emit)
         except TooDeep:
             pass  # It can be called, not differentiated.
     return emit(b.read_all(eqn))
