@@ -206,6 +206,15 @@ def vjp_functions(
     of the rule; `custom.num_closed_over` of the following are the former, but do reach it.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
+    num_results = len(custom.fwd.outvars) - custom.num_made
+    if num_results != len(out_avals):
+        raise RuleRaised(
+            UnsupportedError(
+                f"the function {name} has {len(out_avals)} results here, and its derivative rule "
+                f"knows of {num_results}: something changed one and not the other, as "
+                "jax.experimental.checkify does; differentiate the function without that"
+            )
+        )
     made_avals = [var.aval for var in custom.fwd.outvars[: custom.num_made]]
     residual_avals = [
         (in_avals if is_argument else made_avals)[number]
