@@ -1,6 +1,7 @@
 """Avals, and where arrays lie on a mesh."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,13 @@ ShapedArray = jax.core.ShapedArray
 
 def plain_aval(aval: Any) -> ShapedArray:
     """`aval` without sharding or memory space: shape, dtype and weak type only."""
-    return ShapedArray(aval.shape, aval.dtype, weak_type=aval.weak_type)
+    return _plain_aval(aval.shape, aval.dtype, aval.weak_type)
+
+
+# Making one takes 4 us, and each argument has a dozen on its way.
+@functools.lru_cache(maxsize=1024)
+def _plain_aval(shape: tuple[int, ...], dtype: Any, weak_type: bool) -> ShapedArray:
+    return ShapedArray(shape, dtype, weak_type=weak_type)
 
 
 def physical_aval(aval: ShapedArray) -> ShapedArray:
