@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
+from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime._jax_internals import (
@@ -40,9 +41,6 @@ from bmgrad.runtime._jax_internals import (
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
-
-if TYPE_CHECKING:
-    from bmgrad._import._rules_remat import Policy
 
 _T = TypeVar("_T")
 
@@ -221,8 +219,8 @@ class Importer:
         # Of the program, and of the derivative rules in it.
         self.effects: set[Any] = set()
         self.tangents = Tangents()
-        # What the innermost `jax.checkpoint` around keeps.
-        self.policy: Policy | None = None
+        # What the innermost `jax.checkpoint` around is asked what to keep.
+        self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
         self._env: dict[Any, Value] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
@@ -315,9 +313,7 @@ class Importer:
             rule = rule_of(eqn.primitive) or import_kernel
             if self._has_keys and eqn.primitive.name not in KEEPS_KEYS and self._touches_keys(eqn):
                 rule = import_kernel
-            result = rule(self, eqn)
-            if self.policy is not None:
-                result = self.policy.marked(self, eqn, result)
+            result = mark_saveable(self, eqn, rule(self, eqn))
             if isinstance(result, Value):
                 env[eqn.outvars[0]] = result
             else:

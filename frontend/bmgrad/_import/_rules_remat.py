@@ -6,7 +6,7 @@ imported, those of functions that are called there too, and marks what it admits
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,23 +30,16 @@ _HOLD_EQUATIONS = {
 }
 
 
-class Policy:
-    """What a `jax.checkpoint` keeps: its policy, asked once an equation."""
-
-    def __init__(self, function: Any) -> None:
-        self._function = function
-
-    def marked(
-        self, b: Importer, eqn: Equation, results: Value | Sequence[Value]
-    ) -> Sequence[Value]:
-        """The results of an equation, marked where the policy admits them."""
-        values = [results] if isinstance(results, Value) else results
-        if eqn.primitive.name in _HOLD_EQUATIONS:
-            return values
-        avals = [atom.aval for atom in eqn.invars]
-        if not is_saved(self._function(eqn.primitive, *avals, **eqn.params)):
-            return values
-        return [b.op("bm.saveable", [value], value.type) for value in values]
+def mark_saveable(
+    b: Importer, eqn: Equation, results: Value | Sequence[Value]
+) -> Value | Sequence[Value]:
+    """The results of an equation, marked where the policy of the checkpoint around admits them."""
+    if b.policy is None or eqn.primitive.name in _HOLD_EQUATIONS:
+        return results
+    if not is_saved(b.policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params)):
+        return results
+    values = [results] if isinstance(results, Value) else results
+    return [b.op("bm.saveable", [value], value.type) for value in values]
 
 
 @rule(*REMATS, keys=True)
@@ -54,7 +47,7 @@ def _checkpoint(b: Importer, eqn: Equation) -> list[Value]:
     jaxpr, policy = eqn.params["jaxpr"], eqn.params["policy"]
     if policy is jax.checkpoint_policies.everything_saveable:
         return b.call(jaxpr, b.read_all(eqn), "checkpoint")
-    with _policy(b, Policy(policy) if policy else None):
+    with _asking(b, policy):
         body = b.body(jaxpr)
     captures = body.captures()
     operands = [*(b.module.capture(array) for array in captures), *b.read_all(eqn)]
@@ -73,7 +66,7 @@ def _checkpoint(b: Importer, eqn: Equation) -> list[Value]:
 
 
 @contextmanager
-def _policy(b: Importer, policy: Policy | None) -> Iterator[None]:
+def _asking(b: Importer, policy: Callable[..., Any] | None) -> Iterator[None]:
     outer, b.policy = b.policy, policy
     try:
         yield

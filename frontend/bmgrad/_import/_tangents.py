@@ -15,14 +15,16 @@ from bmgrad._import._registry import CALLEES
 
 
 class Tangents:
-    """Of equations, by identity; whoever notes a jaxpr keeps it alive."""
+    """Of equations, by identity."""
 
     def __init__(self) -> None:
-        self._positions: dict[int, tuple[int, ...]] = {}
+        # The equations are kept, or others could take over their identity.
+        self._noted: dict[int, tuple[Any, tuple[int, ...]]] = {}
 
     def of(self, eqn: Any) -> tuple[int, ...]:
         """The operands of `eqn` that depend on tangents; none outside forward rules."""
-        return self._positions.get(id(eqn), ())
+        _, positions = self._noted.get(id(eqn), (None, ()))
+        return positions
 
     def note(self, jaxpr: Any, inputs: Sequence[Any]) -> None:
         """Follows the tangents `inputs`, some of the inputs of `jaxpr`, through its equations."""
@@ -35,7 +37,7 @@ class Tangents:
             )
             if not positions:
                 continue
-            self._positions[id(eqn)] = positions
+            self._noted[id(eqn)] = eqn, positions
             dependent.update(eqn.outvars)
             if name := CALLEES.get(eqn.primitive.name):
                 inner = eqn.params[name]
