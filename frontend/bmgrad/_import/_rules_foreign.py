@@ -15,7 +15,6 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import unmarked_params
 from bmgrad._import._registry import Equation, WithRule
 from bmgrad._import._rules_custom import differentiable, side_effect, union, with_tangents
-from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array
 from bmgrad.runtime import _foreign
 from bmgrad.runtime._errors import put_off
@@ -90,13 +89,7 @@ def foreign_rules(
                 )
         except RuleRaised as raised:
             traced = raised
-    choices = [(i,) for i in inexact] + [inexact, together]
-    if isinstance(traced, TracedJvp):
-        # A rule that calls its primitive shows which operands are linear together.
-        jaxpr, tangents = traced.traced.jaxpr, Tangents()
-        tangents.note(jaxpr, jaxpr.invars[traced.num_primals :])
-        choices += [tangents.of(inner) for inner in jaxpr.eqns if inner.primitive is eqn.primitive]
-    linear = [c for c in dict.fromkeys(choices) if c and set(c) <= set(inexact)]
+    linear = list(dict.fromkeys([*((i,) for i in inexact), inexact, *filter(None, [together])]))
     transposes = []
     if transpose is not None:
         tried = [_trace_transpose(transpose, eqn, in_avals, out_avals, [*c]) for c in linear]
