@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
+from jax.extend.core import jaxpr_as_fun
 
 import bmgrad.math as bm
 
@@ -169,3 +170,27 @@ def test_rules_that_refuse_what_is_perturbed():
     np.testing.assert_allclose(bm.grad(lambda x, y: (scaled(x, y) * TABLE[0]).sum())(X, X), X)
     with pytest.raises(AssertionError, match="y has no derivative"):
         bm.grad(lambda y: scaled(X, y).sum())(X)
+
+
+def test_rules_that_raised_leave_the_call_as_it_was():
+    """JAX keeps what it traced, though the rule then raised for other arguments."""
+
+    @jax.custom_vjp
+    def scaled(x, y):
+        return x * y
+
+    def fwd(x, y):
+        assert not y.perturbed, "y has no derivative"
+        return x.value * y.value, y.value
+
+    scaled.defvjp(fwd, lambda y, ct: (ct * y, None), symbolic_zeros=True)
+    call = jaxpr_as_fun(jax.make_jaxpr(scaled)(X, X))
+
+    def slope(lib):
+        return lib.grad(lambda x: call(x, X)[0].sum())(X)
+
+    np.testing.assert_allclose(slope(jax), X)
+    with pytest.raises(AssertionError, match="y has no derivative"):
+        bm.grad(lambda y: call(X, y)[0].sum())(X)
+    np.testing.assert_allclose(slope(jax), X)
+    np.testing.assert_allclose(slope(bm), X)

@@ -67,10 +67,13 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     """`active` says for each argument but the constants whether it has a tangent."""
     num_closed_over = _num_lifted(params["fwd_jaxpr_thunk"])
     wanted = [False] * num_closed_over + list(active[num_closed_over:])
-    # Not by way of JAX's cache: what `bwd` gets is known of the last call only.
-    trace_fwd = _closed_over(params["fwd_jaxpr_thunk"], "fn")
-    with core.set_current_trace(None), batches_reopened(trace_fwd):
-        fwd, consts = trace_fwd(*wanted)
+    trace_fwd = params["fwd_jaxpr_thunk"]
+    # JAX knows of the last trace only what `bwd` gets, and of none after one that failed: what
+    # it keeps of others holds no longer.
+    for thunk in _thunks(trace_fwd):
+        _closed_over(thunk, "cells").clear()
+    with batches_reopened(trace_fwd):
+        fwd, consts = trace_fwd.call_wrapped(*wanted)
     _, _, forwarded = params["out_trees"]()
     made = itertools.count()
     sources = [(False, next(made)) if f is None else (True, f) for f in forwarded]
@@ -135,11 +138,17 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
 
 def _num_lifted(thunk: Any) -> int:
     """How many constants of a call became arguments when JAX evaluated it from a jaxpr."""
-    count = 0
-    while (fwd := _closed_over(thunk, "fn", "fwd")) is not None:
-        count += _closed_over(fwd, "num_consts") or 0
-        thunk = _closed_over(fwd, "fwd_jaxpr_thunk")
-    return count
+    of_calls = (_closed_over(inner, "fn", "fwd") for inner in _thunks(thunk))
+    return sum(_closed_over(fwd, "num_consts") or 0 for fwd in of_calls)
+
+
+def _thunks(thunk: Any) -> list[Any]:
+    """What traces a forward rule, and what that calls where JAX evaluated the call from a jaxpr."""
+    thunks = []
+    while thunk is not None:
+        thunks.append(thunk)
+        thunk = _closed_over(_closed_over(thunk, "fn", "fwd"), "fwd_jaxpr_thunk")
+    return thunks
 
 
 def _closed_over(wrapped: Any, *path: str) -> Any:
