@@ -265,6 +265,9 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
       frame.operandCotangents[index] = cotangent;
     return success();
   }
+  // Rules that were put off may have one.
+  if (op.getRuleAttr() && failed(verifyRuleHasBody(op, op.getRuleAttr())))
+    return failure();
   return op.emitError("no transpose rule for primitive '")
          << op.getPrimal() << "' with respect to these operands";
 }

@@ -10,6 +10,7 @@ are written.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple, TypeVar, cast
@@ -32,6 +33,7 @@ from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
+    has_tangent,
     is_dead,
     named_axes,
     plain_aval,
@@ -66,18 +68,32 @@ def import_program(
     name: str,
     options: Options | None = None,
     scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    differentiated: Sequence[bool] = (),
 ) -> Imported:
     """Imports what `bmgrad.runtime._jax_internals.trace` returned.
 
     The inputs of the program are those of the jaxpr, whose names appear in messages and
     in the IR, followed by `Imported.consts`: the arrays that `traced` and inner functions
     close over, for no array is baked into a program. `scope` is what derivative rules are
-    traced in.
+    traced in. `differentiated` are the inputs of the jaxpr that a derivative will be taken of,
+    if that is known.
     """
     jaxpr, consts = traced.jaxpr, traced.consts
     axes = named_axes()
+    asking, count = asks(jaxpr), len(jaxpr.invars)
+    expected = [
+        wanted and has_tangent(var.aval)
+        for var, wanted in itertools.zip_longest(jaxpr.invars, differentiated, fillvalue=False)
+    ]
+
+    def marked(active: Sequence[bool]) -> Any:
+        """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
+        return Marker().mark(jaxpr, [*active[count:], *active[:count]])[0]
+
+    is_marked = asking and any(expected)
     with scope():
-        module, captures, importer = _import(traced, jaxpr, name)
+        written = marked([*expected, *(False for _ in consts)]) if is_marked else jaxpr
+        module, captures, importer = _import(traced, written, name)
     if any(map(is_dead, [*consts, *captures])):
         raise UnsupportedError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
@@ -86,14 +102,19 @@ def import_program(
 
     def perturbed(active: Sequence[bool]) -> Source | None:
         """The program, with rules that know that a derivative of these inputs is taken."""
-        count = len(jaxpr.invars)
-        num_inputs = count + len(consts)
-        inputs = [*active[count:num_inputs], *active[:count]]
-        marked, _ = Marker().mark(jaxpr, inputs)
+        if is_marked and list(active[:count]) == expected and not any(active[count:]):
+            return None
         with scope(), with_axes(axes):
-            again, captured, _ = _import(traced, marked, name, captures)
+            again = _import(traced, marked(active[: count + len(consts)]), name, captures)
+        if len(again[1]) == len(captures):
+            return again[0]
         # A value of a trace around that only its rules read would be one input too many.
-        return again if len(captured) == len(captures) else None
+        if is_marked:
+            raise UnsupportedError(
+                f"a derivative rule in {name} reads a value of a trace around it, which was not "
+                "known to be needed when the function was traced"
+            )
+        return None
 
     def batch(traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None:
         """The program that a batch was traced to."""
@@ -102,7 +123,7 @@ def import_program(
 
     # What makes it anew holds values of one trace: such a program is not shared.
     make: Callable[..., Program] = _shared_program
-    if asks(jaxpr):
+    if asking:
         make = functools.partial(Program, perturbed=perturbed)
     elif importer.has_batching_rules:
         batched = Rebatching(traced, captures, True, axes, scope, batch)

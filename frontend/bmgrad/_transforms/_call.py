@@ -17,7 +17,7 @@ import functools
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -349,6 +349,7 @@ class Transform(abc.ABC):
         arguments: Arguments,
         *,
         lifted: Sequence[Array] = (),
+        wrt: Collection[int] = (),
         function: Callable[..., Any] | None = None,
     ) -> TracedFunction:
         """The function of this transform (or ``function`` in its place) as a program."""
@@ -358,6 +359,7 @@ class Transform(abc.ABC):
             name=self.function_name,
             owner=self.owner,
             lifted=lifted,
+            wrt=wrt,
         )
 
     def key_parts(self) -> dict[str, Any]:

@@ -319,7 +319,11 @@ def _trace(
         return split_aux(fun(*args), has_aux, name)
 
     traced = trace_at_need(
-        paired, arguments, name=name.replace("<locals>.", ""), owner=getattr(fun, "__self__", fun)
+        paired,
+        arguments,
+        name=name.replace("<locals>.", ""),
+        owner=getattr(fun, "__self__", fun),
+        wrt=range(len(arguments.leaves)),
     )
     value_tree, aux_tree = traced.out_tree.children()
     return traced, value_tree, aux_tree

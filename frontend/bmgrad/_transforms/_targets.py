@@ -137,10 +137,14 @@ class Targets:
     def inputs(self, traced: TracedFunction, arguments: Arguments) -> list[int]:
         """The inputs of the program to differentiate for, each once, in order."""
         wanted = {self._read_index(traced, variable) for variable in self.variables}
-        for argnum in self.argnum_list(arguments.num_positional):
-            wanted |= set(arguments.positions(argnum))
+        wanted.update(self.leaves(arguments))
         avals = traced.program.in_avals
         return sorted(i for i in wanted if jnp.issubdtype(avals[i].dtype, jnp.inexact))
+
+    def leaves(self, arguments: Arguments) -> set[int]:
+        """The leaves of ``arguments`` to differentiate for, integers among them."""
+        argnums = self.argnum_list(arguments.num_positional)
+        return {leaf for argnum in argnums for leaf in arguments.positions(argnum)}
 
     @staticmethod
     def _read_index(traced: TracedFunction, variable: Array) -> int:

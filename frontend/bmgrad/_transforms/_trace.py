@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -157,6 +157,7 @@ def trace_function(
     name: str,
     owner: object = None,
     lifted: Sequence[Array] = (),
+    wrt: Collection[int] = (),
     at_values: bool = False,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
@@ -166,7 +167,9 @@ def trace_function(
       arguments: its arguments, taken apart.
       name: for messages and IR.
       owner: the object whose variables give the inputs their names.
-      lifted: arrays that are inputs whether or not the function reads them.
+      lifted: arrays that are inputs whether or not the function reads them, and of which
+        a derivative is taken.
+      wrt: positions of arguments of which one is taken too.
       at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
         program is then right only where it finds the same ones.
     """
@@ -208,7 +211,10 @@ def trace_function(
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
     scope = partial(tracing, context)
-    program, consts = import_program(traced, name=name, scope=scope)
+    is_lifted = set(map(id, lifted))
+    differentiated = [i in wrt for i in range(len(avals))]
+    differentiated += [id(array) in is_lifted for array in context.reads]
+    program, consts = import_program(traced, name=name, scope=scope, differentiated=differentiated)
     return TracedFunction(
         program=program,
         consts=tuple(consts),
