@@ -38,7 +38,11 @@ public:
                                                 unsigned numPrimalArguments,
                                                 unsigned numPrimalResults,
                                                 llvm::StringRef name);
-  void erase(mlir::func::FuncOp function) { symbols.erase(function); }
+  void erase(mlir::func::FuncOp function) {
+    // Another function may come to lie where this one was.
+    flat.erase(function);
+    symbols.erase(function);
+  }
 
 private:
   mlir::FailureOr<mlir::func::FuncOp> derive(mlir::Operation *transform);
