@@ -39,6 +39,11 @@ static Value firstOf(ImplicitLocOpBuilder &b, Value value) {
   return ReshapeOp::create(b, type.clone(type.getShape().drop_front()), first);
 }
 
+/// On a batched function: the function that it applies.
+static constexpr StringLiteral kBatchOf("bm.batch_of");
+/// On one without a body: the batches that it is over, innermost first.
+static constexpr StringLiteral kBatches("bm.batches");
+
 /// A function that applies `name` to each element of a batch: marked arguments
 /// have a batch dimension. Equal ones are made once, none has a body if `name`
 /// has none.
@@ -56,9 +61,15 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   text += '.';
   for (Kind kind : kinds)
     text += static_cast<char>(kind);
-  auto made = FlatSymbolRefAttr::get(op->getContext(), text);
-  if (SymbolTable::lookupNearestSymbolFrom(op, made))
-    return made;
+  // Linking renames functions, so a name alone does not say whose batch it is.
+  FlatSymbolRefAttr made = FlatSymbolRefAttr::get(op->getContext(), text);
+  for (unsigned tried = 1;
+       auto found = SymbolTable::lookupNearestSymbolFrom(op, made); ++tried) {
+    if (found->getAttr(kBatchOf) == name)
+      return made;
+    made = FlatSymbolRefAttr::get(op->getContext(),
+                                  text + "_" + std::to_string(tried));
+  }
 
   ImplicitLocOpBuilder b(function.getLoc(), op->getContext());
   b.setInsertionPointAfter(function);
@@ -78,16 +89,28 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
     batchedResults.push_back(shared ? type : Type(batchedType(type, size)));
     results.push_back(kind == Kind::Each ? batchedResults.back() : type);
   }
-  auto wrapper =
-      func::FuncOp::create(b, text, b.getFunctionType(arguments, results));
+  auto wrapper = func::FuncOp::create(b, made.getValue(),
+                                      b.getFunctionType(arguments, results));
   wrapper.setPrivate();
-  if (function.isExternal()) {
-    wrapper->setDiscardableAttrs(function->getDiscardableAttrDictionary());
-    return made;
-  }
-  b.setInsertionPointToStart(wrapper.addEntryBlock());
   StringAttr axisName =
       axis.name.empty() ? StringAttr() : b.getStringAttr(axis.name);
+  if (function.isExternal()) {
+    wrapper->setDiscardableAttrs(function->getDiscardableAttrDictionary());
+    SmallVector<NamedAttribute> batch{
+        b.getNamedAttr("in_axes", b.getDenseI64ArrayAttr(inAxes)),
+        b.getNamedAttr("size", b.getI64IntegerAttr(size))};
+    if (axisName)
+      batch.push_back(b.getNamedAttr("axis_name", axisName));
+    SmallVector<Attribute> batches;
+    if (auto before = wrapper->getAttrOfType<ArrayAttr>(kBatches))
+      llvm::append_range(batches, before);
+    batches.push_back(b.getDictionaryAttr(batch));
+    wrapper->setAttr(kBatches, b.getArrayAttr(batches));
+    wrapper->setAttr(kBatchOf, name);
+    return made;
+  }
+  wrapper->setAttr(kBatchOf, name);
+  b.setInsertionPointToStart(wrapper.addEntryBlock());
   auto all = BatchOp::create(b, batchedResults, name.getValue(),
                              ValueRange(wrapper.getArguments()), inAxes,
                              outAxes, size, axisName);
