@@ -18,10 +18,6 @@ class Unsupported(Exception):
     """Raised by rules: the reason only. The importer adds primitive and location."""
 
 
-class TooDeep(Unsupported):
-    """A derivative rule lies deeper in other rules than the importer follows them."""
-
-
 class RuleRaised(Exception):
     """A derivative rule of the user raised `error` when it was traced."""
 

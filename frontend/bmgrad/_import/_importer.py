@@ -9,10 +9,11 @@ are written.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
@@ -20,16 +21,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from bmgrad._import import _linking
-from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, UnsupportedError
+from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
-from bmgrad._import._perturbed import Marker, asks
+from bmgrad._import._perturbed import Marker, asks, is_unperturbed
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
+from bmgrad.runtime import _pipeline
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
@@ -43,6 +44,7 @@ from bmgrad.runtime._jax_internals import (
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
+from bmgrad.runtime._put_off import PutOff
 
 _T = TypeVar("_T")
 
@@ -50,7 +52,8 @@ _T = TypeVar("_T")
 _TINY = 3
 # Derivative rules in derivative rules, other than of themselves: derivatives of this order. A rule
 # may call functions with ever new rules, as the adjoint of an ODE solver solves an ODE, or the
-# derivative of `sinc` is another series. Those with loops in them cost seconds to follow.
+# derivative of `sinc` is another series. Those with loops in them cost seconds to follow. Deeper
+# ones are put off until a derivative needs them.
 _DEEPEST = 5
 _DEEPEST_WITH_LOOPS = 3
 
@@ -81,9 +84,10 @@ def import_program(
     jaxpr, consts = traced.jaxpr, traced.consts
     axes = named_axes()
     asking, count = asks(jaxpr), len(jaxpr.invars)
+    unknown = [False] * (count - len(differentiated))
     expected = [
         wanted and has_tangent(var.aval)
-        for var, wanted in itertools.zip_longest(jaxpr.invars, differentiated, fillvalue=False)
+        for var, wanted in zip(jaxpr.invars, [*differentiated, *unknown], strict=True)
     ]
 
     def marked(active: Sequence[bool]) -> Any:
@@ -91,9 +95,13 @@ def import_program(
         return Marker().mark(jaxpr, [*active[count:], *active[:count]])[0]
 
     is_marked = asking and any(expected)
+    written = marked([*expected, *(False for _ in consts)]) if is_marked else jaxpr
+    in_rules = _InRules(scope, axes)
+    importer = Importer(in_rules, asking)
+    # The program keeps what its modules hold numbers of.
+    put_off = importer.put_off
     with scope():
-        written = marked([*expected, *(False for _ in consts)]) if is_marked else jaxpr
-        module, captures, importer = _import(traced, written, name)
+        module, captures = _import(importer, traced, written, name)
     if any(map(is_dead, [*consts, *captures])):
         raise UnsupportedError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
@@ -104,10 +112,14 @@ def import_program(
         """The program, with rules that know that a derivative of these inputs is taken."""
         if is_marked and list(active[:count]) == expected and not any(active[count:]):
             return None
-        with scope(), with_axes(axes):
-            again = _import(traced, marked(active[: count + len(consts)]), name, captures)
-        if len(again[1]) == len(captures):
-            return again[0]
+        anew = Importer(in_rules, asking)
+        with in_rules():
+            again, captured = _import(
+                anew, traced, marked(active[: count + len(consts)]), name, captures
+            )
+        put_off.extend(anew.put_off)
+        if len(captured) == len(captures):
+            return again
         # A value of a trace around that only its rules read would be one input too many.
         if is_marked:
             raise UnsupportedError(
@@ -118,16 +130,21 @@ def import_program(
 
     def batch(traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None:
         """The program that a batch was traced to."""
-        written, captured, _ = _import(traced, traced.jaxpr, name, captures, consts_are_known=True)
+        anew = Importer(in_rules, asking)
+        written, captured = _import(
+            anew, traced, traced.jaxpr, name, captures, consts_are_known=True
+        )
+        put_off.extend(anew.put_off)
         return written if len(captured) == len(captures) else None
 
     # What makes it anew holds values of one trace: such a program is not shared.
-    make: Callable[..., Program] = _shared_program
     if asking:
-        make = functools.partial(Program, perturbed=perturbed)
+        make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
     elif importer.has_batching_rules:
         batched = Rebatching(traced, captures, True, axes, scope, batch)
-        make = functools.partial(Program, batched=batched)
+        make = functools.partial(Program, batched=batched, put_off=put_off)
+    else:
+        make = functools.partial(_shared_program, put_off=tuple(put_off))
     program = make(
         module,
         tuple(map(plain_aval, [*_input_avals(jaxpr), *map(jax.typeof, captures)])),
@@ -140,22 +157,36 @@ def import_program(
     return Imported(program, [*consts, *captures])
 
 
+@dataclasses.dataclass(frozen=True)
+class _InRules:
+    """Enters what derivative rules are traced in, as it was when their program was traced."""
+
+    scope: Callable[[], AbstractContextManager[Any]]
+    axes: Sequence[tuple[Hashable, int]]
+    x64: bool = dataclasses.field(default_factory=lambda: bool(jax.config.read("jax_enable_x64")))
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.scope(), with_axes(self.axes), jax.enable_x64(self.x64):
+            yield
+
+
 def _import(
+    importer: Importer,
     traced: TracedJaxpr,
     jaxpr: Any,
     name: str,
     known: Sequence[Any] | None = None,
     *,
     consts_are_known: bool = False,
-) -> tuple[Source, list[Any], Importer]:
-    """The module of `jaxpr`, the arrays that are its last inputs, and what else was found.
+) -> tuple[Source, list[Any]]:
+    """The module of `jaxpr`, and the arrays that are its last inputs.
 
     Those arrays are what inner functions close over, or the `known` ones if possible. The
     constants of the jaxpr are inputs too, unless they are among the known ones.
     """
     consts = traced.consts
     inputs = jaxpr.invars if consts_are_known else [*jaxpr.invars, *jaxpr.constvars]
-    importer = Importer()
     module = importer.module
 
     def main(args: list[Value]) -> list[Value]:
@@ -180,8 +211,8 @@ def _import(
         body, captures = _without_further_inputs(module, body, len(known)), list(known)
     module.function(module.new_symbol("main"), body, captures, public=True)
     text = module.text(name)
-    source = _linking.link(text, importer.linked) if importer.linked else text
-    return source, captures, importer
+    callees = {symbol: program.source() for symbol, program in importer.linked.items()}
+    return _pipeline.linked(text, callees) if callees else text, captures
 
 
 def _input_avals(jaxpr: Any) -> list[ShapedArray]:
@@ -228,21 +259,29 @@ def _without_further_inputs(module: Module, body: Body, count: int) -> Body:
 
 
 class Importer:
-    """The state of one import: what rules read operands from and write ops to."""
+    """The state of one import: what rules read operands from and write ops to.
 
-    def __init__(self) -> None:
+    `in_rules` is what derivative rules are traced in. With `lazy` the rules of calls in rules, and
+    of calls that no derivative perturbs, are put off.
+    """
+
+    def __init__(self, in_rules: Callable[[], AbstractContextManager[Any]], lazy: bool) -> None:
         self.module = Module()
         self.op = self.module.op
         self.multi_op = self.module.multi_op
         self.constant = self.module.constant
         # Programs that are called by this one: their `@main` by its symbol here.
         self.linked: dict[str, Program] = {}
+        self.put_off: list[PutOff] = []
         # Of the program, and of the derivative rules in it.
         self.effects: set[Any] = set()
         self.tangents = Tangents()
         # What the innermost `jax.checkpoint` around is asked what to keep.
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
+        self._in_rules, self._lazy = in_rules, lazy
+        # How many rules, each inside the one before, are being written.
+        self._rule_depth = 0
         self._env: dict[Any, Value] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
@@ -400,8 +439,6 @@ class Importer:
         key: Hashable,
         names: Sequence[str],
         define: Callable[[list[str]], WithRule],
-        *,
-        has_loops: bool,
     ) -> WithRule:
         """The functions of a call with a derivative rule, which `define` writes.
 
@@ -412,8 +449,6 @@ class Importer:
         if key in self._in_progress:
             self._met.add(key)
             return self._in_progress[key]
-        if len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST):
-            raise TooDeep("its derivative rule calls functions with rules without end")
         assumed = WithRule([], [])
         try:
             while True:
@@ -435,6 +470,45 @@ class Importer:
         finally:
             del self._in_progress[key]
 
+    def rule_body(
+        self, types: Sequence[TensorType], write: Callable[[list[Value]], Sequence[Value]]
+    ) -> Body:
+        """The block of a derivative rule, as `Module.body` makes it."""
+        self._rule_depth += 1
+        try:
+            return self.module.body(types, write)
+        finally:
+            self._rule_depth -= 1
+
+    def puts_off(self, eqn: Equation, key: Hashable, has_loops: bool = False) -> bool:
+        """Whether the derivative rules of a call wait until a derivative needs them."""
+        if key in self._in_progress:
+            return False
+        if self._lazy and (self._rule_depth or is_unperturbed(eqn)):
+            return True
+        return len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST)
+
+    def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
+        """What the module says in the place of the rule of `eqn`, which captures these arrays."""
+        in_rules, policy = self._in_rules, self.policy
+
+        def make() -> tuple[Source, Sequence[PutOff]]:
+            importer = Importer(in_rules, lazy=True)
+            importer.policy = policy
+            name = str(eqn.primitive.name)
+            with in_rules():
+                source, found = _import(importer, *_alone(eqn), name, captures)
+            if len(found) != len(captures):
+                raise UnsupportedError(
+                    f"the derivative rule of `{name}` reads a value of a trace around it that was "
+                    "not known to be needed; pass it to the function as an argument"
+                )
+            return source, importer.put_off
+
+        put_off = PutOff(make, len(captures))
+        self.put_off.append(put_off)
+        return put_off.reason
+
     def _forget(self, checkpoint: tuple[int, int], num_defined: int) -> None:
         """Takes back what was written since."""
         self.module.rollback(checkpoint)
@@ -452,6 +526,7 @@ class Importer:
             symbol = self.module.new_symbol(program.name)
             self.module.declare(symbol, ins, outs)
             self.linked[symbol] = program
+            self.put_off += program.put_off
             self.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
             return symbol, outs
@@ -472,6 +547,25 @@ class Importer:
             file, line, _ = self._where
             where = f"\n  at {file}:{line}"
         return UnsupportedError(f"{primitive}{reason}{where}")
+
+
+def _alone(eqn: Equation) -> tuple[TracedJaxpr, Any]:
+    """A function of just one equation, which takes each of its operands."""
+    inputs: list[Any] = []
+    for atom in eqn.invars:
+        is_new = not isinstance(atom, Literal) and atom not in inputs
+        inputs.append(atom if is_new else _Unread(atom.aval))
+    jaxpr = SimpleNamespace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
+    in_avals, out_avals = ([v.aval for v in group] for group in (inputs, eqn.outvars))
+    names = [f"x{i}" for i in range(len(inputs))]
+    return TracedJaxpr(jaxpr, [], in_avals, out_avals, names), jaxpr
+
+
+@dataclasses.dataclass(eq=False)
+class _Unread:
+    """The input for an operand that is a literal, or another operand once more."""
+
+    aval: Any
 
 
 def _is_key(aval: Any) -> bool:

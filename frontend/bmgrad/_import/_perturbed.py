@@ -37,6 +37,11 @@ def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
     return flags if any(flags) else inexact
 
 
+def is_unperturbed(eqn: Equation) -> bool:
+    """Whether an operand of a call can have a tangent in derivatives of derivatives only."""
+    return not any(eqn.params.get(_PERTURBED, (True,)))
+
+
 def unmarked_params(eqn: Equation) -> dict[str, Any]:
     """The parameters of an equation without what is added here."""
     return {name: value for name, value in eqn.params.items() if name not in (_PERTURBED, _READ)}

@@ -7,6 +7,7 @@ functions of the module beside the one they are the derivative of.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ import numpy as np
 from bmgrad._import._errors import (
     VALUE_ERRORS,
     RuleRaised,
-    TooDeep,
     Unsupported,
     asking_a_rule,
 )
@@ -22,7 +22,7 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import TensorType, Value, i64
-from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError, put_off
+from bmgrad.runtime._errors import UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import (
     CustomVjp,
     TracedJaxpr,
@@ -46,6 +46,12 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     if not any(active) or not any(map(has_tangent, out_avals)):
         return b.call(closed, b.read_all(eqn), function_name(closed))
 
+    rule_key = custom_rule_key(eqn.params) or eqn.params["jvp_jaxpr_fun"]
+    key = rule_key, fingerprint(closed), active
+    if b.puts_off(eqn, key, has_loops(closed)):
+        functions = closed, eqn.params["jvp_jaxpr_fun"]
+        return emit_put_off(b, eqn, function_name(closed), functions, lambda: b.body(closed))
+
     def make() -> tuple[Body, Body]:
         with asking_a_rule(in_avals):
             jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active)
@@ -66,43 +72,59 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
             out_tangents = [None if zero else next(nonzero) for zero in out_zeros]
             return [*results, *differentiable(b, out_tangents, out_avals)]
 
-        return b.body(closed), b.module.body(with_tangents(b, in_avals), jvp)
+        return b.body(closed), b.rule_body(with_tangents(b, in_avals), jvp)
 
-    key = custom_rule_key(eqn.params) or eqn.params["jvp_jaxpr_fun"]
     try:
         made = b.once(
             (closed, eqn.params["jvp_jaxpr_fun"], active),
-            lambda: jvp_functions(
-                b,
-                function_name(closed),
-                (key, fingerprint(closed), active),
-                make,
-                has_loops(closed),
-            ),
+            lambda: jvp_functions(b, function_name(closed), key, make),
             (id(closed), id(eqn.params["jvp_jaxpr_fun"]), active),
         )
-    except TooDeep:
-        made = without_rule(b, closed, UnsupportedError(TOO_DEEP))
     except RuleRaised as raised:
-        made = without_rule(b, closed, raised.error)
+        return emit_raising(b, eqn, closed, raised.error)
     return emit_custom_jvp(b, eqn, made)
 
 
-def without_rule(b: Importer, closed: Any, error: Exception) -> WithRule:
-    """A function whose derivative is an error."""
-
-    def define() -> WithRule:
-        body = b.body(closed)
-        captures = body.captures()
-        primal, rule = b.module.new_symbol(name), b.module.new_symbol(f"{name}.jvp")
-        b.module.function(primal, body, captures)
-        avals = [*(b.module.aval(array) for array in captures), *closed.in_avals]
-        ins, outs = (with_tangents(b, some) for some in (avals, closed.out_avals))
-        b.module.declare(rule, ins, outs, put_off(error))
-        return WithRule([primal, rule], captures)
-
+def emit_raising(b: Importer, eqn: Equation, closed: Any, error: Exception) -> list[Value]:
+    """The call of a function whose derivative is an error."""
     name = function_name(closed)
-    return b.once((closed, without_rule), define)
+    made = b.once(
+        (closed, emit_raising),
+        lambda: without_rule(b, eqn, name, b.body(closed), lambda _: put_off(error)),
+    )
+    return emit_custom_jvp(b, eqn, made)
+
+
+def emit_put_off(
+    b: Importer,
+    eqn: Equation,
+    name: str,
+    objects: tuple[Any, ...],
+    make: Callable[[], Body],
+    attributes: str = "",
+) -> list[Value]:
+    """The call of a function, which `make` writes, whose rules wait until they are needed.
+
+    Calls with the same `objects` are calls of one function.
+    """
+    made = b.once(
+        (*objects, emit_put_off),
+        lambda: without_rule(b, eqn, name, make(), partial(b.import_later, eqn)),
+    )
+    return emit_custom_jvp(b, eqn, made, attributes=attributes)
+
+
+def without_rule(
+    b: Importer, eqn: Equation, name: str, body: Body, reason: Callable[[Sequence[Any]], str]
+) -> WithRule:
+    """A function with a rule that is only declared; `reason` is given what `body` captures."""
+    captures = body.captures()
+    primal, rule = b.module.new_symbol(name), b.module.new_symbol(f"{name}.jvp")
+    b.module.function(primal, body, captures)
+    operands = [*map(b.module.aval, captures), *(atom.aval for atom in eqn.invars)]
+    ins, outs = (with_tangents(b, some) for some in (operands, [var.aval for var in eqn.outvars]))
+    b.module.declare(rule, ins, outs, reason(captures))
+    return WithRule([primal, rule], captures)
 
 
 def with_tangents(b: Importer, avals: Sequence[Any]) -> list[TensorType]:
@@ -115,7 +137,6 @@ def jvp_functions(
     name: str,
     key: Hashable,
     make: Callable[[], tuple[Body, Body]],
-    has_loops: bool = False,
 ) -> WithRule:
     """Function and rule of a `bm.custom_jvp`, from their blocks.
 
@@ -140,18 +161,22 @@ def jvp_functions(
             b.module.function(symbol, body, captures)
         return WithRule(symbols, captures)
 
-    return b.with_rule(key, [name, f"{name}.jvp"], define, has_loops=has_loops)
+    return b.with_rule(key, [name, f"{name}.jvp"], define)
 
 
 def emit_custom_jvp(
-    b: Importer, eqn: Equation, made: WithRule, operands: Sequence[Value] | None = None
+    b: Importer,
+    eqn: Equation,
+    made: WithRule,
+    operands: Sequence[Value] | None = None,
+    attributes: str = "",
 ) -> list[Value]:
     """The call of a function with a forward rule, on the equation's own operands or others."""
     primal, jvp = made.symbols
     given = b.read_all(eqn) if operands is None else operands
     operands = [*(b.module.capture(array) for array in made.captures), *given]
     types = [b.type(var.aval) for var in eqn.outvars]
-    attributes = f"primal = @{primal}, rule = @{jvp}{side_effect(eqn)}"
+    attributes = f"primal = @{primal}, rule = @{jvp}{attributes}{side_effect(eqn)}"
     return b.multi_op("bm.custom_jvp", operands, types, attributes)
 
 
@@ -168,22 +193,18 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
             custom = custom_vjp_rule(eqn.params, active)
         return vjp_functions(b, symbols, closed, custom, read, count)
 
-    key = custom_rule_key(eqn.params) or eqn.params["bwd"]
+    key = custom_rule_key(eqn.params) or eqn.params["bwd"], fingerprint(closed), active, read
+    if b.puts_off(eqn, key, has_loops(closed)):
+        functions = closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]
+        return emit_put_off(b, eqn, name, functions, lambda: b.body(closed))
     try:
         made = b.once(
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
-            lambda: b.with_rule(
-                (key, fingerprint(closed), active, read),
-                vjp_names(name),
-                define,
-                has_loops=has_loops(closed),
-            ),
+            lambda: b.with_rule(key, vjp_names(name), define),
             (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active, read),
         )
-    except TooDeep:
-        return emit_custom_jvp(b, eqn, without_rule(b, closed, UnsupportedError(TOO_DEEP)))
     except RuleRaised as raised:
-        return emit_custom_jvp(b, eqn, without_rule(b, closed, raised.error))
+        return emit_raising(b, eqn, closed, raised.error)
     return emit_custom_vjp(b, eqn, made)
 
 
@@ -234,7 +255,7 @@ def vjp_functions(
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
     primal_body = b.body(closed)
-    fwd_body = b.module.body([b.type(aval) for aval in in_avals], fwd)
+    fwd_body = b.rule_body([b.type(aval) for aval in in_avals], fwd)
     captures = union(primal_body.captures(), fwd_body.captures())
     # The function does not depend on what its rule alone closes over.
     num_closed_over = len(primal_body.captures())
@@ -317,7 +338,7 @@ def _imported_bwd(
     except RuleRaised as raised:
         return raised.error
     types = [b.type(aval) for aval in traced.in_avals]
-    return _Bwd(b.module.body(types, lambda args: b.evaluate_closed(traced, args)), is_zero)
+    return _Bwd(b.rule_body(types, lambda args: b.evaluate_closed(traced, args)), is_zero)
 
 
 def _trace_bwd(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bmgrad._import._errors import TooDeep
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_custom import (
     emit_custom_jvp,
+    emit_put_off,
     function_name,
     has_loops,
     jvp_functions,
@@ -52,8 +52,8 @@ def _custom_vmap(b: Importer, eqn: Equation) -> list[Value]:
         return b.module.body(types, emit), b.module.body(with_tangents(b, closed.in_avals), jvp)
 
     key = "custom_vmap", number
-    try:
-        made = b.once((closed,), lambda: jvp_functions(b, name, key, make, has_loops(closed)), key)
-    except TooDeep:
-        return emit(b.read_all(eqn))  # It can be called, not differentiated.
+    if b.puts_off(eqn, key, has_loops(closed)):
+        types = [b.type(aval) for aval in closed.in_avals]
+        return emit_put_off(b, eqn, name, (closed,), lambda: b.module.body(types, emit))
+    made = b.once((closed,), lambda: jvp_functions(b, name, key, make), key)
     return emit_custom_jvp(b, eqn, made)

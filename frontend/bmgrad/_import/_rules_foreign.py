@@ -58,6 +58,13 @@ class ForeignRules(NamedTuple):
     linear: list[tuple[int, ...]]
 
 
+def has_rules(primitive: Any, in_avals: Sequence[Any], out_avals: Sequence[Any]) -> bool:
+    """Whether `primitive` brings a rule, and has something to differentiate."""
+    if not any(map(has_tangent, in_avals)) or not any(map(has_tangent, out_avals)):
+        return False
+    return bool(_foreign.jvp_of(primitive) or _foreign.transpose_of(primitive))
+
+
 def foreign_rules(
     eqn: Equation,
     in_avals: list[Any],
@@ -70,12 +77,10 @@ def foreign_rules(
     `active` says which operands have a tangent, as the rule is told; with respect to the
     operands `together` it is transposed as well.
     """
+    if not has_rules(eqn.primitive, in_avals, out_avals):
+        return None
     inexact = tuple(i for i, aval in enumerate(in_avals) if has_tangent(aval))
-    if not inexact or not any(map(has_tangent, out_avals)):
-        return None
     jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
-    if jvp is None and transpose is None:
-        return None
     params = unmarked_params(eqn)
     traced: TracedJvp | RuleRaised | None = None
     if (rule := jvp) is not None:
@@ -131,7 +136,7 @@ def call_foreign(
                 b.module.declare(symbol, ins, made.outs, put_off(made.error))
         return WithRule(symbols, captures)
 
-    made = b.once((), lambda: b.with_rule(key, names, define, has_loops=False), key)
+    made = b.once((), lambda: b.with_rule(key, names, define), key)
     return _emit_call(b, eqn, rules, made)
 
 
@@ -187,7 +192,7 @@ def jvp_body(b: Importer, jvp: TracedJvp, out_avals: Sequence[Any]) -> Body:
         tangents = [None if zero else next(nonzero) for zero in jvp.is_zero]
         return [*results, *differentiable(b, tangents, out_avals)]
 
-    return b.module.body([b.type(aval) for aval in jvp.traced.in_avals], write)
+    return b.rule_body([b.type(aval) for aval in jvp.traced.in_avals], write)
 
 
 # -- Reverse -------------------------------------------------------------------------------------
@@ -247,7 +252,7 @@ def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> 
         cts = [None if zero else next(nonzero) for zero in transpose.is_zero]
         return differentiable(b, cts, [rules.in_avals[i] for i in linear])
 
-    return b.module.body([b.type(aval) for aval in traced.in_avals], write)
+    return b.rule_body([b.type(aval) for aval in traced.in_avals], write)
 
 
 def trace_flat(fun: Callable[..., list[Any]], avals: Sequence[Any], name: str) -> TracedJaxpr:

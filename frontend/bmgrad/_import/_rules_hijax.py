@@ -11,24 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from bmgrad._import._errors import RuleRaised, TooDeep, asking_a_rule
+from bmgrad._import._errors import RuleRaised, asking_a_rule
 from bmgrad._import._module import Body
 from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
     emit_custom_jvp,
     emit_custom_vjp,
+    emit_put_off,
+    emit_raising,
     has_loops,
     jvp_functions,
     vjp_functions,
     vjp_names,
-    without_rule,
 )
 from bmgrad._import._rules_foreign import jvp_body, trace_flat, trace_jvp
 from bmgrad._import._rules_root import expansion, forward_rule
 from bmgrad._import._text import Value
 from bmgrad.runtime import _hijax
-from bmgrad.runtime._errors import TOO_DEEP, UnsupportedError
 from bmgrad.runtime._jax_internals import CustomVjp, TracedJaxpr, has_tangent
 
 if TYPE_CHECKING:
@@ -45,25 +45,26 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     if mode is None or not any(map(has_tangent, in_avals)):
         return b.call(expanded, b.read_all(eqn), name)
     active, read = perturbed_arguments(eqn), read_results(eqn)
+    key = _key(prim) if mode == "jvp" else (_key(prim), active, read)
+    if b.puts_off(eqn, key, has_loops(expanded.jaxpr)):
+        return emit_put_off(b, eqn, name, (prim,), lambda: b.body(expanded))
     try:
         if mode == "jvp":
-            made = b.once((prim, mode), lambda: _with_jvp(b, prim, name, expanded))
+            made = b.once((prim, mode), lambda: _with_jvp(b, prim, name, expanded, key))
         else:
             made = b.once(
                 (prim,),
-                lambda: _with_vjp(b, prim, name, expanded, active, read),
+                lambda: _with_vjp(b, prim, name, expanded, active, read, key),
                 ("vjp", id(prim), active, read),
             )
-    except TooDeep:
-        return emit_custom_jvp(b, eqn, without_rule(b, expanded, UnsupportedError(TOO_DEEP)))
     except RuleRaised as raised:
-        return emit_custom_jvp(b, eqn, without_rule(b, expanded, raised.error))
+        return emit_raising(b, eqn, expanded, raised.error)
     if mode == "jvp":
         return emit_custom_jvp(b, eqn, made)
     return emit_custom_vjp(b, eqn, made)
 
 
-def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithRule:
+def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr, key: Hashable) -> WithRule:
     def make() -> tuple[Body, Body]:
         with asking_a_rule():
             jvp = trace_jvp(
@@ -74,7 +75,7 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr) -> WithR
             )
         return b.body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
-    return jvp_functions(b, name, _key(prim), make, has_loops(expanded.jaxpr))
+    return jvp_functions(b, name, key, make)
 
 
 def _with_vjp(
@@ -84,12 +85,12 @@ def _with_vjp(
     expanded: TracedJaxpr,
     active: Sequence[bool],
     read: Sequence[bool],
+    key: Hashable,
 ) -> WithRule:
     def define(symbols: list[str]) -> WithRule:
         return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded, active), read)
 
-    loops = has_loops(expanded.jaxpr)
-    return b.with_rule((_key(prim), active, read), vjp_names(name), define, has_loops=loops)
+    return b.with_rule(key, vjp_names(name), define)
 
 
 def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool]) -> CustomVjp:

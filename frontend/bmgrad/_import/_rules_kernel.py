@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from bmgrad._import._errors import TooDeep, Unsupported
+from bmgrad._import._errors import Unsupported
 from bmgrad._import._perturbed import perturbed_arguments, unmarked_params
 from bmgrad._import._registry import Equation
-from bmgrad._import._rules_custom import side_effect
-from bmgrad._import._rules_foreign import ForeignRules, Write, call_foreign, foreign_rules
+from bmgrad._import._rules_custom import emit_put_off, side_effect
+from bmgrad._import._rules_foreign import (
+    ForeignRules,
+    Write,
+    call_foreign,
+    foreign_rules,
+    has_rules,
+)
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
 from bmgrad.runtime._jax_internals import axes_of, has_tangent, ordered_effects, refused_effects
@@ -42,22 +48,31 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     out_avals = [var.aval for var in eqn.outvars]
     active = perturbed_arguments(eqn)
 
+    together = tuple(i for i in b.tangents.of(eqn) if has_tangent(in_avals[i]))
+    key: tuple[Any, ...] = ("kernel", number, active)
+    # What depends on tangents in a rule is transposed in derivatives of the first order.
+    if not together and has_rules(eqn.primitive, in_avals, out_avals) and b.puts_off(eqn, key):
+        types = [b.type(aval) for aval in in_avals]
+        return emit_put_off(
+            b,
+            eqn,
+            eqn.primitive.name,
+            (eqn,),
+            lambda: b.module.body(types, emit),
+            ", linear = [], transposes = []",
+        )
+
     def rules_for(*together: tuple[int, ...]) -> ForeignRules | None:
         def make() -> ForeignRules | None:
             return foreign_rules(eqn, in_avals, out_avals, active, *together)
 
         return b.once((), make, ("rules", number, active, *together))
 
-    key: tuple[Any, ...] = ("kernel", number, active)
     rules = rules_for()
-    together = tuple(i for i in b.tangents.of(eqn) if has_tangent(in_avals[i]))
     if rules and together and together not in rules.linear:
         key, rules = (*key, together), rules_for(together)
     if rules is not None:
-        try:
-            return call_foreign(b, eqn, key, rules, emit)
-        except TooDeep:
-            pass  # It can be called, not differentiated.
+        return call_foreign(b, eqn, key, rules, emit)
     return emit(b.read_all(eqn))
 
 

@@ -4,6 +4,8 @@ import re
 import traceback
 from typing import Any, NamedTuple
 
+from bmgrad.runtime import _put_off as _put_off_rules
+
 
 class UnsupportedError(NotImplementedError):
     """Something that bmgrad cannot compile or differentiate.
@@ -32,10 +34,9 @@ class BatchError(UnsupportedError, ValueError):
     """A result that depends on a batch, where it is to have none; JAX raises ValueError."""
 
 
-TOO_DEEP = (
-    "a derivative of this order needs derivative rules nested deeper in other rules than "
-    "they are followed"
-)
+class RulesWanted(Exception):
+    """A derivative needs rules whose import was put off."""
+
 
 # In the IR, before a number: why a derivative rule has no body.
 _REASON = "put off error "
@@ -128,6 +129,8 @@ _REASONS = [
 def from_diagnostic(diagnostic: Any) -> Exception | None:
     """The error that a pass reported; None if it is about broken IR, which is our fault."""
     message = str(diagnostic.message)
+    if _put_off_rules.find(message):
+        return RulesWanted(message)
     if found := re.search(_REASON + r"(\d+)", message):
         error = _put_off[int(found[1])]
         if not isinstance(error, UnsupportedError):

@@ -7,14 +7,15 @@ The names of passes and pipelines are written here and nowhere else in Python.
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from bmgrad.mlir import ir
 from bmgrad.mlir.dialects import func
 from bmgrad.mlir.passmanager import PassManager
-from bmgrad.runtime._errors import from_diagnostic
+from bmgrad.runtime import _linking, _put_off
+from bmgrad.runtime._errors import RulesWanted, from_diagnostic
 from bmgrad.runtime._options import Options
 
 
@@ -42,6 +43,8 @@ class Wrapped:
 # What travels between contexts: MLIR text, bytecode, or what is made of another module
 # when it is opened, so that no module is written and read just to be wrapped.
 Source: TypeAlias = str | bytes | Wrapped
+
+_T = TypeVar("_T")
 
 MAIN = "main"
 FWD, LIN = "main.fwd", "main.lin"
@@ -82,9 +85,12 @@ def _braced(options: Mapping[str, str]) -> str:
 
 def run(source: Source, pipeline: str) -> bytes:
     """`source` after `pipeline`."""
-    with _opened(source) as module:
+
+    def act(module: ir.Module) -> bytes:
         _run(PassManager.parse(f"builtin.module({pipeline})"), module)
         return _bytecode(module)
+
+    return _with_rules_at_need(source, act)
 
 
 def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
@@ -94,12 +100,15 @@ def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
     but printing and parsing it costs ten times as much.
     """
     pipelines = ",".join([differentiate(), optimize(options), lower()])
-    with _opened(source) as module:
+
+    def act(module: ir.Module) -> tuple[bytes, list[int]]:
         manager = PassManager.parse(f"builtin.module({pipelines})")
         # The module was verified when it was read, and will be by jaxlib.
         manager.enable_verifier(False)
         _run(manager, module)
         return _bytecode(module), _unused_arguments(module)
+
+    return _with_rules_at_need(source, act)
 
 
 def batched_results(source: Source, batched: Sequence[int], size: int, axis: str) -> list[bool]:
@@ -193,6 +202,101 @@ def has_side_effects(source: Source) -> bool:
     with _opened(source) as module:
         module.operation.walk(visit)
     return found
+
+
+def linked(source: Source, callees: Mapping[str, Source]) -> bytes:
+    """`source` with each declaration named in `callees` replaced by that module's `@main`."""
+    with _opened(source) as module:
+        _linking.link(module, {symbol: read(callee) for symbol, callee in callees.items()})
+        return _bytecode(module)
+
+
+def _with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
+    """What `act` gives for `source`, with the derivative rules that were put off if it asks."""
+    while True:
+        try:
+            with _opened(source) as module:
+                return act(module)
+        except RulesWanted:
+            source = _with_rules(source)
+
+
+def _with_rules(source: Source) -> bytes:
+    """`source`, where calls whose rules were put off are calls of what has them.
+
+    All at once: where a derivative needs one it mostly needs the others.
+    """
+    with _opened(source) as module:
+        calls: dict[str, list[Any]] = {}
+
+        def collect(op: Any) -> Any:
+            if op.name == "bm.custom_jvp" and "rule" in op.attributes:
+                calls.setdefault(op.attributes["rule"].value, []).append(op)
+            return ir.WalkResult.ADVANCE
+
+        module.operation.walk(collect)
+        symbols, callees = ir.SymbolTable(module.operation), {}
+        for function in list(module.body.operations):
+            symbol, attributes = function.sym_name.value, function.attributes
+            reason = attributes["bm.reason"].value if "bm.reason" in attributes else ""
+            if (put_off := _put_off.find(reason)) is None:
+                continue
+            # The name of a batch of a rule says what it is, so what has the rules gets another.
+            with_rules = f"{symbol}.imported"
+            while with_rules in symbols:
+                with_rules += "_"
+            callees[with_rules] = callee = read(put_off.module())
+            of_callee = ir.SymbolTable(callee.operation)[MAIN].type
+            batches = attributes.get("bm.batches", [])
+            called = _batched(module, with_rules, of_callee, batches, put_off.num_captured)
+            symbols.erase(function)
+            for op in calls.get(symbol, ()):
+                count = put_off.num_captured
+                operands = [*op.operands[count:], *op.operands[:count]]
+                with ir.InsertionPoint(op), op.location:
+                    name = ir.FlatSymbolRefAttr.get(called)
+                    call = func.CallOp([result.type for result in op.results], name, operands)
+                for old, new in zip(op.results, call.results, strict=True):
+                    old.replace_all_uses_with(new)
+                op.operation.erase()
+        _linking.link(module, callees)
+        return _bytecode(module)
+
+
+def _batched(
+    module: ir.Module, symbol: str, type: Any, batches: Iterable[Any], num_captured: int
+) -> str:
+    """A function that applies `symbol`, of this type, to each element of all `batches`.
+
+    In their `in_axes` the captured operands are the first, here they are the last.
+    """
+    for batch in batches:
+        size, count = batch["size"].value, len(type.inputs)
+        axes = list(batch["in_axes"])[:count]
+        axes = [*axes[num_captured:], *axes[:num_captured]]
+        ins = [t if a < 0 else _over(t, size) for t, a in zip(type.inputs, axes, strict=True)]
+        outs = [_over(t, size) for t in type.results]
+        attributes = {
+            "callee": ir.FlatSymbolRefAttr.get(symbol),
+            "in_axes": _attribute(axes),
+            "out_axes": _attribute([0] * len(outs)),
+            "size": batch["size"],
+            **({"axis_name": batch["axis_name"]} if "axis_name" in batch else {}),
+        }
+        symbol, type = f"{symbol}.over", ir.FunctionType.get(ins, outs)
+        with ir.InsertionPoint(module.body), ir.Location.unknown():
+            function = func.FuncOp(symbol, type, visibility="private")
+        with ir.InsertionPoint(function.add_entry_block()), ir.Location.unknown():
+            applied = ir.Operation.create(
+                "bm.batch", results=outs, operands=list(function.arguments), attributes=attributes
+            )
+            func.ReturnOp(list(applied.results))
+    return symbol
+
+
+def _over(tensor: Any, size: int) -> Any:
+    element = ir.RankedTensorType(tensor)
+    return ir.RankedTensorType.get([size, *element.shape], element.element_type)
 
 
 def _run(manager: Any, module: ir.Module) -> None:

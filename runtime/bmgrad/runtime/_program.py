@@ -26,6 +26,7 @@ from bmgrad.runtime._jax_internals import (
 )
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._put_off import PutOff
 from bmgrad.runtime._types import aval_of, tensor_type
 
 Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
@@ -69,6 +70,7 @@ class Program:
       in_names: what each input is to the user, such as `x` or `Linear0.w`.
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
+      put_off: the calls in it whose derivative rules are not there yet.
 
     Where functions bring a batching rule, which is Python, `batched` makes the module of the
     program over a batch, given what `batch` is, and what batches that; None if it cannot.
@@ -89,6 +91,7 @@ class Program:
         effects: frozenset[Any] = frozenset(),
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: "Batched | None" = None,
+        put_off: Sequence[PutOff] = (),
     ) -> None:
         if len(in_names) != len(in_avals):
             raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")
@@ -101,6 +104,7 @@ class Program:
         self._stages: dict[Stage, Source] = {"bm": module}
         self._perturbed = perturbed
         self._batched = batched
+        self.put_off = put_off
         self._memo: dict[Hashable, object] = {}
         # Derived programs are keys of JAX's caches, so each must be made once only.
         self._lock = threading.RLock()
@@ -476,6 +480,7 @@ class Program:
             in_names=in_names,
             options=self.options,
             effects=effects,
+            put_off=self.put_off,
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:

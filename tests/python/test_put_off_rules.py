@@ -1,0 +1,155 @@
+"""Derivative rules of calls in other rules: imported when a derivative needs them, not before."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+import bmgrad.math as bm
+
+X = jnp.array([0.5, -1.2, 2.0], np.float32)
+asked = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asked():
+    asked.clear()
+
+
+class Exponent:
+    """Equal to itself only, so each call of the primitive is another one to the importer."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+power_p = Primitive("power")
+power_p.def_impl(lambda x, *, exponent: x**exponent.value)
+power_p.def_abstract_eval(lambda x, *, exponent: x)
+mlir.register_lowering(
+    power_p, mlir.lower_fun(lambda x, *, exponent: x**exponent.value, multiple_results=False)
+)
+batching.primitive_batchers[power_p] = lambda args, axes, *, exponent: (
+    power_p.bind(args[0], exponent=exponent),
+    axes[0],
+)
+
+
+def power(x, exponent):
+    return power_p.bind(x, exponent=Exponent(exponent))
+
+
+def _power_jvp(primals, tangents, *, exponent):
+    (x,), (dx,), n = primals, tangents, exponent.value
+    asked.append(n)
+    if n == 0:
+        raise ValueError("a constant has no derivative here")
+    return power_p.bind(x, exponent=exponent), n * power(x, n - 1) * dx
+
+
+ad.primitive_jvps[power_p] = _power_jvp
+
+
+def cubes(x):
+    return power(x, 3).sum()
+
+
+def test_a_gradient_asks_for_the_rules_of_its_order():
+    np.testing.assert_allclose(bm.grad(cubes)(X), 3 * X**2, rtol=1e-6)
+    assert set(asked) == {3}
+    second = bm.grad(lambda x: bm.grad(cubes)(x).sum())
+    np.testing.assert_allclose(second(X), 6 * X, rtol=1e-6)
+    assert set(asked) == {3, 2}
+
+
+def test_what_a_rule_raises_is_raised_where_it_is_needed():
+    third = bm.grad(lambda x: bm.grad(bm.grad(lambda x: power(x, 3)))(x))
+    np.testing.assert_allclose(third(0.5), 6.0)
+    fourth = bm.grad(third)
+    with pytest.raises(ValueError, match="a constant has no derivative"):
+        fourth(0.5)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda f, x: jax.grad(lambda x: bm.grad(f)(x).sum())(x),
+        lambda f, x: jax.grad(lambda x: jax.jit(bm.grad(f))(x).sum())(x),
+        lambda f, x: bm.vjp(bm.grad(f), x)[1](jnp.ones_like(x))[0],
+        lambda f, x: jax.vjp(jax.grad(bm.jit(f)), x)[1](jnp.ones_like(x))[0],
+        lambda f, x: bm.jvp(bm.grad(f), (x,), (jnp.ones_like(x),))[1],
+        lambda f, x: bm.hessian(f)(x).sum(0),
+    ],
+)
+@pytest.mark.parametrize(
+    "mapped",
+    [
+        cubes,
+        lambda x: bm.vmap(lambda x: power(x, 3))(x).sum(),
+        lambda x: bm.vmap(bm.vmap(lambda x, y: power(x, 2) * y), in_axes=(0, None))(
+            x.reshape(1, 3), x
+        ).sum(),
+    ],
+)
+def test_second_derivatives(second, mapped):
+    np.testing.assert_allclose(second(mapped, X), 6 * X, rtol=1e-5)
+
+
+# Linear, with a transpose and no more: for what rules apply to tangents.
+scale_p = Primitive("scale")
+scale_p.def_impl(lambda x, *, factor: factor.value * x)
+scale_p.def_abstract_eval(lambda x, *, factor: x)
+mlir.register_lowering(
+    scale_p, mlir.lower_fun(lambda x, *, factor: factor.value * x, multiple_results=False)
+)
+ad.deflinear2(scale_p, lambda ct, x, *, factor: [scale_p.bind(ct, factor=factor)])
+
+
+def test_transposes_in_a_loop_of_a_rule():
+    @jax.custom_jvp
+    def repeated(x):
+        return 8.0 * x
+
+    @repeated.defjvp
+    def _(primals, tangents):
+        def step(dx, _):
+            return scale_p.bind(dx, factor=Exponent(2.0)), None
+
+        # A primitive that brings rules, so those of this program wait.
+        x = primals[0] * power(1.0, 2)
+        return repeated(x), lax.scan(step, tangents[0], None, length=3)[0]
+
+    def fun(x):
+        return (repeated(x) * power(x, 1)).sum()
+
+    np.testing.assert_allclose(bm.grad(fun)(X), 16 * X, rtol=1e-6)
+    _, tangent = bm.jvp(fun, (X,), (X,))
+    np.testing.assert_allclose(tangent, (16 * X * X).sum(), rtol=1e-6)
+
+
+def test_arrays_that_waiting_rules_read():
+    table = jnp.array([1.0, 2.0, 4.0])
+
+    @jax.custom_jvp
+    def inner(x):
+        return x * x
+
+    inner.defjvp(
+        lambda primals, tangents: (inner(primals[0]), 2 * table * primals[0] * tangents[0])
+    )
+
+    @jax.custom_jvp
+    def outer(x):
+        return x * x * x / 3
+
+    outer.defjvp(lambda primals, tangents: (outer(primals[0]), inner(primals[0]) * tangents[0]))
+
+    def fun(x):
+        return (outer(x) + power(x, 3)).sum()
+
+    np.testing.assert_allclose(bm.grad(fun)(X), 4 * X * X, rtol=1e-6)
+    second = bm.grad(lambda x: bm.grad(fun)(x).sum())
+    np.testing.assert_allclose(second(X), 2 * table * X + 6 * X, rtol=1e-6)
