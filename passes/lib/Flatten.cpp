@@ -4,6 +4,7 @@
 
 #include "Derive.h"
 #include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Custom.h"
 #include "bmgrad/Dialect/BM/Residuals.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 #include "mlir/IR/Dominance.h"
@@ -192,12 +193,13 @@ FailureOr<func::FuncOp> Flattener::derive(Operation *transform) {
   return made;
 }
 
-/// Replaces each `bm.remat` in which nothing is run again by its body.
+/// Drops marks, and replaces each `bm.remat` in which nothing is run again by
+/// its body.
 static void dropRemats(func::FuncOp function) {
   IRRewriter rewriter(function.getContext());
   function.walk([&](Operation *op) {
-    if (auto saveable = dyn_cast<SaveableOp>(op)) {
-      rewriter.replaceOp(op, saveable.getX());
+    if (isa<SaveableOp, UnperturbedOp>(op)) {
+      rewriter.replaceOp(op, op->getOperands());
     } else if (auto remat = dyn_cast<RematOp>(op);
                remat && !remat.getDifferentiated()) {
       Operation *yield = remat.getBlock().getTerminator();

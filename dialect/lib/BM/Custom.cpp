@@ -190,15 +190,25 @@ static void setResultTangents(JvpFrame &frame, ValueRange tangents) {
 /// What a rule that could not be imported has instead of a body.
 static constexpr StringLiteral kReason("bm.reason");
 
-static LogicalResult verifyRuleHasBody(Operation *op, FlatSymbolRefAttr rule) {
+/// `isPerturbed` says, for a rule that could still be imported, of which
+/// operands the derivative is taken.
+static LogicalResult
+verifyRuleHasBody(Operation *op, FlatSymbolRefAttr rule,
+                  llvm::function_ref<bool(unsigned)> isPerturbed = {}) {
   auto function =
       SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule);
   if (!function.isExternal())
     return success();
   InFlightDiagnostic error = op->emitError("derivative rule ")
                              << rule << " has no body";
-  if (auto reason = function->getAttrOfType<StringAttr>(kReason))
+  if (auto reason = function->getAttrOfType<StringAttr>(kReason)) {
     error << ": " << reason.getValue();
+    if (isPerturbed) {
+      error << " for ";
+      for (unsigned index = 0; index < op->getNumOperands(); ++index)
+        error << static_cast<int>(isPerturbed(index));
+    }
+  }
   return error;
 }
 
@@ -206,7 +216,9 @@ LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   if (!getRuleAttr())
     return emitError("no derivative rule for primitive '")
            << getPrimal() << "'";
-  if (failed(verifyRuleHasBody(*this, getRuleAttr())))
+  if (failed(verifyRuleHasBody(*this, getRuleAttr(), [&](unsigned index) {
+        return static_cast<bool>(frame.tangents[index]);
+      })))
     return failure();
   SmallVector<Value> operands(frame.primals);
   llvm::append_range(operands, inputTangents(frame));
@@ -216,6 +228,26 @@ LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   llvm::append_range(frame.results,
                      call.getResults().take_front(getNumResults()));
   setResultTangents(frame, call.getResults().drop_front(getNumResults()));
+  return success();
+}
+
+LogicalResult UnperturbedOp::emitJvp(JvpFrame &frame) {
+  if (frame.tangents.front())
+    return emitError() << getReason();
+  frame.results.push_back(
+      UnperturbedOp::create(frame.b, frame.primals.front(), getReasonAttr()));
+  frame.resultTangents.emplace_back();
+  return success();
+}
+
+LogicalResult UnperturbedOp::emitTranspose(TransposeFrame &frame) {
+  if (frame.cotangents.front())
+    return emitError() << getReason();
+  return success();
+}
+
+LogicalResult UnperturbedOp::emitLowering(LoweringFrame &frame) {
+  frame.results.push_back(getX());
   return success();
 }
 
@@ -240,6 +272,7 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
 
 /// Calls the transpose that the op brings for the operands that are linear.
 static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
+  auto isLinear = [&](unsigned index) { return frame.isLinear(index); };
   for (const GivenTranspose &given : givenTransposes(op)) {
     SmallVector<Value> operands;
     bool fits = true;
@@ -250,7 +283,7 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
     }
     if (!fits)
       continue;
-    if (failed(verifyRuleHasBody(op, given.function)))
+    if (failed(verifyRuleHasBody(op, given.function, isLinear)))
       return failure();
     for (auto [cotangent, type] :
          llvm::zip_equal(frame.cotangents, op.getResultTypes()))
@@ -266,7 +299,8 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
     return success();
   }
   // Rules that were put off may have one.
-  if (op.getRuleAttr() && failed(verifyRuleHasBody(op, op.getRuleAttr())))
+  if (op.getRuleAttr() &&
+      failed(verifyRuleHasBody(op, op.getRuleAttr(), isLinear)))
     return failure();
   return op.emitError("no transpose rule for primitive '")
          << op.getPrimal() << "' with respect to these operands";

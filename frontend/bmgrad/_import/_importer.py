@@ -23,7 +23,7 @@ from jax.extend.core import Literal
 
 from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
-from bmgrad._import._perturbed import Marker, asks, is_unperturbed
+from bmgrad._import._perturbed import Marker, asks, is_unperturbed, marked
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
@@ -44,6 +44,7 @@ from bmgrad.runtime._jax_internals import (
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
+from bmgrad.runtime._put_off import Imported as ImportedLater
 from bmgrad.runtime._put_off import PutOff
 
 _T = TypeVar("_T")
@@ -90,12 +91,12 @@ def import_program(
         for var, wanted in zip(jaxpr.invars, [*differentiated, *unknown], strict=True)
     ]
 
-    def marked(active: Sequence[bool]) -> Any:
+    def perturbed_in(active: Sequence[bool]) -> Any:
         """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
         return Marker().mark(jaxpr, [*active[count:], *active[:count]])[0]
 
     is_marked = asking and any(expected)
-    written = marked([*expected, *(False for _ in consts)]) if is_marked else jaxpr
+    written = perturbed_in([*expected, *(False for _ in consts)]) if is_marked else jaxpr
     in_rules = _InRules(scope, axes)
     importer = Importer(in_rules, asking)
     # The program keeps what its modules hold numbers of.
@@ -115,7 +116,7 @@ def import_program(
         anew = Importer(in_rules, asking)
         with in_rules():
             again, captured = _import(
-                anew, traced, marked(active[: count + len(consts)]), name, captures
+                anew, traced, perturbed_in(active[: count + len(consts)]), name, captures
             )
         put_off.extend(anew.put_off)
         if len(captured) == len(captures):
@@ -492,18 +493,18 @@ class Importer:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""
         in_rules, policy = self._in_rules, self.policy
 
-        def make() -> tuple[Source, Sequence[PutOff]]:
+        def make(active: Sequence[bool]) -> ImportedLater:
             importer = Importer(in_rules, lazy=True)
             importer.policy = policy
             name = str(eqn.primitive.name)
             with in_rules():
-                source, found = _import(importer, *_alone(eqn), name, captures)
+                source, found = _import(importer, *_alone(marked(eqn, active)), name, captures)
             if len(found) != len(captures):
                 raise UnsupportedError(
                     f"the derivative rule of `{name}` reads a value of a trace around it that was "
                     "not known to be needed; pass it to the function as an argument"
                 )
-            return source, importer.put_off
+            return ImportedLater(source, importer.put_off)
 
         put_off = PutOff(make, len(captures))
         self.put_off.append(put_off)

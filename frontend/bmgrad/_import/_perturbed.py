@@ -37,6 +37,11 @@ def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
     return flags if any(flags) else inexact
 
 
+def marked(eqn: Equation, active: Sequence[bool]) -> Equation:
+    """A call of which the operands `active` have tangents."""
+    return eqn.replace(params={**eqn.params, _PERTURBED: tuple(active)})
+
+
 def is_unperturbed(eqn: Equation) -> bool:
     """Whether an operand of a call can have a tangent in derivatives of derivatives only."""
     return not any(eqn.params.get(_PERTURBED, (True,)))

@@ -48,7 +48,7 @@ class _Transpose(NamedTuple):
 class ForeignRules(NamedTuple):
     """What a primitive brings; `jvp` is an error where the rule raised one.
 
-    `linear` are the operands for which the transpose was asked.
+    `linear` are the operands for which the transpose was asked. `jvp_waits` until it is needed.
     """
 
     in_avals: list[Any]
@@ -56,6 +56,7 @@ class ForeignRules(NamedTuple):
     jvp: TracedJvp | RuleRaised | None
     transposes: list[_Transpose]
     linear: list[tuple[int, ...]]
+    jvp_waits: bool = False
 
 
 def has_rules(primitive: Any, in_avals: Sequence[Any], out_avals: Sequence[Any]) -> bool:
@@ -71,11 +72,12 @@ def foreign_rules(
     out_avals: list[Any],
     active: Sequence[bool],
     together: tuple[int, ...] = (),
+    jvp_waits: bool = False,
 ) -> ForeignRules | None:
     """The rules of the equation's primitive; None if there is none or nothing to differentiate.
 
     `active` says which operands have a tangent, as the rule is told; with respect to the
-    operands `together` it is transposed as well.
+    operands `together` it is transposed as well. With `jvp_waits` the forward rule is put off.
     """
     if not has_rules(eqn.primitive, in_avals, out_avals):
         return None
@@ -83,7 +85,7 @@ def foreign_rules(
     jvp, transpose = _foreign.jvp_of(eqn.primitive), _foreign.transpose_of(eqn.primitive)
     params = unmarked_params(eqn)
     traced: TracedJvp | RuleRaised | None = None
-    if (rule := jvp) is not None:
+    if (rule := jvp) is not None and not jvp_waits:
         try:
             with asking_a_rule():
                 traced = trace_jvp(
@@ -99,7 +101,9 @@ def foreign_rules(
     if transpose is not None:
         tried = [_trace_transpose(transpose, eqn, in_avals, out_avals, [*c]) for c in linear]
         transposes = [found for found in tried if found is not None]
-    return ForeignRules(in_avals, out_avals, traced, transposes, linear)
+    return ForeignRules(
+        in_avals, out_avals, traced, transposes, linear, jvp_waits and jvp is not None
+    )
 
 
 def call_foreign(
@@ -107,7 +111,7 @@ def call_foreign(
 ) -> list[Value]:
     """The call of the primitive with its rules; `emit` writes the primitive itself."""
     name, jvp, transposes = eqn.primitive.name, rules.jvp, rules.transposes
-    names = [name] + ([f"{name}.jvp"] if jvp else [])
+    names = [name] + ([f"{name}.jvp"] if jvp or rules.jvp_waits else [])
     names += [f"{name}.transpose.{'_'.join(map(str, t.linear))}" for t in transposes]
 
     def define(symbols: list[str]) -> WithRule:
@@ -123,11 +127,13 @@ def call_foreign(
             body.args[len(rules.in_avals) : len(rules.in_avals)] = unused
         unwritten = iter(symbols)
         b.module.function(next(unwritten), primal, captures)
-        if isinstance(jvp, RuleRaised):
+        if rules.jvp_waits or isinstance(jvp, RuleRaised):
             ins, outs = (
                 with_tangents(b, some) for some in ([*avals, *rules.in_avals], rules.out_avals)
             )
-            b.module.declare(next(unwritten), ins, outs, put_off(jvp.error))
+            raised = jvp.error if isinstance(jvp, RuleRaised) else None
+            reason = put_off(raised) if raised else b.import_later(eqn, captures)
+            b.module.declare(next(unwritten), ins, outs, reason)
         for symbol, made in zip(unwritten, (*forward, *reverse), strict=True):
             if isinstance(made, Body):
                 b.module.function(symbol, made, captures)
@@ -143,7 +149,7 @@ def call_foreign(
 def _emit_call(b: Importer, eqn: Equation, rules: ForeignRules, made: WithRule) -> list[Value]:
     symbols, count = iter(made.symbols), len(made.captures)
     attributes = f"primal = @{next(symbols)}"
-    if rules.jvp:
+    if rules.jvp or rules.jvp_waits:
         attributes += f", rule = @{next(symbols)}"
     if rules.transposes:
         linear = [i64_array(count + i for i in t.linear) for t in rules.transposes]

@@ -50,8 +50,9 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
 
     together = tuple(i for i in b.tangents.of(eqn) if has_tangent(in_avals[i]))
     key: tuple[Any, ...] = ("kernel", number, active)
+    waits = has_rules(eqn.primitive, in_avals, out_avals) and b.puts_off(eqn, (*key, False))
     # What depends on tangents in a rule is transposed in derivatives of the first order.
-    if not together and has_rules(eqn.primitive, in_avals, out_avals) and b.puts_off(eqn, key):
+    if waits and not together:
         types = [b.type(aval) for aval in in_avals]
         return emit_put_off(
             b,
@@ -62,11 +63,13 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
             ", linear = [], transposes = []",
         )
 
-    def rules_for(*together: tuple[int, ...]) -> ForeignRules | None:
-        def make() -> ForeignRules | None:
-            return foreign_rules(eqn, in_avals, out_avals, active, *together)
+    key = (*key, waits)
 
-        return b.once((), make, ("rules", number, active, *together))
+    def rules_for(together: tuple[int, ...] = ()) -> ForeignRules | None:
+        def make() -> ForeignRules | None:
+            return foreign_rules(eqn, in_avals, out_avals, active, together, waits)
+
+        return b.once((), make, ("rules", *key, together))
 
     rules = rules_for()
     if rules and together and together not in rules.linear:

@@ -4,7 +4,7 @@ import re
 import traceback
 from typing import Any, NamedTuple
 
-from bmgrad.runtime import _put_off as _put_off_rules
+from bmgrad.runtime._put_off import Flags, PutOff, wanted
 
 
 class UnsupportedError(NotImplementedError):
@@ -35,7 +35,11 @@ class BatchError(UnsupportedError, ValueError):
 
 
 class RulesWanted(Exception):
-    """A derivative needs rules whose import was put off."""
+    """A derivative in the operands `flags` of `call` needs rules whose import was put off."""
+
+    def __init__(self, call: PutOff, flags: Flags) -> None:
+        self.call = call
+        self.flags = flags
 
 
 # In the IR, before a number: why a derivative rule has no body.
@@ -129,8 +133,8 @@ _REASONS = [
 def from_diagnostic(diagnostic: Any) -> Exception | None:
     """The error that a pass reported; None if it is about broken IR, which is our fault."""
     message = str(diagnostic.message)
-    if _put_off_rules.find(message):
-        return RulesWanted(message)
+    if asked := wanted(message):
+        return RulesWanted(*asked)
     if found := re.search(_REASON + r"(\d+)", message):
         error = _put_off[int(found[1])]
         if not isinstance(error, UnsupportedError):

@@ -7,6 +7,7 @@ The names of passes and pipelines are written here and nowhere else in Python.
 import dataclasses
 import io
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from bmgrad.mlir.passmanager import PassManager
 from bmgrad.runtime import _linking, _put_off
 from bmgrad.runtime._errors import RulesWanted, from_diagnostic
 from bmgrad.runtime._options import Options
+from bmgrad.runtime._put_off import Flags, PutOff
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,55 +214,83 @@ def linked(source: Source, callees: Mapping[str, Source]) -> bytes:
 
 
 def _with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
-    """What `act` gives for `source`, with the derivative rules that were put off if it asks."""
+    """What `act` gives for `source`, with those put-off derivative rules that it asks for."""
+    wanted: dict[PutOff, Flags] = {}
+    module_now = source
     while True:
         try:
-            with _opened(source) as module:
+            with _opened(module_now) as module:
                 return act(module)
-        except RulesWanted:
-            source = _with_rules(source)
+        except RulesWanted as asked:
+            before = wanted.get(asked.call, (False,) * len(asked.flags))
+            wanted[asked.call] = tuple(map(operator.or_, before, asked.flags))
+            if wanted[asked.call] == before:
+                raise
+        module_now = _with_rules(source, wanted)
 
 
-def _with_rules(source: Source) -> bytes:
-    """`source`, where calls whose rules were put off are calls of what has them.
-
-    All at once: where a derivative needs one it mostly needs the others.
-    """
+def _with_rules(source: Source, wanted: Mapping[PutOff, Flags]) -> bytes:
+    """`source`, where the `wanted` calls have the derivative rules for those of their operands."""
     with _opened(source) as module:
-        calls: dict[str, list[Any]] = {}
-
-        def collect(op: Any) -> Any:
-            if op.name == "bm.custom_jvp" and "rule" in op.attributes:
-                calls.setdefault(op.attributes["rule"].value, []).append(op)
-            return ir.WalkResult.ADVANCE
-
-        module.operation.walk(collect)
-        symbols, callees = ir.SymbolTable(module.operation), {}
-        for function in list(module.body.operations):
-            symbol, attributes = function.sym_name.value, function.attributes
-            reason = attributes["bm.reason"].value if "bm.reason" in attributes else ""
-            if (put_off := _put_off.find(reason)) is None:
-                continue
-            # The name of a batch of a rule says what it is, so what has the rules gets another.
-            with_rules = f"{symbol}.imported"
-            while with_rules in symbols:
-                with_rules += "_"
-            callees[with_rules] = callee = read(put_off.module())
-            of_callee = ir.SymbolTable(callee.operation)[MAIN].type
-            batches = attributes.get("bm.batches", [])
-            called = _batched(module, with_rules, of_callee, batches, put_off.num_captured)
-            symbols.erase(function)
-            for op in calls.get(symbol, ()):
-                count = put_off.num_captured
-                operands = [*op.operands[count:], *op.operands[:count]]
-                with ir.InsertionPoint(op), op.location:
-                    name = ir.FlatSymbolRefAttr.get(called)
-                    call = func.CallOp([result.type for result in op.results], name, operands)
-                for old, new in zip(op.results, call.results, strict=True):
-                    old.replace_all_uses_with(new)
-                op.operation.erase()
-        _linking.link(module, callees)
+        while _replace_put_off(module, wanted):
+            pass
         return _bytecode(module)
+
+
+def _replace_put_off(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
+    """Replaces what has no rules yet; whether there was something. What comes in may lack some."""
+    calls: dict[str, list[Any]] = {}
+
+    def collect(op: Any) -> Any:
+        if op.name == "bm.custom_jvp" and "rule" in op.attributes:
+            calls.setdefault(op.attributes["rule"].value, []).append(op)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    symbols, callees = ir.SymbolTable(module.operation), {}
+    for function in list(module.body.operations):
+        symbol, attributes = function.sym_name.value, function.attributes
+        put_off = _put_off.find(attributes["bm.reason"].value if "bm.reason" in attributes else "")
+        if put_off is None or put_off not in wanted:
+            continue
+        # The name of a batch of a rule says what it is, so what has the rules gets another.
+        with_rules = f"{symbol}.imported"
+        while with_rules in symbols:
+            with_rules += "_"
+        callees[with_rules] = callee = read(put_off.module(wanted[put_off]))
+        of_callee = ir.SymbolTable(callee.operation)[MAIN].type
+        batches = attributes.get("bm.batches", [])
+        called = _batched(module, with_rules, of_callee, batches, put_off.num_captured)
+        symbols.erase(function)
+        for op in calls.get(symbol, ()):
+            _replace_by_call(op, called, put_off, wanted[put_off])
+    _linking.link(module, callees)
+    return bool(callees)
+
+
+def _replace_by_call(op: Any, callee: str, put_off: PutOff, flags: Flags) -> None:
+    """`op` becomes a call of `callee`, in which only the flagged operands may be perturbed."""
+    count = put_off.num_captured
+    operands = list(op.operands)
+    with ir.InsertionPoint(op), op.location:
+        for i in range(count, len(operands)):
+            if not flags[i]:
+                reason = put_off.reason_for(tuple(i == k for k in range(len(flags))))
+                guarded = ir.Operation.create(
+                    "bm.unperturbed",
+                    results=[operands[i].type],
+                    operands=[operands[i]],
+                    attributes={"reason": ir.StringAttr.get(reason)},
+                )
+                operands[i] = guarded.result
+        call = func.CallOp(
+            [result.type for result in op.results],
+            ir.FlatSymbolRefAttr.get(callee),
+            [*operands[count:], *operands[:count]],
+        )
+    for old, new in zip(op.results, call.results, strict=True):
+        old.replace_all_uses_with(new)
+    op.operation.erase()
 
 
 def _batched(

@@ -1,8 +1,8 @@
 """Derivative rules that are imported when a derivative needs them.
 
 In: a function that imports a call with its rules. Out: a name for the rule, which the
-module of the caller declares in its place. Where a pass asks for the rule, `_pipeline.py` looks the
-name up and calls the imported function instead.
+module of the caller declares in its place. Where a pass asks for the rule it says for which
+operands; `_pipeline.py` calls what is imported for these instead.
 
 Rules call functions with rules, so those of derivatives of higher orders have no end.
 """
@@ -12,23 +12,33 @@ import re
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 # In the IR, before a number: why a derivative rule has no body.
 _REASON = "put off rules "
+_WANTED = re.compile(_REASON + r"(\d+) for ([01]+)")
+# Which operands of a call a derivative perturbs.
+Flags = tuple[bool, ...]
+
+
+class Imported(NamedTuple):
+    """A module whose `@main` is a call with its rules, and what that has put off in turn."""
+
+    module: Any
+    put_off: Sequence["PutOff"]
 
 
 class PutOff:
     """A call whose rules are put off. Whoever holds a module with its `reason` keeps it.
 
-    `make` imports a module whose `@main` is the call, with its rules, and what this has put off in
-    turn. The first `num_captured` operands of the call are the last arguments of that.
+    The first `num_captured` operands of the call are the last arguments of what `make` imports,
+    given which of the others a derivative perturbs.
     """
 
-    def __init__(self, make: "Callable[[], Imported]", num_captured: int) -> None:
+    def __init__(self, make: Callable[[Flags], Imported], num_captured: int) -> None:
         self.num_captured = num_captured
         self._make = make
-        self._made: Imported | None = None
+        self._made: dict[Flags, Imported] = {}
         self._lock = threading.RLock()
         self._number = next(_numbers)
         _known[self._number] = self
@@ -38,21 +48,31 @@ class PutOff:
         """What the declaration of the rule says."""
         return f"{_REASON}{self._number}"
 
-    def module(self) -> Any:
-        """The module, as text or bytecode."""
+    def reason_for(self, flags: Flags) -> str:
+        """What says that rules for the operands that `flags` marks are wanted."""
+        return f"{self.reason} for {''.join('01'[flag] for flag in flags)}"
+
+    def module(self, flags: Flags) -> Any:
+        """The module of the call with the rules for those operands, as text or bytecode."""
         with self._lock:
-            if self._made is None:
-                self._made = self._make()
-            return self._made[0]
+            flags = flags[self.num_captured :]
+            if flags not in self._made:
+                self._made[flags] = self._make(flags)
+            return self._made[flags].module
 
-
-Imported: TypeAlias = tuple[Any, Sequence[PutOff]]
 
 _numbers = itertools.count()
 _known: weakref.WeakValueDictionary[int, PutOff] = weakref.WeakValueDictionary()
 
 
-def find(text: str) -> PutOff | None:
-    """The call whose `reason` is part of `text`."""
-    found = re.search(_REASON + r"(\d+)", text)
-    return _known[int(found[1])] if found else None
+def find(reason: str) -> PutOff | None:
+    """The call that has this reason."""
+    number = reason.removeprefix(_REASON)
+    return _known[int(number)] if number != reason else None
+
+
+def wanted(message: str) -> tuple[PutOff, Flags] | None:
+    """What a pass asks for in a message: a call, and the operands that it is differentiated in."""
+    if (found := _WANTED.search(message)) is None:
+        return None
+    return _known[int(found[1])], tuple(flag == "1" for flag in found[2])

@@ -53,6 +53,20 @@ def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins OptionalAttr<FlatSymbolRef
   }];
 }
 
+def BM_UnperturbedOp : BM_Op<"unperturbed", !listconcat(
+    [SameOperandsAndResultType], BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
+  let summary = "A value of which a derivative rule was told that it has no tangent";
+  let description = [{
+    Gives `x`. A derivative that does perturb it is an error, which says `reason`: another rule is needed.
+    Example: `%1 = bm.unperturbed %0 {reason = "put off rules 3 for 01"} : tensor<3xf32>`
+  }];
+  let primitives = [];
+  let arguments = (ins BM_Tensor:$x, StrAttr:$reason);
+  let results = (outs BM_Tensor:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x)";
+  let definition = BM_LeadingBatching;
+}
+
 def BM_CustomVjpOp : BM_CustomRule<"custom_vjp", (ins FlatSymbolRefAttr:$fwd, FlatSymbolRefAttr:$bwd,
                                                       ConfinedAttr<I64Attr, [IntNonNegative]>:$num_residuals,
                                                       DefaultValuedAttr<I64Attr, "0">:$num_closed_over)> {
