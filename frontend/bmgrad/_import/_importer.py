@@ -24,15 +24,18 @@ from bmgrad._import._errors import RuleRaised, TooDeep, Unsupported, Unsupported
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
+from bmgrad._import._references import ClosedOver, Operand, close_over, split_references
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
+from bmgrad.runtime import _pipeline
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
     is_dead,
+    is_reference,
     named_axes,
     plain_aval,
     user_location,
@@ -54,10 +57,11 @@ _DEEPEST_WITH_LOOPS = 3
 
 
 class Imported(NamedTuple):
-    """A program and the arrays to call it with, after the arguments."""
+    """A program, the arrays to call it with after the arguments, and its references by name."""
 
     program: Program
     consts: list[Any]
+    references: dict[str, Any]
 
 
 def import_program(
@@ -74,49 +78,60 @@ def import_program(
     close over, for no array is baked into a program. `scope` is what derivative rules are
     traced in.
     """
-    jaxpr, consts = traced.jaxpr, traced.consts
+    jaxpr = traced.jaxpr
+    consts = [const for const in traced.consts if not is_reference(const)]
     axes = named_axes()
     with scope():
         module, captures, importer = _import(traced, jaxpr, name)
-    if any(map(is_dead, [*consts, *captures])):
+    references = [reference for reference, _ in importer.module.references]
+    if any(map(is_dead, [*consts, *captures, *references])):
         raise UnsupportedError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
             "return the value from there instead"
         )
 
+    def again(traced: TracedJaxpr, jaxpr: Any, *, consts_are_known: bool = False) -> Source | None:
+        """The module of another jaxpr for these inputs; None where its rules use further ones."""
+        written, captured, importer = _import(
+            traced, jaxpr, name, captures, references, consts_are_known=consts_are_known
+        )
+        found = len(captured), len(importer.module.references)
+        return written if found == (len(captures), len(references)) else None
+
     def perturbed(active: Sequence[bool]) -> Source | None:
         """The program, with rules that know that a derivative of these inputs is taken."""
         count = len(jaxpr.invars)
-        num_inputs = count + len(consts)
-        inputs = [*active[count:num_inputs], *active[:count]]
-        marked, _ = Marker().mark(jaxpr, inputs)
+        of_consts = iter(active[count : count + len(consts)])
+        inputs = [not is_reference(const) and next(of_consts) for const in traced.consts]
+        marked, _ = Marker().mark(jaxpr, [*inputs, *active[:count]])
         with scope(), with_axes(axes):
-            again, captured, _ = _import(traced, marked, name, captures)
-        # A value of a trace around that only its rules read would be one input too many.
-        return again if len(captured) == len(captures) else None
+            return again(traced, marked)
 
-    def batch(traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None:
+    def batch(traced: TracedJaxpr) -> Source | None:
         """The program that a batch was traced to."""
-        written, captured, _ = _import(traced, traced.jaxpr, name, captures, consts_are_known=True)
-        return written if len(captured) == len(captures) else None
+        return again(traced, traced.jaxpr, consts_are_known=True)
 
     # What makes it anew holds values of one trace: such a program is not shared.
     make: Callable[..., Program] = _shared_program
     if asks(jaxpr):
         make = functools.partial(Program, perturbed=perturbed)
     elif importer.has_batching_rules:
-        batched = Rebatching(traced, captures, True, axes, scope, batch)
+        batched = Rebatching(traced, True, axes, scope, batch)
         make = functools.partial(Program, batched=batched)
+    names = _pipeline.references(module) if references else ()
+    used = {known.name: ref for ref, known in importer.module.references if known.name in names}
+    inputs = [*jaxpr.invars, *_held(traced, jaxpr.constvars)]
     program = make(
         module,
-        tuple(map(plain_aval, [*_input_avals(jaxpr), *map(jax.typeof, captures)])),
+        tuple(map(plain_aval, [*(var.aval for var in inputs), *map(jax.typeof, captures)])),
         tuple(plain_aval(var.aval) for var in jaxpr.outvars),
         name=name,
         in_names=(*_input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
         options=options or Options(),
         effects=frozenset(importer.effects),
+        references=tuple(used),
     )
-    return Imported(program, [*consts, *captures])
+    return Imported(program, [*consts, *captures], used)
 
 
 def _import(
@@ -124,28 +139,33 @@ def _import(
     jaxpr: Any,
     name: str,
     known: Sequence[Any] | None = None,
+    references: Sequence[Any] = (),
     *,
     consts_are_known: bool = False,
 ) -> tuple[Source, list[Any], Importer]:
     """The module of `jaxpr`, the arrays that are its last inputs, and what else was found.
 
     Those arrays are what inner functions close over, or the `known` ones if possible. The
-    constants of the jaxpr are inputs too, unless they are among the known ones.
+    constants of the jaxpr are inputs too, unless they are among the known ones. The first
+    references of the program are `references`.
     """
-    consts = traced.consts
-    inputs = jaxpr.invars if consts_are_known else [*jaxpr.invars, *jaxpr.constvars]
+    inputs = list(jaxpr.invars)
+    if not consts_are_known:
+        inputs += _held(traced, jaxpr.constvars)
     importer = Importer()
     module = importer.module
 
     def main(args: list[Value]) -> list[Value]:
         count = len(jaxpr.invars)
-        for array in known or ():
-            module.capture(array)
+        for closed_over in (*references, *(known or ())):
+            module.operand(closed_over)
         if consts_are_known:
-            return importer.evaluate(jaxpr, [module.capture(const) for const in consts], args)
-        for const, value in zip(consts, args[count:], strict=True):
+            return importer.evaluate(jaxpr, [*map(module.operand, traced.consts)], args)
+        for const, value in zip(_held(traced, traced.consts), args[count:], strict=True):
             module.alias(const, value)
-        return importer.evaluate(jaxpr, args[count:], args[:count])
+        values = iter(args[count:])
+        consts = [module.operand(c) if is_reference(c) else next(values) for c in traced.consts]
+        return importer.evaluate(jaxpr, consts, args[:count])
 
     try:
         types = [importer.type(var.aval) for var in inputs]
@@ -163,12 +183,15 @@ def _import(
     return source, captures, importer
 
 
-def _input_avals(jaxpr: Any) -> list[ShapedArray]:
-    return [var.aval for var in (*jaxpr.invars, *jaxpr.constvars)]
+def _held(traced: TracedJaxpr, of_consts: Sequence[_T]) -> list[_T]:
+    """Those of `of_consts`, one for each constant, that belong to arrays, not to references."""
+    pairs = zip(of_consts, traced.consts, strict=True)
+    return [each for each, const in pairs if not is_reference(const)]
 
 
 def _input_names(traced: TracedJaxpr) -> list[str]:
-    return [*traced.in_names, *(f"const{i}" for i in range(len(traced.consts)))]
+    count = len(_held(traced, traced.consts))
+    return [*traced.in_names, *(f"const{i}" for i in range(count))]
 
 
 @functools.lru_cache(maxsize=512)
@@ -214,15 +237,16 @@ class Importer:
         self.op = self.module.op
         self.multi_op = self.module.multi_op
         self.constant = self.module.constant
-        # Programs that are called by this one: their `@main` by its symbol here.
-        self.linked: dict[str, Program] = {}
+        # Programs that are called by this one, by the symbol of their `@main` here, and what
+        # their references are called here.
+        self.linked: dict[str, tuple[Program, dict[str, str]]] = {}
         # Of the program, and of the derivative rules in it.
         self.effects: set[Any] = set()
         self.tangents = Tangents()
         # What the innermost `jax.checkpoint` around is asked what to keep.
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
-        self._env: dict[Any, Value] = {}
+        self._env: dict[Any, Operand] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
         self._equation: Equation = None
@@ -260,17 +284,30 @@ class Importer:
         """The value of a variable or literal of the jaxpr."""
         if isinstance(atom, Literal):
             return self._literal(atom, cast(Any, atom.aval).shape)
-        return self._env[atom]
+        value = self._env[atom]
+        if isinstance(value, Value):
+            return value
+        raise Unsupported(
+            "it takes a reference (jax.new_ref), as no equation in a program can but reads, "
+            "writes, calls, branches, loops that do not scan it, and functions with a custom VJP; "
+            "read the reference before, as ref[...]"
+        )
 
     def read_all(self, eqn: Equation) -> list[Value]:
-        """The operands of an equation."""
+        """The operands of an equation that takes no references."""
         return [self.read(atom) for atom in eqn.invars]
+
+    def read_operands(self, eqn: Equation) -> list[Operand]:
+        """The operands of an equation that may take references."""
+        return [
+            self.read(atom) if isinstance(atom, Literal) else self._env[atom] for atom in eqn.invars
+        ]
 
     def read_spread(self, atom: Any, shape: tuple[int, ...]) -> Value:
         """The value of `atom`, stretched to `shape` as elementwise primitives do."""
         if isinstance(atom, Literal):
             return self._literal(atom, shape)
-        value = self._env[atom]
+        value = self.read(atom)
         return value if value.type.shape == shape else self.spread(value, shape)
 
     def spread(
@@ -293,13 +330,15 @@ class Importer:
 
     # -- Equations -------------------------------------------------------------------------------
 
-    def evaluate(self, jaxpr: Any, consts: Sequence[Value], args: Sequence[Value]) -> list[Value]:
+    def evaluate(
+        self, jaxpr: Any, consts: Sequence[Operand], args: Sequence[Operand]
+    ) -> list[Value]:
         """Writes the ops of `jaxpr` here and returns its results."""
         module = self.module
         outer = self._env, self._equation, self._where, module.location
         # Versions of JAX differ in which of these a jaxpr calls constants.
         inputs = [*jaxpr.constvars, *jaxpr.invars]
-        env: dict[Any, Value] = dict(zip(inputs, [*consts, *args], strict=True))
+        env: dict[Any, Operand] = dict(zip(inputs, [*consts, *args], strict=True))
         self._env = env
         module.variables(env)
         for eqn in jaxpr.eqns:
@@ -333,10 +372,21 @@ class Importer:
         self._default_location = outer
         return body
 
-    def evaluate_closed(self, closed: Any, args: Sequence[Value]) -> list[Value]:
+    def evaluate_closed(self, closed: Any, args: Sequence[Operand]) -> list[Value]:
         """`evaluate`, with the arrays that `closed` closes over captured."""
         jaxpr, consts = open_jaxpr(closed)
-        return self.evaluate(jaxpr, [self.module.capture(const) for const in consts], args)
+        return self.evaluate(jaxpr, [*map(self.module.operand, consts)], args)
+
+    def bind(self, closed: Any, operands: Sequence[Operand]) -> tuple[Any, list[Value]]:
+        """`closed` as a jaxpr that closes over the references among these, and the others."""
+        values, references = split_references(operands)
+        if not references:
+            return closed, values
+        names = tuple((i, reference.name) for i, reference in references.items())
+        bound: ClosedOver = self.once(
+            (closed,), lambda: close_over(closed, references), ("bound", id(closed), names)
+        )
+        return bound, values
 
     def call(self, closed: Any, args: Sequence[Value], name: str) -> list[Value]:
         """Calls a jaxpr: written in place where it is tiny, else a function made once."""
@@ -420,8 +470,11 @@ class Importer:
         for defined in list(self._defined)[num_defined:]:
             del self._defined[defined]
 
-    def call_program(self, program: Program, args: Sequence[Value]) -> list[Value]:
+    def call_program(self, program: Program, operands: Sequence[Operand]) -> list[Value]:
         """Calls a program, which is copied into the module under a name of its own."""
+        args, references = split_references(operands)
+        here = [reference.name for reference in references.values()]
+        names = dict(zip(program.references, here, strict=True))
 
         def declare() -> tuple[str, list[TensorType]]:
             ins, outs = (
@@ -430,12 +483,12 @@ class Importer:
             )
             symbol = self.module.new_symbol(program.name)
             self.module.declare(symbol, ins, outs)
-            self.linked[symbol] = program
+            self.linked[symbol] = program, names
             self.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
             return symbol, outs
 
-        symbol, types = self.once((program,), declare)
+        symbol, types = self.once((program,), declare, ("program", id(program), *here))
         return self.module.call(symbol, args, types)
 
     def _touches_keys(self, eqn: Equation) -> bool:

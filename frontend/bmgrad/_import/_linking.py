@@ -15,17 +15,21 @@ from bmgrad.runtime import _pipeline
 from bmgrad.runtime._program import Program
 
 
-def link(text: str, programs: Mapping[str, Program]) -> bytes:
-    """`text` with each declaration named in `programs` replaced by that program."""
+def link(text: str, programs: Mapping[str, tuple[Program, Mapping[str, str]]]) -> bytes:
+    """`text` with each declaration named in `programs` replaced by that program.
+
+    With each program is told what its references are called in `text`.
+    """
     with ir.Context(), ir.Location.unknown():
         module = ir.Module.parse(text)
         symbols = ir.SymbolTable(module.operation)
         taken = {op.sym_name.value for op in module.body.operations}
-        for symbol, program in programs.items():
+        for symbol, (program, references) in programs.items():
             symbols.erase(symbols[symbol])
             taken.discard(symbol)
             callee = _pipeline.read(program.source())
             _rename(callee, symbol, taken)
+            _rename_references(callee, references)
             for function in list(callee.body.operations):
                 function.detach_from_parent()
                 module.body.append(function)
@@ -33,6 +37,17 @@ def link(text: str, programs: Mapping[str, Program]) -> bytes:
         buffer = io.BytesIO()
         module.operation.write_bytecode(buffer)
         return buffer.getvalue()
+
+
+def _rename_references(module: Any, names: Mapping[str, str]) -> None:
+    def rename(op: Any) -> Any:
+        if "reference" in op.attributes:
+            (name,) = op.attributes["ordered"]
+            op.attributes["ordered"] = ir.ArrayAttr.get([ir.StringAttr.get(names[name.value])])
+        return ir.WalkResult.ADVANCE
+
+    if names:
+        module.operation.walk(rename)
 
 
 def _rename(module: Any, main: str, taken: set[str]) -> None:

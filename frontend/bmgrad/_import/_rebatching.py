@@ -8,9 +8,10 @@ that is the rule, as under JAX's own transforms; a kernel in `bm.batch` would kn
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
@@ -19,26 +20,20 @@ from bmgrad.runtime._jax_internals import ShapedArray, TracedJaxpr
 from bmgrad.runtime._pipeline import Source
 
 
-class ImportBatch(Protocol):
-    """Writes a jaxpr whose constants are no inputs; None where it reads what it cannot."""
-
-    def __call__(self, traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None: ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Rebatching:
     """Makes the module of a batch of `traced`; see `Program`.
 
-    The inputs of the program are those of the jaxpr, its constants if `takes_consts`, and
-    `captures`.
+    `write` gives the module of a jaxpr whose constants are no inputs, None where it reads what it
+    cannot. The inputs of the program are those of the jaxpr, its constants if `takes_consts`, and
+    what inner functions close over.
     """
 
     traced: TracedJaxpr
-    captures: Sequence[Any]
     takes_consts: bool
     axes: Sequence[tuple[Hashable, int]]
     scope: Callable[[], AbstractContextManager[Any]]
-    write: ImportBatch
+    write: Callable[[TracedJaxpr], Source | None]
 
     def __call__(
         self,
@@ -50,14 +45,16 @@ class Rebatching:
         """The module and what batches it in turn; None where an array closed over is batched."""
         jaxpr, consts = self.traced.jaxpr, self.traced.consts
         num_args = len(jaxpr.invars)
-        variables = [*jaxpr.invars, *(jaxpr.constvars if self.takes_consts else ())]
+        is_given = [self.takes_consts and not internals.is_reference(const) for const in consts]
+        variables = [*jaxpr.invars, *itertools.compress(jaxpr.constvars, is_given)]
         mapped = in_axes[: len(variables)]
         if any(axis >= 0 for axis in in_axes[len(variables) :]):
             return None
 
         def element(*args: Any) -> tuple[Any, ...]:
-            given = args[num_args:] if self.takes_consts else consts
-            return tuple(internals.evaluate_jaxpr(jaxpr, given, args[:num_args]))
+            given = iter(args[num_args:])
+            held = [next(given) if g else c for g, c in zip(is_given, consts, strict=True)]
+            return tuple(internals.evaluate_jaxpr(jaxpr, held, args[:num_args]))
 
         batch = jax.vmap(
             element,
@@ -73,7 +70,7 @@ class Rebatching:
                 lambda _, *args: batch(*args), avals, name="batch", arg_names=names
             )
             self._check_results(traced, size, out_axes)
-            source = self.write(traced, self.captures)
+            source = self.write(traced)
         again = dataclasses.replace(self, traced=traced, takes_consts=False)
         return None if source is None else (source, again)
 

@@ -76,3 +76,5 @@ class WithRule(NamedTuple):
     num_residuals: int = 0
     # How many of the first operands have no derivative: the function, not the rule, knows them.
     num_closed_over: int = 0
+    # Whether a reverse rule has effects whose order counts.
+    rule_keeps_order: bool = False

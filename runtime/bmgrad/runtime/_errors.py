@@ -82,6 +82,23 @@ _REASONS = [
         )
         for primitive, name in (("pure_callback", "Pure"), ("io_callback", "IO"))
     ),
+    *(
+        _Reason(
+            f"no derivative rule for primitive '{primitive}'",
+            UnsupportedError,
+            ": a value that depends on what is differentiated is written to a reference "
+            "(jax.new_ref) that is not. Move the array reference into the differentiated function, "
+            "keep the gradient from the value (jax.lax.stop_gradient), or make the reference by "
+            "jax.new_ref(..., kind='no_grad_no_remat')",
+        )
+        for primitive in ("swap", "addupdate")
+    ),
+    _Reason(
+        "write of a batched value to a reference without a batch",
+        UnsupportedError,
+        "; return the value, and write it outside of what is mapped (performing a set/swap "
+        "operation with vmapped value on an unbatched array reference)",
+    ),
     _Reason(
         "no derivative rule for primitive",
         UnsupportedError,

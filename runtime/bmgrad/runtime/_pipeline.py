@@ -153,7 +153,7 @@ def _unused_arguments(module: ir.Module) -> list[int]:
 
 
 def _num_tokens(function: Any) -> int:
-    """How many tokens a lowered function takes before its arguments."""
+    """How many tokens and values of references a lowered function takes before its arguments."""
     return len(function.attributes["bm.tokens"]) if "bm.tokens" in function.attributes else 0
 
 
@@ -189,6 +189,22 @@ def has_side_effects(source: Source) -> bool:
         nonlocal found
         found |= "has_side_effect" in op.attributes
         return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(visit)
+    return found
+
+
+def references(source: Source) -> set[str]:
+    """The names of the references that something in it reads or changes."""
+    if isinstance(source, Wrapped):
+        return references(source.source)
+    found: set[str] = set()
+
+    def visit(op: Any) -> Any:
+        if "reference" in op.attributes:
+            found.update(name.value for name in op.attributes["ordered"])
+        return ir.WalkResult.ADVANCE
 
     with _opened(source) as module:
         module.operation.walk(visit)

@@ -69,6 +69,7 @@ class Program:
       in_names: what each input is to the user, such as `x` or `Linear0.w`.
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
+      references: the names of the references that it reads or changes.
 
     Where functions bring a batching rule, which is Python, `batched` makes the module of the
     program over a batch, given what `batch` is, and what batches that; None if it cannot.
@@ -87,6 +88,7 @@ class Program:
         in_names: Sequence[str],
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
+        references: tuple[str, ...] = (),
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: "Batched | None" = None,
     ) -> None:
@@ -98,6 +100,7 @@ class Program:
         self.in_names = tuple(in_names)
         self.options = options or Options()
         self.effects = effects
+        self.references = references
         self._stages: dict[Stage, Source] = {"bm": module}
         self._perturbed = perturbed
         self._batched = batched
@@ -468,6 +471,7 @@ class Program:
         # The names of axes stay: what is said to be over an axis and is not does no harm.
         if (real := real_effects(effects)) and not _pipeline.has_side_effects(module):
             effects -= real
+        used = _pipeline.references(module) if self.references else ()
         return make(
             module,
             in_avals,
@@ -476,6 +480,7 @@ class Program:
             in_names=in_names,
             options=self.options,
             effects=effects,
+            references=tuple(r for r in self.references if r in used),
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:

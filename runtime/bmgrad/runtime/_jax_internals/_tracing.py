@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 from jax._src import core, dtypes, source_info_util
-from jax._src.interpreters import partial_eval, pxla
+from jax._src.interpreters import partial_eval
 from jax.extend import core as extend_core
 from jax.extend.core import DebugInfo
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, without_mesh
 from bmgrad.runtime._jax_internals._axes import without_varying
+from bmgrad.runtime._jax_internals._references import discharge_inner
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
 
 # One version defines it elsewhere, which its own type annotations do not say.
@@ -166,7 +167,7 @@ def trace(
     closed: Any = _ClosedJaxpr(jaxpr, consts)
     if core.internal_mutable_array_effect in closed.effects:
         # References that the function makes and keeps to itself become values.
-        closed = pxla._discharge_internal_refs(closed)
+        closed = discharge_inner(closed)
     jaxpr, consts = closed.jaxpr, closed.consts
     return TracedJaxpr(
         jaxpr,
