@@ -439,7 +439,7 @@ def test_batches_do_not_write_their_own():
     with pytest.raises(NotImplementedError, match="not supported in vmap-of-cond"):
         bm.vmap(branch)(X)
     for mapped in (jax.vmap(bm.jit(lambda r: r[...])), bm.vmap(lambda r: r[...])):
-        with pytest.raises(NotImplementedError, match=r"map over its value|maps over"):
+        with pytest.raises(NotImplementedError, match=r"map over its value|jax.vmap maps"):
             mapped(jax.new_ref(X))
     assert ref[...] == 0
 
@@ -563,6 +563,37 @@ def test_scanned_references():
         bm.grad(fun)(1.0)
     made = True
     assert bm.grad(fun)(1.0) == 6
+
+
+def test_what_cannot_be_done_with_a_reference():
+    ref = jax.new_ref(jnp.float32(2.0))
+    with pytest.raises(ValueError, match="returned a mutable array reference"):
+        bm.jit(lambda ref: ref)(ref)
+    with pytest.raises(NotImplementedError, match=r"jax.freeze .* of a reference from outside"):
+        bm.grad(lambda x: x * jax.freeze(ref))(1.0)
+
+    def both(x):
+        inner = jax.new_ref(x)
+
+        @jax.jit
+        def add():
+            inner[...] += ref[...]
+
+        add()
+        return inner[...]
+
+    with pytest.raises(NotImplementedError, match="together with one from outside"):
+        bm.grad(both)(1.0)
+
+    def step(x):
+        inner = jax.new_ref(0.0)
+        return bm.grad(lambda x: jnp.sin(stash(inner, x)))(x) + inner[...]
+
+    for transform in (bm.grad, jax.grad):
+        with pytest.raises(NotImplementedError, match="made inside a function"):
+            transform(step)(1.0)
+    with pytest.raises(NotImplementedError, match="made inside the function"):
+        jax.vmap(step)(X)
 
 
 def test_ahead_of_time():

@@ -248,6 +248,11 @@ def trace_at_need(
 
 def check_results(results: Sequence[Any], name: str) -> None:
     for result in results:
+        if internals.is_reference(result):
+            raise ValueError(
+                f"{name} returned a mutable array reference (jax.new_ref); return what it holds, "
+                "as ref[...]"
+            )
         try:
             aval_of(result)
         except TypeError:

@@ -101,9 +101,9 @@ def _jvp(
     for name, tangent in of_references.items():
         if not isinstance(tangent, ad.Zero):
             raise NotImplementedError(
-                f"{program.name} reads or changes a reference ({name}) that JAX differentiates, "
-                "because it was made inside the function that jax.grad, jax.jvp, ... is applied "
-                "to; make it outside, or use bm.grad, bm.jvp, ... there"
+                f"{program.name} reads or changes a reference ({name}) that was made inside a "
+                "function which is differentiated around it; make the reference outside of that "
+                "function, and close over it or pass it as an argument"
             )
     active = tuple(not _is_zero(t) for t in tangents)
     if isinstance(program, LinearProgram) and not any(active[: program.num_residuals]):
@@ -168,8 +168,9 @@ def _batch(
     axes, of_references = _split(program, axes)
     if any(axis is not None for axis in of_references.values()):
         raise NotImplementedError(
-            f"{program.name} reads or changes a reference that jax.vmap maps over; map over its "
-            "value, or use jax.vmap inside the compiled function"
+            f"{program.name} reads or changes a reference that jax.vmap maps over, or that was "
+            "made inside the function which jax.vmap maps; map over the value of the reference, or "
+            "make it outside"
         )
     if isinstance(program, JvpProgram):
         args, axes = _batched_together(program, args, axes, size)

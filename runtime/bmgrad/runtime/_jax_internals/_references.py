@@ -39,14 +39,16 @@ def discharge_inner(closed: Any) -> Any:
     """The closed jaxpr with the references that it makes as values; those it is given stay."""
     try:
         return discharge.discharge_state(closed, should_discharge=False)
+    except KeyError:
+        what = "jax.freeze or jax.free_ref of a reference from outside; read it, as ref[...]"
     except ValueError as error:
         if "Did not ask for inval" not in str(error):
             raise
-        raise UnsupportedError(
-            "an inner function (jax.jit, jax.lax.scan, ...) uses a reference (jax.new_ref) that "
-            "the function to compile makes and one from outside; make both outside, or read one "
-            "of them before and write it after"
-        ) from None
+        what = (
+            "a reference (jax.new_ref) that it makes, used in an inner function (jax.jit, "
+            "jax.lax.scan, ...) together with one from outside; make both outside"
+        )
+    raise UnsupportedError(f"the function to compile has {what}")
 
 
 def register_discharge(
