@@ -124,7 +124,7 @@ static func::CallOp replaceByCall(Operation *op, const Twine &symbol,
 
 LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
   if (getReference() && !getBatches().empty() && getName() != "get")
-    return emitError("write of a batched value to a reference without a batch");
+    return emitError("write to a reference that the elements of a batch share");
   std::string symbol = symbolOf(*this);
   if (!(*this)->getParentOfType<ModuleOp>().lookupSymbol(symbol)) {
     func::FuncOp declaration = declare(*this, symbol);

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 
 from bmgrad.runtime import _jax_internals as internals
-from bmgrad.runtime._jax_internals import ShapedArray, TracedJaxpr
+from bmgrad.runtime._jax_internals import TracedJaxpr
 from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._types import batched_aval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Rebatching:
             axis_name=axis_name,
             axis_size=size,
         )
-        avals = [_with_axis(v.aval, axis, size) for v, axis in zip(variables, mapped, strict=True)]
+        avals = [
+            batched_aval(v.aval, axis, size) for v, axis in zip(variables, mapped, strict=True)
+        ]
         names = [*self.traced.in_names, *(f"const{i}" for i in range(len(variables) - num_args))]
         with self.scope(), internals.with_axes(self.axes):
             traced = internals.trace(
@@ -77,7 +80,7 @@ class Rebatching:
     def _check_results(self, traced: TracedJaxpr, size: int, out_axes: Sequence[int]) -> None:
         """A rule may return anything, and JAX does not look."""
         for position, (aval, axis) in enumerate(zip(traced.out_avals, out_axes, strict=True)):
-            wanted = _with_axis(self.traced.out_avals[position], axis, size)
+            wanted = batched_aval(self.traced.out_avals[position], axis, size)
             if (aval.shape, aval.dtype) != (wanted.shape, wanted.dtype):
                 raise ValueError(
                     "by the rule of a function with a batching rule (custom_vmap), result "
@@ -88,8 +91,3 @@ class Rebatching:
 
 def _or_none(axis: int) -> int | None:
     return axis if axis >= 0 else None
-
-
-def _with_axis(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
-    shape = aval.shape if axis < 0 else (*aval.shape[:axis], size, *aval.shape[axis:])
-    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)

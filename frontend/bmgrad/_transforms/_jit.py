@@ -88,7 +88,7 @@ class VmapTransform(Transform):
         # A variable keeps its shape: what is written to it must not depend on the batch.
         self._check_shared(traced.program, in_axes, size, out_axes)
         out_axes += [-1] * len(traced.writes)
-        program = traced.program.batch(in_axes, size, out_axes, self.axis_name)
+        program = traced.program.mapped(in_axes, size, out_axes, self.axis_name)
         results = traced.commit(traced.bind(program, arguments))
         for i, shape in traced.float0.items():
             if placed[i] is not None:

@@ -60,6 +60,8 @@ def put_off(error: Exception) -> str:
     return f"{_REASON}{_numbers[key]}"
 
 
+SHARED_WRITE = "write to a reference that the elements of a batch share"
+
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
 
@@ -94,10 +96,10 @@ _REASONS = [
         for primitive in ("swap", "addupdate")
     ),
     _Reason(
-        "write of a batched value to a reference without a batch",
+        SHARED_WRITE,
         UnsupportedError,
-        "; return the value, and write it outside of what is mapped (performing a set/swap "
-        "operation with vmapped value on an unbatched array reference)",
+        "; return the value, and write outside of what is mapped (performing a set/swap operation "
+        "with vmapped value on an unbatched array reference)",
     ),
     _Reason(
         "no derivative rule for primitive",
@@ -151,11 +153,14 @@ def from_diagnostic(diagnostic: Any) -> Exception | None:
             return error
         message = str(error)
     # Verifiers of ops begin with the op's name.
-    if message.startswith("'"):
-        return None
+    return None if message.startswith("'") else error_at(message, diagnostic.location)
+
+
+def error_at(message: str, location: Any) -> UnsupportedError:
+    """The error for `message` about what stands at `location`."""
     other = _Reason("", UnsupportedError, "")
     reason = next((known for known in _REASONS if message.startswith(known.beginning)), other)
-    where = _FILE.search(str(diagnostic.location))
+    where = _FILE.search(str(location))
     return reason.error(
         message + reason.advice + (f"\n  at {where[1]}:{where[2]}" if where else "")
     )

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from bmgrad.mlir import ir
 from bmgrad.mlir.dialects import func
 from bmgrad.mlir.passmanager import PassManager
-from bmgrad.runtime._errors import from_diagnostic
+from bmgrad.runtime._errors import SHARED_WRITE, error_at, from_diagnostic
 from bmgrad.runtime._options import Options
 
 
@@ -209,6 +209,21 @@ def references(source: Source) -> set[str]:
     with _opened(source) as module:
         module.operation.walk(visit)
     return found
+
+
+def refuse_writes(source: Source) -> None:
+    """Raises an error where something in it writes to a reference."""
+    found: list[Any] = []
+
+    def visit(op: Any) -> Any:
+        if "reference" in op.attributes and op.attributes["name"].value != "get":
+            found.append(op)
+        return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(visit)
+        if found:
+            raise error_at(SHARED_WRITE, found[0].location)
 
 
 def _run(manager: Any, module: ir.Module) -> None:

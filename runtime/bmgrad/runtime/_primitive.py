@@ -183,7 +183,7 @@ def _batch(
     else:
         varying = program.varying([axis >= 0 for axis in in_axes])
     out_axes = [0 if v else -1 for v in varying]
-    batch = program.batch(in_axes, size, out_axes, axis_name)
+    batch = program.mapped(in_axes, size, out_axes, axis_name)
     results = bind(batch, *args, references=references)
     # New values of references may follow.
     placed = [0 if v else None for v in varying]

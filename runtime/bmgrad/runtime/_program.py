@@ -26,7 +26,7 @@ from bmgrad.runtime._jax_internals import (
 )
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
-from bmgrad.runtime._types import aval_of, tensor_type
+from bmgrad.runtime._types import aval_of, batched_aval, tensor_type
 
 Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
 STAGES: tuple[Stage, ...] = ("bm", "adjoint", "optimized", "stablehlo")
@@ -344,14 +344,10 @@ class Program:
     def _make_batched(
         self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
     ) -> "Program":
-        in_avals = [
-            aval if axis < 0 else _insert_axis(aval, axis, size)
-            for aval, axis in zip(self.in_avals, in_axes, strict=True)
-        ]
-        out_avals = [
-            aval if axis < 0 else _insert_axis(aval, axis, size)
-            for aval, axis in zip(self.out_avals, out_axes, strict=True)
-        ]
+        in_avals, out_avals = (
+            [batched_aval(aval, axis, size) for aval, axis in zip(avals, axes, strict=True)]
+            for avals, axes in ((self.in_avals, in_axes), (self.out_avals, out_axes))
+        )
         named = {} if axis_name is None else {"axis_name": word_of(axis_name)}
         module: Source
         module = wrapped = _pipeline.Wrapped(
@@ -377,6 +373,13 @@ class Program:
         return self._derived(
             make, "batch", module, in_avals, out_avals, self.in_names, effects=effects
         )
+
+    def mapped(self, *args: Any, **keywords: Any) -> "Program":
+        """`batch`, where the elements share the references, so that none is to write to one."""
+        batch = self.batch(*args, **keywords)
+        if batch.references:
+            _pipeline.refuse_writes(batch._stage("adjoint"))
+        return batch
 
     @property
     def has_batching_rules(self) -> bool:
@@ -591,8 +594,3 @@ class LinearProgram(Program):
 
 def _positions(chosen: Sequence[bool]) -> list[int]:
     return [i for i, is_chosen in enumerate(chosen) if is_chosen]
-
-
-def _insert_axis(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
-    shape = (*aval.shape[:axis], size, *aval.shape[axis:])
-    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)

@@ -24,7 +24,7 @@ func.func @jvp(%x: tensor<f32>, %dx: tensor<f32>) {
 // -----
 
 func.func private @write(%x: tensor<f32>) -> tensor<f32> {
-  // expected-error @+1 {{write of a batched value to a reference without a batch}}
+  // expected-error @+1 {{write to a reference that the elements of a batch share}}
   %0 = bm.kernel {id = 0 : i64, name = "swap", has_side_effect, ordered = ["a"], reference = tensor<f32>}(%x)
       : (tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
