@@ -646,3 +646,57 @@ def test_references_of_the_function_are_differentiated():
         loss = lambda x, fun=fun: jnp.sum(fun(x) * x)  # noqa: E731
         np.testing.assert_allclose(bm.grad(loss)(X), jax.grad(loss)(X), rtol=1e-6)
         np.testing.assert_allclose(bm.jit(fun)(X), fun(X), rtol=1e-6)
+
+
+@jax.custom_vjp
+def five(x):
+    return jax.nn.relu(x)
+
+
+five.defvjp(lambda x: (x, None), lambda _, ct: (5 * ct,))
+
+
+@jax.custom_jvp
+def seven(x):
+    return five(x)
+
+
+seven.defjvp(lambda primals, tangents: (primals[0], 7 * tangents[0]))
+
+
+def test_rules_beside_references_of_the_function_are_kept():
+    """JAX forgets them when it puts values in the place of references."""
+
+    def straight(x):
+        ref = jax.new_ref(seven(x))
+        ref[...] = five(ref[...])
+        return five(ref[...])
+
+    def inside(x):
+        ref = jax.new_ref(x)
+
+        @jax.jit
+        def scale():
+            ref[...] = five(ref[...])
+
+        scale()
+        lax.cond(x > 0, lambda: ref.__setitem__(..., seven(ref[...])), lambda: None)
+        step = lambda c, _: (five(c), ref.__setitem__(..., jnp.sin(five(ref[...]))))  # noqa: E731
+        c, _ = lax.scan(step, x, None, length=2)
+        return c * ref[...]
+
+    for fun in (straight, inside, jax.jit(straight), jax.jit(inside)):
+        same(lambda t, fun=fun: t.grad(fun)(0.7))
+    same(lambda t: t.jvp(lambda x: jax.new_ref(seven(x))[...], (0.7,), (1.0,)))
+
+
+def test_rules_for_references_of_the_function():
+    def fun(x):
+        ref = jax.new_ref(jnp.zeros_like(x))
+        return jnp.sin(stash(ref, jnp.sin(x)))
+
+    np.testing.assert_allclose(bm.jit(fun)(0.7), fun(0.7), rtol=1e-6)
+    with pytest.raises(
+        NotImplementedError, match=r"rule of stash is for a reference(.|\n)*make it"
+    ):
+        bm.grad(fun)(0.7)

@@ -116,6 +116,16 @@ def without_rule(b: Importer, closed: Any, error: Exception) -> WithRule:
     return b.once((closed, without_rule), define)
 
 
+@rule("bmgrad_call_without_rule", keys=True)
+def _call_without_rule(b: Importer, eqn: Equation) -> list[Value]:
+    closed, operands = b.bind(eqn.params["jaxpr"], b.read_operands(eqn))
+    error = UnsupportedError(
+        f"the derivative rule of {function_name(closed)} is for a reference (jax.new_ref), which "
+        "the function that is differentiated makes and so has as a value; make it outside"
+    )
+    return emit_custom_jvp(b, eqn, without_rule(b, closed, error), operands)
+
+
 def with_tangents(b: Importer, avals: Sequence[Any]) -> list[TensorType]:
     """The types of `avals` and of their tangents: what a forward rule takes, or returns."""
     return [b.type(aval) for aval in (*avals, *filter(has_tangent, avals))]
