@@ -573,7 +573,7 @@ def test_what_cannot_be_done_with_a_reference():
     def both(x):
         inner = jax.new_ref(x)
 
-        @jax.jit
+        @jax.checkpoint
         def add():
             inner[...] += ref[...]
 
@@ -646,6 +646,27 @@ def test_references_of_the_function_are_differentiated():
         loss = lambda x, fun=fun: jnp.sum(fun(x) * x)  # noqa: E731
         np.testing.assert_allclose(bm.grad(loss)(X), jax.grad(loss)(X), rtol=1e-6)
         np.testing.assert_allclose(bm.jit(fun)(X), fun(X), rtol=1e-6)
+
+
+def test_references_of_the_function_beside_others():
+    def fun(ref, x):
+        inner = jax.new_ref(x)
+
+        @jax.jit
+        def swap():
+            inner[...] = jnp.sin(inner[...]) * ref[0]
+            ref[0] += 1.0
+
+        def step(c, _):
+            swap()
+            inner.addupdate(ref[2])
+            return c + 1, inner[...]
+
+        swap()
+        return lax.scan(step, 0, None, length=3)[1].sum() + inner[...]
+
+    same(lambda t, ref: t.grad(lambda x: fun(ref, x))(0.7), X)
+    same(lambda t, ref: t.grad(jax.jit(lambda x: fun(ref, x)))(0.7), X)
 
 
 @jax.custom_vjp

@@ -120,7 +120,7 @@ def without_rule(b: Importer, closed: Any, error: Exception) -> WithRule:
 def _call_without_rule(b: Importer, eqn: Equation) -> list[Value]:
     closed, operands = b.bind(eqn.params["jaxpr"], b.read_operands(eqn))
     error = UnsupportedError(
-        f"the derivative rule of {function_name(closed)} is for a reference (jax.new_ref), which "
+        f"the derivative rule of {eqn.params['name']} is for a reference (jax.new_ref), which "
         "the function that is differentiated makes and so has as a value; make it outside"
     )
     return emit_custom_jvp(b, eqn, without_rule(b, closed, error), operands)

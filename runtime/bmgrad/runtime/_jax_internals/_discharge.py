@@ -27,6 +27,9 @@ _HAVE_RULES = frozenset({"call_hi_primitive", "custom_jvp_call", "custom_vjp_cal
 
 _sealed_p = Primitive("bmgrad_sealed")
 _sealed_p.multiple_results = True
+# The call of a function, in the place of a jit: JAX discharges all references of a jit or none.
+call_p = Primitive("bmgrad_call")
+call_p.multiple_results = True
 # The call of a function whose rule knows nothing of the values of its references.
 call_without_rule_p = Primitive("bmgrad_call_without_rule")
 call_without_rule_p.multiple_results = True
@@ -46,8 +49,8 @@ def discharge_inner(closed: Any) -> Any:
         if "Did not ask for inval" not in str(error):
             raise
         what = (
-            "a reference (jax.new_ref) that it makes, used in an inner function (jax.jit, "
-            "jax.lax.scan, ...) together with one from outside; make both outside"
+            "a reference (jax.new_ref) that it makes, used in an inner function with "
+            "jax.checkpoint together with one from outside; make both outside"
         )
     else:
         return _mapped(discharged, _unseal)
@@ -97,6 +100,9 @@ class _Sealed:
 
 
 def _seal(eqn: Any) -> Any:
+    if eqn.primitive.name == "jit" and any(is_reference_aval(x.aval) for x in eqn.invars):
+        params = {"jaxpr": _mapped(eqn.params["jaxpr"], _seal), "name": eqn.params["name"]}
+        return eqn.replace(primitive=call_p, params=params)
     if eqn.primitive.name not in _HAVE_RULES:
         return eqn
     # JAX is not to look for references inside.
@@ -125,26 +131,30 @@ def _sealed_type(*avals: Any, sealed: _Sealed) -> Any:
     return [var.aval for var in sealed.eqn.outvars], on_inputs.union(others)
 
 
-def _call_type(*_: Any, jaxpr: Any) -> Any:
+def _call_type(*_: Any, jaxpr: Any, name: str) -> Any:
     return jaxpr.out_avals, core.positional_effects(jaxpr)
 
 
-def _discharged_call(*operands: Any, sealed: _Sealed) -> list[Any]:
+def _call_on_values(*operands: Any, jaxpr: Any, name: str, primitive: Any = call_p) -> Any:
     """The call, of which some operands are values in the place of references."""
+    changed = [
+        is_reference_aval(aval) and not is_reference_aval(jax.typeof(operand))
+        for aval, operand in zip(jaxpr.in_avals, operands, strict=True)
+    ]
+    discharged = discharge.discharge_state(jaxpr, should_discharge=changed, lower=False)
+    return primitive.bind(*operands, jaxpr=discharged, name=name)
+
+
+def _sealed_on_values(*operands: Any, sealed: _Sealed) -> Any:
     call = sealed.eqn
     if "call_jaxpr" not in call.params:
         raise UnsupportedError(
             f"`{call.primitive.name}` takes a reference (jax.new_ref) that the function to compile "
             "makes; make it outside"
         )
-    closed = call.params["call_jaxpr"]
-    changed = [
-        is_reference_aval(aval) and not is_reference_aval(jax.typeof(operand))
-        for aval, operand in zip(closed.in_avals, operands, strict=True)
-    ]
-    jaxpr = discharge.discharge_state(closed, should_discharge=changed, lower=False)
-    results: list[Any] = call_without_rule_p.bind(*operands, jaxpr=jaxpr)
-    return results
+    jaxpr = call.params["call_jaxpr"]
+    name = jaxpr.jaxpr.debug_info.func_name
+    return _call_on_values(*operands, jaxpr=jaxpr, name=name, primitive=call_without_rule_p)
 
 
 def register_discharge(
@@ -180,6 +190,8 @@ def register_discharge(
         discharge.register_partial_discharge_rule(primitive)(partial_rule)
 
 
-register_discharge(_sealed_p, _discharged_call, lambda sealed: len(sealed.eqn.outvars))
+register_discharge(_sealed_p, _sealed_on_values, lambda sealed: len(sealed.eqn.outvars))
+register_discharge(call_p, _call_on_values, lambda jaxpr, name: len(jaxpr.out_avals))
 _sealed_p.def_effectful_abstract_eval(_sealed_type)
+call_p.def_effectful_abstract_eval(_call_type)
 call_without_rule_p.def_effectful_abstract_eval(_call_type)
