@@ -551,6 +551,16 @@ def test_one_reference_twice():
         bm.vjp(fun, ref, ref, 1.0)
 
 
+def test_one_reference_given_and_closed_over():
+    first, second = jax.new_ref(1.0), jax.new_ref(10.0)
+    fun = lambda ref, x: x * ref[...] * first[...]  # noqa: E731
+    with jax.disable_jit():
+        grad = bm.grad(fun, argnums=1)
+        assert (grad(first, 1.0), grad(second, 1.0)) == (1, 10)
+    with pytest.raises(ValueError, match="both closed over and passed"):
+        bm.grad(lambda ref, x: fun(ref, x), argnums=1)(first, 1.0)
+
+
 def test_scanned_references():
     def fun(x):
         step = lambda c, r: (c * r[...], None)  # noqa: E731

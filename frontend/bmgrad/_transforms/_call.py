@@ -158,7 +158,9 @@ class State:
             traced = self._tracer(context)(function, arguments, **keywords)
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
-            if isinstance(context, _Inputs) and not closes_over_trace:
+            # Without a jit around, one that is given may also be one that is closed over.
+            told_apart = all(isinstance(x, jax.core.Tracer) for x in arguments.references)
+            if isinstance(context, _Inputs) and told_apart and not closes_over_trace:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require([*traced.reads, *traced.writes])
