@@ -580,19 +580,6 @@ def test_what_cannot_be_done_with_a_reference():
     with pytest.raises(NotImplementedError, match=r"jax.freeze .* of a reference from outside"):
         bm.grad(lambda x: x * jax.freeze(ref))(1.0)
 
-    def both(x):
-        inner = jax.new_ref(x)
-
-        @jax.checkpoint
-        def add():
-            inner[...] += ref[...]
-
-        add()
-        return inner[...]
-
-    with pytest.raises(NotImplementedError, match="together with one from outside"):
-        bm.grad(both)(1.0)
-
     def step(x):
         inner = jax.new_ref(0.0)
         return bm.grad(lambda x: jnp.sin(stash(inner, x)))(x) + inner[...]
@@ -673,10 +660,32 @@ def test_references_of_the_function_beside_others():
             return c + 1, inner[...]
 
         swap()
-        return lax.scan(step, 0, None, length=3)[1].sum() + inner[...]
+        return lax.scan(step, 0, None, length=3)[1].sum() + stash(ref, inner[...] * X)[0]
 
     same(lambda t, ref: t.grad(lambda x: fun(ref, x))(0.7), X)
     same(lambda t, ref: t.grad(jax.jit(lambda x: fun(ref, x)))(0.7), X)
+
+
+def test_references_in_a_checkpoint():
+    """JAX has no reverse mode where one that the function makes is used in it."""
+
+    def run(transforms, ref):
+        wrap = jax.checkpoint if transforms is bm else lambda fun: fun
+
+        @wrap
+        def fun(x):
+            inner = jax.new_ref(x)
+
+            @wrap
+            def block(x):
+                inner[...] = jnp.sin(inner[...] * x)
+                return stash(ref, inner[...] * X)[0] * ref[1]
+
+            return block(x * ref[0]) * inner[...]
+
+        return transforms.grad(fun)(0.7)
+
+    same(run, X)
 
 
 @jax.custom_vjp

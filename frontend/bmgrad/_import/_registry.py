@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from bmgrad.runtime._foreign import is_of_jax
-from bmgrad.runtime._jax_internals import call_p, call_without_rule_p
+from bmgrad.runtime._jax_internals import call_without_rule_p
 from bmgrad.runtime._primitive import program_p
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ REMATS = ("checkpoint", "remat2")
 # How each primitive that runs a jaxpr once names it.
 CALLEES = {
     **dict.fromkeys(REMATS, "jaxpr"),
-    "bmgrad_call": "jaxpr",
     "call": "call_jaxpr",
     "closed_call": "call_jaxpr",
     "composite": "jaxpr",
@@ -51,7 +50,7 @@ CALLEES = {
 @functools.cache
 def rule_of(primitive: Any) -> Rule | None:
     """The rule of a primitive; another library's that bears the name of JAX's has none."""
-    known = is_of_jax(primitive) or primitive in (program_p, call_p, call_without_rule_p)
+    known = is_of_jax(primitive) or primitive in (program_p, call_without_rule_p)
     return RULES.get(primitive.name) if known else None
 
 

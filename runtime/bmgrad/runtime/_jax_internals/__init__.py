@@ -41,7 +41,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     custom_rule_key,
     custom_vjp_rule,
 )
-from bmgrad.runtime._jax_internals._discharge import call_p, call_without_rule_p, register_discharge
+from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
     is_saved,
@@ -97,7 +97,6 @@ __all__ = [
     "axes_of_mesh",
     "axis_effect",
     "call_module",
-    "call_p",
     "call_without_rule_p",
     "canonical_platform",
     "custom_jvp_rule",

@@ -24,12 +24,13 @@ from bmgrad.runtime._jax_internals._references import effects_on
 ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
 
 _HAVE_RULES = frozenset({"call_hi_primitive", "custom_jvp_call", "custom_vjp_call"})
+_CALLS = frozenset({"checkpoint", "jit", "remat2"})
 
 _sealed_p = Primitive("bmgrad_sealed")
 _sealed_p.multiple_results = True
-# The call of a function, in the place of a jit: JAX discharges all references of a jit or none.
-call_p = Primitive("bmgrad_call")
-call_p.multiple_results = True
+# In the place of calls of which JAX discharges all references or none.
+_call_p = Primitive("bmgrad_call")
+_call_p.multiple_results = True
 # The call of a function whose rule knows nothing of the values of its references.
 call_without_rule_p = Primitive("bmgrad_call_without_rule")
 call_without_rule_p.multiple_results = True
@@ -49,8 +50,8 @@ def discharge_inner(closed: Any) -> Any:
         if "Did not ask for inval" not in str(error):
             raise
         what = (
-            "a reference (jax.new_ref) that it makes, used in an inner function with "
-            "jax.checkpoint together with one from outside; make both outside"
+            "a reference (jax.new_ref) that it makes, used in an inner function together with one "
+            "from outside; make both outside"
         )
     else:
         return _mapped(discharged, _unseal)
@@ -100,9 +101,10 @@ class _Sealed:
 
 
 def _seal(eqn: Any) -> Any:
-    if eqn.primitive.name == "jit" and any(is_reference_aval(x.aval) for x in eqn.invars):
-        params = {"jaxpr": _mapped(eqn.params["jaxpr"], _seal), "name": eqn.params["name"]}
-        return eqn.replace(primitive=call_p, params=params)
+    if eqn.primitive.name in _CALLS and any(is_reference_aval(x.aval) for x in eqn.invars):
+        jaxpr = _mapped(eqn.params["jaxpr"], _seal)
+        closed = ClosedJaxpr(getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ()))
+        return eqn.replace(primitive=_call_p, params={"jaxpr": closed, "sealed": _Sealed(eqn)})
     if eqn.primitive.name not in _HAVE_RULES:
         return eqn
     # JAX is not to look for references inside.
@@ -111,11 +113,13 @@ def _seal(eqn: Any) -> Any:
 
 
 def _unseal(eqn: Any) -> Any:
-    if eqn.primitive is not _sealed_p:
+    if eqn.primitive not in (_sealed_p, _call_p):
         return eqn
     call = eqn.params["sealed"].eqn
     params = dict(call.params)
-    if "call_jaxpr" in params:
+    if eqn.primitive is _call_p:
+        params["jaxpr"] = _mapped(eqn.params["jaxpr"], _unseal)
+    elif "call_jaxpr" in params:
         params["call_jaxpr"] = discharge_inner(params["call_jaxpr"])
     return eqn.replace(primitive=call.primitive, params=params)
 
@@ -131,18 +135,21 @@ def _sealed_type(*avals: Any, sealed: _Sealed) -> Any:
     return [var.aval for var in sealed.eqn.outvars], on_inputs.union(others)
 
 
-def _call_type(*_: Any, jaxpr: Any, name: str) -> Any:
+def _call_type(*_: Any, jaxpr: Any, **__: Any) -> Any:
     return jaxpr.out_avals, core.positional_effects(jaxpr)
 
 
-def _call_on_values(*operands: Any, jaxpr: Any, name: str, primitive: Any = call_p) -> Any:
-    """The call, of which some operands are values in the place of references."""
+def _on_values(jaxpr: Any, operands: Sequence[Any]) -> Any:
+    """The closed jaxpr for these operands, of which some are values in the place of references."""
     changed = [
         is_reference_aval(aval) and not is_reference_aval(jax.typeof(operand))
         for aval, operand in zip(jaxpr.in_avals, operands, strict=True)
     ]
-    discharged = discharge.discharge_state(jaxpr, should_discharge=changed, lower=False)
-    return primitive.bind(*operands, jaxpr=discharged, name=name)
+    return discharge.discharge_state(jaxpr, should_discharge=changed, lower=False)
+
+
+def _call_on_values(*operands: Any, jaxpr: Any, sealed: _Sealed) -> Any:
+    return _call_p.bind(*operands, jaxpr=_on_values(jaxpr, operands), sealed=sealed)
 
 
 def _sealed_on_values(*operands: Any, sealed: _Sealed) -> Any:
@@ -154,7 +161,7 @@ def _sealed_on_values(*operands: Any, sealed: _Sealed) -> Any:
         )
     jaxpr = call.params["call_jaxpr"]
     name = jaxpr.jaxpr.debug_info.func_name
-    return _call_on_values(*operands, jaxpr=jaxpr, name=name, primitive=call_without_rule_p)
+    return call_without_rule_p.bind(*operands, jaxpr=_on_values(jaxpr, operands), name=name)
 
 
 def register_discharge(
@@ -191,7 +198,7 @@ def register_discharge(
 
 
 register_discharge(_sealed_p, _sealed_on_values, lambda sealed: len(sealed.eqn.outvars))
-register_discharge(call_p, _call_on_values, lambda jaxpr, name: len(jaxpr.out_avals))
+register_discharge(_call_p, _call_on_values, lambda jaxpr, sealed: len(jaxpr.out_avals))
 _sealed_p.def_effectful_abstract_eval(_sealed_type)
-call_p.def_effectful_abstract_eval(_call_type)
+_call_p.def_effectful_abstract_eval(_call_type)
 call_without_rule_p.def_effectful_abstract_eval(_call_type)
