@@ -13,9 +13,9 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:
-    import jax
+import jax
 
+if TYPE_CHECKING:
     from bmgrad._array import Array
 
 __all__ = [
@@ -99,7 +99,7 @@ def bump_rebind_epoch() -> None:
 
 
 def holds_lifted(value: object) -> bool:
-    """Whether ``value`` is, or contains, an array object that some compiled program reads.
+    """Whether ``value`` is, or has in it, an array object or reference that some program may use.
 
     Lists, tuples, dicts and nodes are looked into, in circles too; other objects are not.
     """
@@ -109,7 +109,7 @@ def holds_lifted(value: object) -> bool:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        if getattr(item, "_lifted", False) is True:
+        if getattr(item, "_lifted", False) is True or isinstance(item, jax.Ref):
             return True
         if isinstance(item, dict):
             todo.extend(item.values())

@@ -1,7 +1,9 @@
 //===- Tokens.cpp - The order of effects ----------------------------------===//
 //
 // StableHLO orders what has effects by tokens: values that an op waits for and
-// gives on. Loops carry them, branches read them from around.
+// gives on. Loops carry them, branches read them from around. What a reference
+// holds is threaded in the same way: it is the token of what reads and changes
+// the reference.
 //
 //===----------------------------------------------------------------------===//
 
@@ -10,49 +12,52 @@
 #include "bmgrad/Dialect/BM/Kernel.h"
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;
 
 static constexpr llvm::StringLiteral tokensName = "bm.tokens";
 
-/// The kinds of effects whose order counts, and of each the last token.
+/// The kinds of effects whose order counts, and of each the type of its tokens
+/// or the last one.
+using Kinds = llvm::MapVector<StringAttr, Type>;
 using Tokens = llvm::MapVector<StringAttr, Value>;
-using Kinds = llvm::SetVector<StringAttr>;
 
-static Type tokenType(MLIRContext *context) {
-  return OpaqueType::get(StringAttr::get(context, "stablehlo"), "token");
-}
-
-static auto kindsOf(func::CallOp call) {
+static void addKinds(func::CallOp call, Kinds &kinds) {
   auto ordered = call->getAttrOfType<ArrayAttr>(KernelOp::orderedName);
-  return (ordered ? ordered : ArrayAttr::get(call.getContext(), {}))
-      .getAsRange<StringAttr>();
+  if (!ordered)
+    return;
+  MLIRContext *context = call.getContext();
+  Type type = OpaqueType::get(StringAttr::get(context, "stablehlo"), "token");
+  if (auto reference = call->getAttrOfType<TypeAttr>(KernelOp::referenceName))
+    type = reference.getValue();
+  for (StringAttr kind : ordered.getAsRange<StringAttr>())
+    kinds[kind] = type;
 }
 
 template <typename Place> static Kinds findKinds(Place &place) {
   Kinds kinds;
-  place.walk([&](func::CallOp call) {
-    for (StringAttr kind : kindsOf(call))
-      kinds.insert(kind);
-  });
+  place.walk([&](func::CallOp call) { addKinds(call, kinds); });
   return kinds;
+}
+
+static SmallVector<Type> typesOf(const Kinds &kinds) {
+  return llvm::to_vector(llvm::make_second_range(kinds));
 }
 
 static SmallVector<Value> pick(const Tokens &tokens, const Kinds &kinds) {
   return llvm::map_to_vector(
-      kinds, [&](StringAttr kind) { return tokens.lookup(kind); });
+      kinds, [&](const auto &kind) { return tokens.lookup(kind.first); });
 }
 
 /// Creates `op` anew with other operands, and with tokens before or after its
 /// results; its regions move there. Returns the tokens that it gives.
 static ResultRange recreate(Operation *op, ValueRange operands,
-                            unsigned numTokens, bool tokensFirst) {
+                            const Kinds &kinds, bool tokensFirst) {
   OpBuilder b(op);
-  SmallVector<Type> types(op->getResultTypes());
-  unsigned first = tokensFirst ? 0 : types.size();
-  types.insert(types.begin() + first, numTokens, tokenType(op->getContext()));
+  SmallVector<Type> types(op->getResultTypes()), tokens = typesOf(kinds);
+  unsigned first = tokensFirst ? 0 : types.size(), numTokens = tokens.size();
+  types.insert(types.begin() + first, tokens.begin(), tokens.end());
   OperationState state(op->getLoc(), op->getName(), operands, types,
                        op->getAttrs());
   for (Region &region : op->getRegions())
@@ -67,20 +72,20 @@ static ResultRange recreate(Operation *op, ValueRange operands,
 
 static void update(Tokens &tokens, const Kinds &kinds, ValueRange values) {
   for (auto [kind, value] : llvm::zip_equal(kinds, values))
-    tokens[kind] = value;
+    tokens[kind.first] = value;
 }
 
 /// Puts tokens into the type of a function, if they are not there yet.
 static void declareTokens(func::FuncOp function, const Kinds &kinds) {
   if (function->hasAttr(tokensName))
     return;
-  SmallVector<Type> types(kinds.size(), tokenType(function.getContext()));
-  SmallVector<Type> arguments(types), results(types);
+  SmallVector<Type> arguments = typesOf(kinds), results(arguments);
   llvm::append_range(arguments, function.getArgumentTypes());
   llvm::append_range(results, function.getResultTypes());
   function.setFunctionType(
       FunctionType::get(function.getContext(), arguments, results));
-  SmallVector<Attribute> names(kinds.begin(), kinds.end());
+  auto names = llvm::map_to_vector(
+      kinds, [](const auto &kind) -> Attribute { return kind.first; });
   function->setAttr(tokensName, ArrayAttr::get(function.getContext(), names));
 }
 
@@ -88,15 +93,15 @@ static LogicalResult thread(Block &block, Tokens &tokens);
 
 static void threadCall(func::CallOp call, Tokens &tokens) {
   Kinds kinds;
-  kinds.insert(kindsOf(call).begin(), kindsOf(call).end());
+  addKinds(call, kinds);
   declareTokens(SymbolTable::lookupNearestSymbolFrom<func::FuncOp>(
                     call, call.getCalleeAttr()),
                 kinds);
   SmallVector<Value> operands = pick(tokens, kinds);
   llvm::append_range(operands, call.getOperands());
   call->removeAttr(KernelOp::orderedName);
-  update(tokens, kinds,
-         recreate(call, operands, kinds.size(), /*tokensFirst=*/true));
+  call->removeAttr(KernelOp::referenceName);
+  update(tokens, kinds, recreate(call, operands, kinds, /*tokensFirst=*/true));
 }
 
 static void yield(Block &block, const Tokens &tokens, const Kinds &kinds) {
@@ -107,8 +112,8 @@ static void yield(Block &block, const Tokens &tokens, const Kinds &kinds) {
 static LogicalResult threadWhile(Operation *loop, const Kinds &kinds,
                                  Tokens &tokens) {
   for (Region &region : loop->getRegions())
-    for (unsigned i = 0; i < kinds.size(); ++i)
-      region.front().addArgument(tokenType(loop->getContext()), loop->getLoc());
+    for (Type type : typesOf(kinds))
+      region.front().addArgument(type, loop->getLoc());
   Block &body = loop->getRegion(1).front();
   Tokens inside;
   update(
@@ -119,8 +124,7 @@ static LogicalResult threadWhile(Operation *loop, const Kinds &kinds,
   yield(body, inside, kinds);
   SmallVector<Value> operands(loop->getOperands());
   llvm::append_range(operands, pick(tokens, kinds));
-  update(tokens, kinds,
-         recreate(loop, operands, kinds.size(), /*tokensFirst=*/false));
+  update(tokens, kinds, recreate(loop, operands, kinds, /*tokensFirst=*/false));
   return success();
 }
 
@@ -134,7 +138,7 @@ static LogicalResult threadCase(Operation *choice, const Kinds &kinds,
   }
   SmallVector<Value> operands(choice->getOperands());
   update(tokens, kinds,
-         recreate(choice, operands, kinds.size(), /*tokensFirst=*/false));
+         recreate(choice, operands, kinds, /*tokensFirst=*/false));
   return success();
 }
 
@@ -163,17 +167,19 @@ LogicalResult bmgrad::bm::threadTokens(func::FuncOp function) {
   Kinds found = findKinds(function);
   if (found.empty())
     return success();
-  SmallVector<StringAttr> sorted(found.begin(), found.end());
-  llvm::sort(sorted, [](StringAttr a, StringAttr b) {
+  auto names = llvm::to_vector(llvm::make_first_range(found));
+  llvm::sort(names, [](StringAttr a, StringAttr b) {
     return a.getValue() < b.getValue();
   });
-  Kinds kinds(sorted.begin(), sorted.end());
+  Kinds kinds;
+  for (StringAttr name : names)
+    kinds[name] = found.lookup(name);
   declareTokens(function, kinds);
   Block &body = function.getBody().front();
   Tokens tokens;
   for (auto [index, kind] : llvm::enumerate(kinds))
-    tokens[kind] = body.insertArgument(index, tokenType(function.getContext()),
-                                       function.getLoc());
+    tokens[kind.first] =
+        body.insertArgument(index, kind.second, function.getLoc());
   if (failed(thread(body, tokens)))
     return failure();
   body.back().insertOperands(0, pick(tokens, kinds));

@@ -303,34 +303,3 @@ def test_order_of_printed_lines(capfd):
     assert bm.grad(fun)(3.0) == 6
     jax.effects_barrier()
     assert capfd.readouterr().out == "0 3.0\n1 3.0\n2 3.0\n"
-
-
-# -- References ----------------------------------------------------------------------------------
-
-
-def test_references_of_the_function_become_values():
-    def in_place(x):
-        ref = jax.new_ref(x)
-        ref[0] = 2.0 * x[1]
-        ref[1] += x[2]
-        return ref[...] ** 2
-
-    def in_loops(x):
-        total, seen = jax.new_ref(jnp.zeros(())), jax.new_ref(jnp.zeros(3))
-
-        def count(i, state):
-            total[...] = jnp.sin(total[...] + x[i])
-            return state
-
-        def step(c, i):
-            seen[i] = c
-            return c * x[i], None
-
-        lax.fori_loop(0, 3, count, 0)
-        c, _ = lax.scan(step, 1.0, jnp.arange(3))
-        return seen[...] * c + total[...]
-
-    for fun in (in_place, in_loops):
-        loss = lambda x, fun=fun: jnp.sum(fun(x) * x)  # noqa: E731
-        np.testing.assert_allclose(bm.grad(loss)(X), jax.grad(loss)(X), rtol=1e-6)
-        np.testing.assert_allclose(bm.jit(fun)(X), fun(X), rtol=1e-6)

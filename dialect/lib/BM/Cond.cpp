@@ -3,6 +3,7 @@
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Control.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Kernel.h"
 #include "llvm/ADT/MapVector.h"
 
 using namespace mlir;
@@ -287,8 +288,28 @@ LogicalResult CondOp::emitTranspose(TransposeFrame &frame) {
 // Batching
 //===----------------------------------------------------------------------===//
 
+/// Whether `op`, or a function with a rule of its own in it, uses a reference.
+static bool usesReference(Operation *op) {
+  return op
+      ->walk([](Operation *inner) {
+        bool uses = false;
+        if (auto kernel = dyn_cast<KernelOp>(inner))
+          uses = kernel.getReference().has_value();
+        else if (auto custom = dyn_cast<CustomRuleOpInterface>(inner))
+          uses = usesReference(SymbolTable::lookupNearestSymbolFrom(
+              inner,
+              StringAttr::get(inner->getContext(), custom.getPrimalSymbol())));
+        return uses ? WalkResult::interrupt() : WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
 /// All branches run, and each element of the batch selects its own.
 static LogicalResult batchByIndex(CondOp op, BatchFrame &frame) {
+  if (usesReference(op))
+    return op.emitError("branches that read or change a reference, of which "
+                        "each element of a batch takes its own; State effect "
+                        "not supported in vmap-of-cond");
   ImplicitLocOpBuilder &b = frame.b;
   Value index = frame.operands.front();
   unsigned numBranches = op.getBranches().size();

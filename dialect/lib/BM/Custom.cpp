@@ -265,7 +265,8 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
                      call.getResults().take_front(getNumResults()));
   auto tangent = CustomLinOp::create(
       frame.b, differentiable(getResultTypes()), getBwdAttr(),
-      call.getResults().drop_front(getNumResults()), inputTangents(frame));
+      getHasSideEffectAttr(), call.getResults().drop_front(getNumResults()),
+      inputTangents(frame));
   setResultTangents(frame, tangent.getResults());
   return success();
 }
@@ -351,7 +352,7 @@ LogicalResult CustomLinOp::emitJvp(JvpFrame &frame) {
   ValueRange residuals = frame.primals.take_front(numResiduals);
   auto emit = [&](ValueRange tangents) {
     return CustomLinOp::create(frame.b, getResultTypes(), getBwdAttr(),
-                               residuals, tangents)
+                               getHasSideEffectAttr(), residuals, tangents)
         .getResults();
   };
   llvm::append_range(frame.results,

@@ -222,10 +222,10 @@ LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
   auto bwd = makeBatched(*this, getBwdAttr(), flags,
                          summedUnless(frame.batched.drop_front(numResiduals)),
                          frame.axis);
-  auto made =
-      CustomLinOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
-                          bwd, frame.operands.take_front(numResiduals),
-                          frame.operands.drop_front(numResiduals));
+  auto made = CustomLinOp::create(
+      frame.b, batchedTypes(getResultTypes(), frame.size), bwd,
+      getHasSideEffectAttr(), frame.operands.take_front(numResiduals),
+      frame.operands.drop_front(numResiduals));
   llvm::append_range(frame.results, made.getResults());
   return success();
 }

@@ -24,6 +24,11 @@ static ArrayRef<int64_t> axesOf(Attribute batch) {
 }
 
 LogicalResult KernelOp::verify() {
+  if (getReference() &&
+      !(getHasSideEffect() && getOrdered() && getOrdered()->size() == 1))
+    return emitOpError(
+        "reads or changes a reference, so it must have a side effect and one "
+        "name in `ordered`");
   SmallVector<int64_t> leading(getNumOperands(), 0);
   for (Attribute batch : getBatches()) {
     ArrayRef<int64_t> axes = axesOf(batch);
@@ -49,7 +54,7 @@ LogicalResult KernelOp::verify() {
 }
 
 LogicalResult KernelOp::emitJvp(JvpFrame &frame) {
-  if (llvm::any_of(getResultTypes(), isDifferentiable))
+  if (getReference() || llvm::any_of(getResultTypes(), isDifferentiable))
     return emitError("no derivative rule for primitive '") << getName() << "'";
   return detail::jvpZero(*this, frame);
 }
@@ -118,6 +123,8 @@ static func::CallOp replaceByCall(Operation *op, const Twine &symbol,
 }
 
 LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
+  if (getReference() && !getBatches().empty() && getName() != "get")
+    return emitError("write to a reference that the elements of a batch share");
   std::string symbol = symbolOf(*this);
   if (!(*this)->getParentOfType<ModuleOp>().lookupSymbol(symbol)) {
     func::FuncOp declaration = declare(*this, symbol);
@@ -127,6 +134,8 @@ LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
   func::CallOp call = replaceByCall(*this, symbol, frame);
   if (ArrayAttr ordered = getOrderedAttr())
     call->setAttr(orderedName, ordered);
+  if (TypeAttr reference = getReferenceAttr())
+    call->setAttr(referenceName, reference);
   return success();
 }
 

@@ -25,6 +25,7 @@ from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import Marker, asks, is_unperturbed, marked
 from bmgrad._import._rebatching import Rebatching
+from bmgrad._import._references import ClosedOver, Operand, close_over, split_references
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_remat import mark_saveable
@@ -36,6 +37,8 @@ from bmgrad.runtime._jax_internals import (
     TracedJaxpr,
     has_tangent,
     is_dead,
+    is_reference,
+    is_reference_aval,
     named_axes,
     plain_aval,
     user_location,
@@ -60,10 +63,11 @@ _DEEPEST_WITH_LOOPS = 3
 
 
 class Imported(NamedTuple):
-    """A program and the arrays to call it with, after the arguments."""
+    """A program, the arrays to call it with after the arguments, and its references by name."""
 
     program: Program
     consts: list[Any]
+    references: dict[str, Any]
 
 
 def import_program(
@@ -82,7 +86,8 @@ def import_program(
     traced in. `differentiated` are the inputs of the jaxpr that a derivative will be taken of,
     if that is known.
     """
-    jaxpr, consts = traced.jaxpr, traced.consts
+    jaxpr = traced.jaxpr
+    consts = [const for const in traced.consts if not is_reference(const)]
     axes = named_axes()
     asking, count = asks(jaxpr), len(jaxpr.invars)
     unknown = [False] * (count - len(differentiated))
@@ -93,7 +98,9 @@ def import_program(
 
     def perturbed_in(active: Sequence[bool]) -> Any:
         """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
-        return Marker().mark(jaxpr, [*active[count:], *active[:count]])[0]
+        of_consts = iter(active[count:])
+        inputs = [not is_reference(const) and next(of_consts) for const in traced.consts]
+        return Marker().mark(jaxpr, [*inputs, *active[:count]])[0]
 
     is_marked = asking and any(expected)
     written = perturbed_in([*expected, *(False for _ in consts)]) if is_marked else jaxpr
@@ -103,59 +110,62 @@ def import_program(
     put_off = importer.put_off
     with scope():
         module, captures = _import(importer, traced, written, name)
-    if any(map(is_dead, [*consts, *captures])):
+    references = [reference for reference, _ in importer.module.references]
+    if any(map(is_dead, [*consts, *captures, *references])):
         raise UnsupportedError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
             "return the value from there instead"
         )
 
+    def again(traced: TracedJaxpr, jaxpr: Any, *, consts_are_known: bool = False) -> Source | None:
+        """The module of another jaxpr for these inputs; None where its rules use further ones."""
+        anew = Importer(in_rules, asking)
+        written, captured = _import(
+            anew, traced, jaxpr, name, captures, references, consts_are_known=consts_are_known
+        )
+        put_off.extend(anew.put_off)
+        found = len(captured), len(anew.module.references)
+        return written if found == (len(captures), len(references)) else None
+
     def perturbed(active: Sequence[bool]) -> Source | None:
         """The program, with rules that know that a derivative of these inputs is taken."""
         if is_marked and list(active[:count]) == expected and not any(active[count:]):
             return None
-        anew = Importer(in_rules, asking)
         with in_rules():
-            again, captured = _import(
-                anew, traced, perturbed_in(active[: count + len(consts)]), name, captures
-            )
-        put_off.extend(anew.put_off)
-        if len(captured) == len(captures):
-            return again
-        # A value of a trace around that only its rules read would be one input too many.
-        if is_marked:
+            found = again(traced, perturbed_in(active[: count + len(consts)]))
+        if found is None and is_marked:
             raise UnsupportedError(
                 f"a derivative rule in {name} reads a value of a trace around it, which was not "
                 "known to be needed when the function was traced"
             )
-        return None
+        return found
 
-    def batch(traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None:
+    def batch(traced: TracedJaxpr) -> Source | None:
         """The program that a batch was traced to."""
-        anew = Importer(in_rules, asking)
-        written, captured = _import(
-            anew, traced, traced.jaxpr, name, captures, consts_are_known=True
-        )
-        put_off.extend(anew.put_off)
-        return written if len(captured) == len(captures) else None
+        return again(traced, traced.jaxpr, consts_are_known=True)
 
     # What makes it anew holds values of one trace: such a program is not shared.
     if asking:
         make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
     elif importer.has_batching_rules:
-        batched = Rebatching(traced, captures, True, axes, scope, batch)
+        batched = Rebatching(traced, True, axes, scope, batch)
         make = functools.partial(Program, batched=batched, put_off=put_off)
     else:
         make = functools.partial(_shared_program, put_off=tuple(put_off))
+    names = _pipeline.references(module) if references else ()
+    used = {known.name: ref for ref, known in importer.module.references if known.name in names}
+    inputs = [*jaxpr.invars, *_held(traced, jaxpr.constvars)]
     program = make(
         module,
-        tuple(map(plain_aval, [*_input_avals(jaxpr), *map(jax.typeof, captures)])),
+        tuple(map(plain_aval, [*(var.aval for var in inputs), *map(jax.typeof, captures)])),
         tuple(plain_aval(var.aval) for var in jaxpr.outvars),
         name=name,
         in_names=(*_input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
         options=options or Options(),
         effects=frozenset(importer.effects),
+        references=tuple(used),
     )
-    return Imported(program, [*consts, *captures])
+    return Imported(program, [*consts, *captures], used)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,27 +188,32 @@ def _import(
     jaxpr: Any,
     name: str,
     known: Sequence[Any] | None = None,
+    references: Sequence[Any] = (),
     *,
     consts_are_known: bool = False,
 ) -> tuple[Source, list[Any]]:
     """The module of `jaxpr`, and the arrays that are its last inputs.
 
     Those arrays are what inner functions close over, or the `known` ones if possible. The
-    constants of the jaxpr are inputs too, unless they are among the known ones.
+    constants of the jaxpr are inputs too, unless they are among the known ones. The first
+    references of the program are `references`.
     """
-    consts = traced.consts
-    inputs = jaxpr.invars if consts_are_known else [*jaxpr.invars, *jaxpr.constvars]
+    inputs = list(jaxpr.invars)
+    if not consts_are_known:
+        inputs += _held(traced, jaxpr.constvars)
     module = importer.module
 
     def main(args: list[Value]) -> list[Value]:
         count = len(jaxpr.invars)
-        for array in known or ():
-            module.capture(array)
+        for closed_over in (*references, *(known or ())):
+            module.operand(closed_over)
         if consts_are_known:
-            return importer.evaluate(jaxpr, [module.capture(const) for const in consts], args)
-        for const, value in zip(consts, args[count:], strict=True):
+            return importer.evaluate(jaxpr, [*map(module.operand, traced.consts)], args)
+        for const, value in zip(_held(traced, traced.consts), args[count:], strict=True):
             module.alias(const, value)
-        return importer.evaluate(jaxpr, args[count:], args[:count])
+        values = iter(args[count:])
+        consts = [module.operand(c) if is_reference(c) else next(values) for c in traced.consts]
+        return importer.evaluate(jaxpr, consts, args[:count])
 
     try:
         types = [importer.type(var.aval) for var in inputs]
@@ -212,16 +227,21 @@ def _import(
         body, captures = _without_further_inputs(module, body, len(known)), list(known)
     module.function(module.new_symbol("main"), body, captures, public=True)
     text = module.text(name)
-    callees = {symbol: program.source() for symbol, program in importer.linked.items()}
+    callees = {
+        symbol: (program.source(), names) for symbol, (program, names) in importer.linked.items()
+    }
     return _pipeline.linked(text, callees) if callees else text, captures
 
 
-def _input_avals(jaxpr: Any) -> list[ShapedArray]:
-    return [var.aval for var in (*jaxpr.invars, *jaxpr.constvars)]
+def _held(traced: TracedJaxpr, of_consts: Sequence[_T]) -> list[_T]:
+    """Those of `of_consts`, one for each constant, that belong to arrays, not to references."""
+    pairs = zip(of_consts, traced.consts, strict=True)
+    return [each for each, const in pairs if not is_reference(const)]
 
 
 def _input_names(traced: TracedJaxpr) -> list[str]:
-    return [*traced.in_names, *(f"const{i}" for i in range(len(traced.consts)))]
+    count = len(_held(traced, traced.consts))
+    return [*traced.in_names, *(f"const{i}" for i in range(count))]
 
 
 @functools.lru_cache(maxsize=512)
@@ -271,8 +291,9 @@ class Importer:
         self.op = self.module.op
         self.multi_op = self.module.multi_op
         self.constant = self.module.constant
-        # Programs that are called by this one: their `@main` by its symbol here.
-        self.linked: dict[str, Program] = {}
+        # Programs that are called by this one, by the symbol of their `@main` here, and what
+        # their references are called here.
+        self.linked: dict[str, tuple[Program, dict[str, str]]] = {}
         self.put_off: list[PutOff] = []
         # Of the program, and of the derivative rules in it.
         self.effects: set[Any] = set()
@@ -283,7 +304,7 @@ class Importer:
         self._in_rules, self._lazy = in_rules, lazy
         # How many rules, each inside the one before, are being written.
         self._rule_depth = 0
-        self._env: dict[Any, Value] = {}
+        self._env: dict[Any, Operand] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
         self._equation: Equation = None
@@ -321,17 +342,30 @@ class Importer:
         """The value of a variable or literal of the jaxpr."""
         if isinstance(atom, Literal):
             return self._literal(atom, cast(Any, atom.aval).shape)
-        return self._env[atom]
+        value = self._env[atom]
+        if isinstance(value, Value):
+            return value
+        raise Unsupported(
+            "it takes a reference (jax.new_ref), as no equation in a program can but reads, "
+            "writes, calls, branches, loops that do not scan it, and functions with a custom VJP; "
+            "read the reference before, as ref[...]"
+        )
 
     def read_all(self, eqn: Equation) -> list[Value]:
-        """The operands of an equation."""
+        """The operands of an equation that takes no references."""
         return [self.read(atom) for atom in eqn.invars]
+
+    def read_operands(self, eqn: Equation) -> list[Operand]:
+        """The operands of an equation that may take references."""
+        return [
+            self.read(atom) if isinstance(atom, Literal) else self._env[atom] for atom in eqn.invars
+        ]
 
     def read_spread(self, atom: Any, shape: tuple[int, ...]) -> Value:
         """The value of `atom`, stretched to `shape` as elementwise primitives do."""
         if isinstance(atom, Literal):
             return self._literal(atom, shape)
-        value = self._env[atom]
+        value = self.read(atom)
         return value if value.type.shape == shape else self.spread(value, shape)
 
     def spread(
@@ -354,13 +388,15 @@ class Importer:
 
     # -- Equations -------------------------------------------------------------------------------
 
-    def evaluate(self, jaxpr: Any, consts: Sequence[Value], args: Sequence[Value]) -> list[Value]:
+    def evaluate(
+        self, jaxpr: Any, consts: Sequence[Operand], args: Sequence[Operand]
+    ) -> list[Value]:
         """Writes the ops of `jaxpr` here and returns its results."""
         module = self.module
         outer = self._env, self._equation, self._where, module.location
         # Versions of JAX differ in which of these a jaxpr calls constants.
         inputs = [*jaxpr.constvars, *jaxpr.invars]
-        env: dict[Any, Value] = dict(zip(inputs, [*consts, *args], strict=True))
+        env: dict[Any, Operand] = dict(zip(inputs, [*consts, *args], strict=True))
         self._env = env
         module.variables(env)
         for eqn in jaxpr.eqns:
@@ -394,10 +430,21 @@ class Importer:
         self._default_location = outer
         return body
 
-    def evaluate_closed(self, closed: Any, args: Sequence[Value]) -> list[Value]:
+    def evaluate_closed(self, closed: Any, args: Sequence[Operand]) -> list[Value]:
         """`evaluate`, with the arrays that `closed` closes over captured."""
         jaxpr, consts = open_jaxpr(closed)
-        return self.evaluate(jaxpr, [self.module.capture(const) for const in consts], args)
+        return self.evaluate(jaxpr, [*map(self.module.operand, consts)], args)
+
+    def bind(self, closed: Any, operands: Sequence[Operand]) -> tuple[Any, list[Value]]:
+        """`closed` as a jaxpr that closes over the references among these, and the others."""
+        values, references = split_references(operands)
+        if not references:
+            return closed, values
+        names = tuple((i, reference.name) for i, reference in references.items())
+        bound: ClosedOver = self.once(
+            (closed,), lambda: close_over(closed, references), ("bound", id(closed), names)
+        )
+        return bound, values
 
     def call(self, closed: Any, args: Sequence[Value], name: str) -> list[Value]:
         """Calls a jaxpr: written in place where it is tiny, else a function made once."""
@@ -485,9 +532,13 @@ class Importer:
         """Whether the derivative rules of a call wait until a derivative needs them."""
         if key in self._in_progress:
             return False
-        if self._lazy and (self._rule_depth or is_unperturbed(eqn)):
-            return True
-        return len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST)
+        is_deep = len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST)
+        if any(is_reference_aval(atom.aval) for atom in eqn.invars):
+            # What is imported later knows no references.
+            if is_deep:
+                raise Unsupported("a rule for references (jax.new_ref) lies too deep in others")
+            return False
+        return is_deep or (self._lazy and bool(self._rule_depth or is_unperturbed(eqn)))
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""
@@ -499,10 +550,11 @@ class Importer:
             name = str(eqn.primitive.name)
             with in_rules():
                 source, found = _import(importer, *_alone(marked(eqn, active)), name, captures)
-            if len(found) != len(captures):
+            if len(found) != len(captures) or importer.module.references:
                 raise UnsupportedError(
-                    f"the derivative rule of `{name}` reads a value of a trace around it that was "
-                    "not known to be needed; pass it to the function as an argument"
+                    f"the derivative rule of `{name}` reads a value of a trace around it, or a "
+                    "reference, that was not known to be needed; pass it to the function as an "
+                    "argument"
                 )
             return ImportedLater(source, importer.put_off)
 
@@ -516,8 +568,11 @@ class Importer:
         for defined in list(self._defined)[num_defined:]:
             del self._defined[defined]
 
-    def call_program(self, program: Program, args: Sequence[Value]) -> list[Value]:
+    def call_program(self, program: Program, operands: Sequence[Operand]) -> list[Value]:
         """Calls a program, which is copied into the module under a name of its own."""
+        args, references = split_references(operands)
+        here = [reference.name for reference in references.values()]
+        names = dict(zip(program.references, here, strict=True))
 
         def declare() -> tuple[str, list[TensorType]]:
             ins, outs = (
@@ -526,13 +581,13 @@ class Importer:
             )
             symbol = self.module.new_symbol(program.name)
             self.module.declare(symbol, ins, outs)
-            self.linked[symbol] = program
+            self.linked[symbol] = program, names
             self.put_off += program.put_off
             self.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
             return symbol, outs
 
-        symbol, types = self.once((program,), declare)
+        symbol, types = self.once((program,), declare, ("program", id(program), *here))
         return self.module.call(symbol, args, types)
 
     def _touches_keys(self, eqn: Equation) -> bool:

@@ -32,7 +32,7 @@ _REASONS = {
         pin run_state unpin
     """,
     "references that a function makes and keeps become values before it is imported": """
-        addupdate freeze get new_ref swap
+        freeze new_ref
     """,
     "it belongs to JAX's experimental values of other kinds (hijax)": """
         box_get box_set call_hi_primitive_linearized from_edtype log_extend

@@ -11,13 +11,14 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 
+from bmgrad._import._references import Operand, Reference
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
-from bmgrad.runtime._jax_internals import is_dead, variable_of
+from bmgrad.runtime._jax_internals import is_dead, is_reference, variable_of
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
 # elements, which are mostly tables of indices, are constants instead.
@@ -34,7 +35,7 @@ class Scope:
     # The values of arrays, keyed by identity: of those captured, and of arguments.
     arrays: dict[int, Value] = field(default_factory=dict)
     # The variables of the jaxprs that are being written here, outermost first.
-    environments: list[dict[Any, Value]] = field(default_factory=list)
+    environments: list[dict[Any, Operand]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -64,6 +65,8 @@ class Module:
         self._symbols: dict[str, None] = {}
         self._locations: dict[tuple[str, int, int], str] = {}
         self._tables: dict[tuple[Any, tuple[int, ...], bytes], Any] = {}
+        # By identity, each with what it names in the program.
+        self._references: dict[int, tuple[Any, Reference]] = {}
 
     # -- Ops -------------------------------------------------------------------------------------
 
@@ -138,6 +141,29 @@ class Module:
 
     # -- Arrays that are closed over -------------------------------------------------------------
 
+    def operand(self, closed_over: Any) -> Operand:
+        """What a jaxpr closes over: an array, which is captured, or a reference."""
+        if isinstance(closed_over, Reference):
+            return closed_over
+        if is_reference(closed_over):
+            return self._reference(closed_over)
+        return self.capture(closed_over)
+
+    def _reference(self, reference: Any) -> Reference:
+        # Derivative rules may use those of the function around them.
+        variable = variable_of(reference)
+        for scope in (self._scope, *reversed(self._around)):
+            for environment in reversed(scope.environments):
+                if isinstance(known := environment.get(variable), Reference):
+                    return known
+        named = Reference(f"ref{len(self._references)}", jax.typeof(reference))
+        return self._references.setdefault(id(reference), (reference, named))[1]
+
+    @property
+    def references(self) -> list[tuple[Any, Reference]]:
+        """The references from outside that were found so far, and what they are here."""
+        return list(self._references.values())
+
     def capture(self, array: Any) -> Value:
         """The value of a concrete array: a constant, or an input of every scope on the way."""
         if not isinstance(array, (jax.Array, jax.core.Tracer)):
@@ -152,7 +178,7 @@ class Module:
             # Derivative rules may read what the function around them computed.
             variable = variable_of(array)
             for environment in reversed(scope.environments):
-                known = known or environment.get(variable)
+                known = known or cast(Any, environment.get(variable))
         if known is None:
             aval = self.aval(array)
             known = self.new_value(type_of_array(aval.shape, aval.dtype))
@@ -168,7 +194,7 @@ class Module:
             for scope in (*self._around, self._scope)
         )
 
-    def variables(self, environment: dict[Any, Value]) -> None:
+    def variables(self, environment: dict[Any, Operand]) -> None:
         """Opens a jaxpr in the open scope: the values of its variables."""
         self._scope.environments.append(environment)
 

@@ -8,37 +8,33 @@ that is the rule, as under JAX's own transforms; a kernel in `bm.batch` would kn
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 
 from bmgrad.runtime import _jax_internals as internals
-from bmgrad.runtime._jax_internals import ShapedArray, TracedJaxpr
+from bmgrad.runtime._jax_internals import TracedJaxpr
 from bmgrad.runtime._pipeline import Source
-
-
-class ImportBatch(Protocol):
-    """Writes a jaxpr whose constants are no inputs; None where it reads what it cannot."""
-
-    def __call__(self, traced: TracedJaxpr, captures: Sequence[Any]) -> Source | None: ...
+from bmgrad.runtime._types import batched_aval
 
 
 @dataclasses.dataclass(frozen=True)
 class Rebatching:
     """Makes the module of a batch of `traced`; see `Program`.
 
-    The inputs of the program are those of the jaxpr, its constants if `takes_consts`, and
-    `captures`.
+    `write` gives the module of a jaxpr whose constants are no inputs, None where it reads what it
+    cannot. The inputs of the program are those of the jaxpr, its constants if `takes_consts`, and
+    what inner functions close over.
     """
 
     traced: TracedJaxpr
-    captures: Sequence[Any]
     takes_consts: bool
     axes: Sequence[tuple[Hashable, int]]
     scope: Callable[[], AbstractContextManager[Any]]
-    write: ImportBatch
+    write: Callable[[TracedJaxpr], Source | None]
 
     def __call__(
         self,
@@ -50,14 +46,16 @@ class Rebatching:
         """The module and what batches it in turn; None where an array closed over is batched."""
         jaxpr, consts = self.traced.jaxpr, self.traced.consts
         num_args = len(jaxpr.invars)
-        variables = [*jaxpr.invars, *(jaxpr.constvars if self.takes_consts else ())]
+        is_given = [self.takes_consts and not internals.is_reference(const) for const in consts]
+        variables = [*jaxpr.invars, *itertools.compress(jaxpr.constvars, is_given)]
         mapped = in_axes[: len(variables)]
         if any(axis >= 0 for axis in in_axes[len(variables) :]):
             return None
 
         def element(*args: Any) -> tuple[Any, ...]:
-            given = args[num_args:] if self.takes_consts else consts
-            return tuple(internals.evaluate_jaxpr(jaxpr, given, args[:num_args]))
+            given = iter(args[num_args:])
+            held = [next(given) if g else c for g, c in zip(is_given, consts, strict=True)]
+            return tuple(internals.evaluate_jaxpr(jaxpr, held, args[:num_args]))
 
         batch = jax.vmap(
             element,
@@ -66,21 +64,23 @@ class Rebatching:
             axis_name=axis_name,
             axis_size=size,
         )
-        avals = [_with_axis(v.aval, axis, size) for v, axis in zip(variables, mapped, strict=True)]
+        avals = [
+            batched_aval(v.aval, axis, size) for v, axis in zip(variables, mapped, strict=True)
+        ]
         names = [*self.traced.in_names, *(f"const{i}" for i in range(len(variables) - num_args))]
         with self.scope(), internals.with_axes(self.axes):
             traced = internals.trace(
                 lambda _, *args: batch(*args), avals, name="batch", arg_names=names
             )
             self._check_results(traced, size, out_axes)
-            source = self.write(traced, self.captures)
+            source = self.write(traced)
         again = dataclasses.replace(self, traced=traced, takes_consts=False)
         return None if source is None else (source, again)
 
     def _check_results(self, traced: TracedJaxpr, size: int, out_axes: Sequence[int]) -> None:
         """A rule may return anything, and JAX does not look."""
         for position, (aval, axis) in enumerate(zip(traced.out_avals, out_axes, strict=True)):
-            wanted = _with_axis(self.traced.out_avals[position], axis, size)
+            wanted = batched_aval(self.traced.out_avals[position], axis, size)
             if (aval.shape, aval.dtype) != (wanted.shape, wanted.dtype):
                 raise ValueError(
                     "by the rule of a function with a batching rule (custom_vmap), result "
@@ -91,8 +91,3 @@ class Rebatching:
 
 def _or_none(axis: int) -> int | None:
     return axis if axis >= 0 else None
-
-
-def _with_axis(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
-    shape = aval.shape if axis < 0 else (*aval.shape[:axis], size, *aval.shape[axis:])
-    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from bmgrad.runtime._foreign import is_of_jax
+from bmgrad.runtime._jax_internals import call_without_rule_p
 from bmgrad.runtime._primitive import program_p
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ CALLEES = {
 @functools.cache
 def rule_of(primitive: Any) -> Rule | None:
     """The rule of a primitive; another library's that bears the name of JAX's has none."""
-    known = is_of_jax(primitive) or primitive is program_p
+    known = is_of_jax(primitive) or primitive in (program_p, call_without_rule_p)
     return RULES.get(primitive.name) if known else None
 
 
@@ -76,3 +77,5 @@ class WithRule(NamedTuple):
     num_residuals: int = 0
     # How many of the first operands have no derivative: the function, not the rule, knows them.
     num_closed_over: int = 0
+    # Whether a reverse rule has effects whose order counts.
+    rule_keeps_order: bool = False

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bmgrad._import._references import split_references
 from bmgrad._import._registry import CALLEES, REMATS, Equation, rule
+from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import Value
 
 if TYPE_CHECKING:
@@ -13,11 +15,15 @@ if TYPE_CHECKING:
 
 @rule(*(name for name in CALLEES if name not in REMATS), keys=True)
 def _call(b: Importer, eqn: Equation) -> list[Value]:
-    closed = eqn.params[CALLEES[eqn.primitive.name]]
+    closed, operands = b.bind(eqn.params[CALLEES[eqn.primitive.name]], b.read_operands(eqn))
     name = eqn.params.get("name") or eqn.primitive.name
-    return b.call(closed, b.read_all(eqn), str(name))
+    return b.call(closed, operands, str(name))
 
 
 @rule("bmgrad_program", keys=True)
 def _program(b: Importer, eqn: Equation) -> list[Value]:
-    return b.call_program(eqn.params["program"], b.read_all(eqn))
+    program, operands = eqn.params["program"], b.read_operands(eqn)
+    if len(split_references(operands)[1]) < len(program.references):
+        # JAX has put values in the place of its references, which no derivative is taken after.
+        return import_kernel(b, eqn)
+    return b.call_program(program, operands)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bmgrad._import._errors import Unsupported
+from bmgrad._import._references import Operand, split_references
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i32_array, i64, i64_array
-from bmgrad.runtime._jax_internals import ordered_effects, scan_counts
+from bmgrad.runtime._jax_internals import keeps_order, scan_counts
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -20,13 +22,27 @@ def _captured(b: Importer, arrays: Sequence[Any]) -> list[Value]:
     return [b.module.capture(array) for array in arrays]
 
 
+def _bound(
+    b: Importer, closed: Any, operands: Sequence[Operand], num_consts: int
+) -> tuple[Any, list[Value]]:
+    """`Importer.bind`, where loops take references as constants only."""
+    if split_references(operands[num_consts:])[1]:
+        raise Unsupported(
+            "a loop that scans or carries a reference (jax.new_ref) cannot be in a program; close "
+            "over the reference and index it with the number of the step"
+        )
+    return b.bind(closed, operands)
+
+
 @rule("scan", keys=True)
 def _scan(b: Importer, eqn: Equation) -> list[Value]:
     params = eqn.params
     num_consts, num_carries = scan_counts(params)
-    body = b.body(params["jaxpr"])
+    closed, given = _bound(b, params["jaxpr"], b.read_operands(eqn), num_consts)
+    num_consts -= len(eqn.invars) - len(given)
+    body = b.body(closed)
     captures = body.captures()
-    operands = [*_captured(b, captures), *b.read_all(eqn)]
+    operands = [*_captured(b, captures), *given]
     sizes = [len(captures) + num_consts, num_carries]
     segments = i32_array([*sizes, len(operands) - sum(sizes)])
     attributes = f"length = {i64(params['length'])}, operandSegmentSizes = {segments}"
@@ -39,15 +55,22 @@ def _scan(b: Importer, eqn: Equation) -> list[Value]:
 
 @rule("while", keys=True)
 def _while(b: Importer, eqn: Equation) -> list[Value]:
-    params, operands = eqn.params, b.read_all(eqn)
-    cond_jaxpr, body_jaxpr = params["cond_jaxpr"], params["body_jaxpr"]
+    params, operands = eqn.params, b.read_operands(eqn)
     num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
-    cond_consts, operands = operands[:num_cond], operands[num_cond:]
-    body_consts, inits = operands[:num_body], operands[num_body:]
+    first = num_cond + num_body
+    of_cond = [*operands[:num_cond], *operands[first:]]
+    cond_jaxpr, given = _bound(b, params["cond_jaxpr"], of_cond, num_cond)
+    num_cond = len(given) - len(operands[first:])
+    cond_consts = given[:num_cond]
+    body_jaxpr, given = _bound(
+        b, params["body_jaxpr"], operands[params["cond_nconsts"] :], num_body
+    )
+    num_body = len(given) - len(operands[first:])
+    body_consts, inits = given[:num_body], given[num_body:]
     # Under `jax.vmap` the predicate may be an array: run while any lane is active,
     # and leave the carries of those that are done as they are.
     lanes = cond_jaxpr.out_avals[0].shape
-    if not lanes and not ordered_effects(cond_jaxpr.effects):
+    if not lanes and not keeps_order(cond_jaxpr.effects):
         blocks = b.body(cond_jaxpr), b.body(body_jaxpr)
         return _write_while(b, blocks, cond_consts, body_consts, inits)
 
@@ -105,13 +128,15 @@ def _select_lanes(b: Importer, active: Value, new: Value, old: Value) -> Value:
 
 @rule("cond", keys=True)
 def _cond(b: Importer, eqn: Equation) -> list[Value]:
-    index, *inputs = b.read_all(eqn)
+    index, operands = b.read(eqn.invars[0]), b.read_operands(eqn)[1:]
+    bound = [b.bind(branch, operands) for branch in eqn.params["branches"]]
+    inputs = bound[0][1]
     if index.type.dtype != np.int32:
         index = b.op("bm.convert", [index], index.type.with_dtype(np.int32))
-    branches = [b.body(branch) for branch in eqn.params["branches"]]
+    branches = [b.body(branch) for branch, _ in bound]
     # Every branch takes what any of them captures.
     captures = list({id(a): a for branch in branches for a in branch.captures()}.values())
-    operands = [index, *_captured(b, captures), *inputs]
+    given = [index, *_captured(b, captures), *inputs]
     types = [b.type(var.aval) for var in eqn.outvars]
     regions = [b.module.region(branch, captures) for branch in branches]
-    return b.multi_op("bm.cond", operands, types, "", regions)
+    return b.multi_op("bm.cond", given, types, "", regions)

@@ -6,8 +6,9 @@ functions of the module beside the one they are the derivative of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from bmgrad._import._errors import (
 )
 from bmgrad._import._module import Body
 from bmgrad._import._perturbed import perturbed_arguments, read_results
+from bmgrad._import._references import Reference, split_references, with_references
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import TensorType, Value, i64
 from bmgrad.runtime._errors import UnsupportedError, put_off
@@ -30,6 +32,8 @@ from bmgrad.runtime._jax_internals import (
     custom_rule_key,
     custom_vjp_rule,
     has_tangent,
+    is_reference_aval,
+    keeps_order,
     tangent_aval,
     trace,
 )
@@ -40,11 +44,18 @@ if TYPE_CHECKING:
 
 @rule("custom_jvp_call", keys=True)
 def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
-    closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
-    in_avals, out_avals = closed.in_avals, closed.out_avals
+    operands, count = b.read_operands(eqn), eqn.params["num_consts"]
+    if split_references(operands[count:])[1]:
+        raise Unsupported(
+            "a function with a custom JVP takes no reference (jax.new_ref) in a program; close "
+            "over the reference, or give the function a custom VJP"
+        )
     active = perturbed_arguments(eqn, count)
+    closed, given = b.bind(eqn.params["call_jaxpr"], operands)
+    count -= len(operands) - len(given)
+    in_avals, out_avals = closed.in_avals, closed.out_avals
     if not any(active) or not any(map(has_tangent, out_avals)):
-        return b.call(closed, b.read_all(eqn), function_name(closed))
+        return b.call(closed, given, function_name(closed))
 
     rule_key = custom_rule_key(eqn.params) or eqn.params["jvp_jaxpr_fun"]
     key = rule_key, fingerprint(closed), active
@@ -65,7 +76,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
                 for tangent, asked in zip(of_inputs[count:], active, strict=True)
                 if tangent is not None and asked
             ]
-            captured = [b.module.capture(const) for const in consts]
+            captured = [b.module.operand(const) for const in consts]
             b.tangents.note(jaxpr, jaxpr.invars[len(primals) - count :])
             made = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
             results, nonzero = made[: len(out_avals)], iter(made[len(out_avals) :])
@@ -81,18 +92,20 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
             (id(closed), id(eqn.params["jvp_jaxpr_fun"]), active),
         )
     except RuleRaised as raised:
-        return emit_raising(b, eqn, closed, raised.error)
-    return emit_custom_jvp(b, eqn, made)
+        return emit_raising(b, eqn, closed, raised.error, given)
+    return emit_custom_jvp(b, eqn, made, given)
 
 
-def emit_raising(b: Importer, eqn: Equation, closed: Any, error: Exception) -> list[Value]:
+def emit_raising(
+    b: Importer, eqn: Equation, closed: Any, error: Exception, operands: Sequence[Value]
+) -> list[Value]:
     """The call of a function whose derivative is an error."""
-    name = function_name(closed)
+    name, avals = function_name(closed), (closed.in_avals, closed.out_avals)
     made = b.once(
         (closed, emit_raising),
-        lambda: without_rule(b, eqn, name, b.body(closed), lambda _: put_off(error)),
+        lambda: without_rule(b, name, avals, b.body(closed), lambda _: put_off(error)),
     )
-    return emit_custom_jvp(b, eqn, made)
+    return emit_custom_jvp(b, eqn, made, operands)
 
 
 def emit_put_off(
@@ -107,24 +120,40 @@ def emit_put_off(
 
     Calls with the same `objects` are calls of one function.
     """
+    avals = [atom.aval for atom in eqn.invars], [var.aval for var in eqn.outvars]
     made = b.once(
         (*objects, emit_put_off),
-        lambda: without_rule(b, eqn, name, make(), partial(b.import_later, eqn)),
+        lambda: without_rule(b, name, avals, make(), partial(b.import_later, eqn)),
     )
     return emit_custom_jvp(b, eqn, made, attributes=attributes)
 
 
 def without_rule(
-    b: Importer, eqn: Equation, name: str, body: Body, reason: Callable[[Sequence[Any]], str]
+    b: Importer,
+    name: str,
+    avals: tuple[Sequence[Any], Sequence[Any]],
+    body: Body,
+    reason: Callable[[Sequence[Any]], str],
 ) -> WithRule:
     """A function with a rule that is only declared; `reason` is given what `body` captures."""
     captures = body.captures()
     primal, rule = b.module.new_symbol(name), b.module.new_symbol(f"{name}.jvp")
     b.module.function(primal, body, captures)
-    operands = [*map(b.module.aval, captures), *(atom.aval for atom in eqn.invars)]
-    ins, outs = (with_tangents(b, some) for some in (operands, [var.aval for var in eqn.outvars]))
+    in_avals, out_avals = avals
+    operands = [*map(b.module.aval, captures), *in_avals]
+    ins, outs = (with_tangents(b, some) for some in (operands, out_avals))
     b.module.declare(rule, ins, outs, reason(captures))
     return WithRule([primal, rule], captures)
+
+
+@rule("bmgrad_call_without_rule", keys=True)
+def _call_without_rule(b: Importer, eqn: Equation) -> list[Value]:
+    closed, operands = b.bind(eqn.params["jaxpr"], b.read_operands(eqn))
+    error = UnsupportedError(
+        f"the derivative rule of {eqn.params['name']} is for a reference (jax.new_ref), which "
+        "the function that is differentiated makes and so has as a value; make it outside"
+    )
+    return emit_raising(b, eqn, closed, error, operands)
 
 
 def with_tangents(b: Importer, avals: Sequence[Any]) -> list[TensorType]:
@@ -182,18 +211,21 @@ def emit_custom_jvp(
 
 @rule("custom_vjp_call", keys=True)
 def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
-    closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
+    operands, count = b.read_operands(eqn), eqn.params["num_consts"]
     active, read = perturbed_arguments(eqn, count), read_results(eqn)
+    closed, given = b.bind(eqn.params["call_jaxpr"], operands)
+    _, references = split_references(operands)
     name = function_name(closed)
     if not any(active) or not any(map(has_tangent, closed.out_avals)):
-        return b.call(closed, b.read_all(eqn), name)
+        return b.call(closed, given, name)
 
     def define(symbols: list[str]) -> WithRule:
         with asking_a_rule(closed.in_avals):
             custom = custom_vjp_rule(eqn.params, active)
-        return vjp_functions(b, symbols, closed, custom, read, count)
+        return vjp_functions(b, symbols, closed, custom, read, count, references)
 
-    key = custom_rule_key(eqn.params) or eqn.params["bwd"], fingerprint(closed), active, read
+    rule_key = custom_rule_key(eqn.params) or eqn.params["bwd"]
+    key = rule_key, fingerprint(closed), active, read, *references.values()
     if b.puts_off(eqn, key, has_loops(closed)):
         functions = closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]
         return emit_put_off(b, eqn, name, functions, lambda: b.body(closed))
@@ -204,8 +236,8 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
             (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active, read),
         )
     except RuleRaised as raised:
-        return emit_raising(b, eqn, closed, raised.error)
-    return emit_custom_vjp(b, eqn, made)
+        return emit_raising(b, eqn, closed, raised.error, given)
+    return emit_custom_vjp(b, eqn, made, given)
 
 
 def vjp_names(name: str) -> list[str]:
@@ -220,13 +252,18 @@ def vjp_functions(
     custom: CustomVjp,
     read: Sequence[bool],
     count: int = 0,
+    references: Mapping[int, Reference] = MappingProxyType({}),
 ) -> WithRule:
     """Writes function `closed` and its rule; `read` says which results anybody reads.
 
-    The first `count` arguments are what the user's function closes over, and no arguments
-    of the rule; `custom.num_closed_over` of the following are the former, but do reach it.
+    `references` are at these positions among the arguments, in which they are counted here and no
+    arguments of `closed`. The first `count` arguments are what the user's function closes over, and
+    no arguments of the rule; `custom.num_closed_over` of the following are the former, but do reach
+    it.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
+    of_references = {i: reference.aval for i, reference in references.items()}
+    all_avals = with_references(in_avals, of_references)
     num_results = len(custom.fwd.outvars) - custom.num_made
     if num_results != len(out_avals):
         raise RuleRaised(
@@ -238,19 +275,30 @@ def vjp_functions(
         )
     made_avals = [var.aval for var in custom.fwd.outvars[: custom.num_made]]
     residual_avals = [
-        (in_avals if is_argument else made_avals)[number]
+        (all_avals if is_argument else made_avals)[number]
         for is_argument, number in custom.residuals
     ]
-    bwd = _imported_bwd(b, custom, residual_avals, out_avals, read, in_avals[count:], name)
+    kept_references = {
+        i: references[number]
+        for i, (is_argument, number) in enumerate(custom.residuals)
+        if is_argument and number in references
+    }
+    bwd = _imported_bwd(
+        b, custom, residual_avals, kept_references, out_avals, read, all_avals[count:], name
+    )
     # What the backward rule closes over reaches it as residuals.
     bwd_captures = bwd.body.captures() if isinstance(bwd, _Bwd) else []
 
     def fwd(inputs: list[Value]) -> list[Value]:
-        captured = [b.module.capture(const) for const in custom.fwd_consts]
-        given = b.evaluate(custom.fwd, captured, inputs[count:])
-        residuals = [
-            (inputs if is_argument else given)[number] for is_argument, number in custom.residuals
-        ]
+        captured = [b.module.operand(const) for const in custom.fwd_consts]
+        operands = with_references(inputs, references)
+        given = b.evaluate(custom.fwd, captured, operands[count:])
+        residuals, _ = split_references(
+            [
+                (operands if is_argument else given)[number]
+                for is_argument, number in custom.residuals
+            ]
+        )
         results = given[custom.num_made :]
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
@@ -259,11 +307,12 @@ def vjp_functions(
     captures = union(primal_body.captures(), fwd_body.captures())
     # The function does not depend on what its rule alone closes over.
     num_closed_over = len(primal_body.captures())
-    if count or custom.num_closed_over:
-        num_closed_over = len(captures) + count + custom.num_closed_over
+    num_unknown = count + custom.num_closed_over
+    if num_unknown:
+        num_closed_over = len(captures) + num_unknown - sum(i < num_unknown for i in references)
 
     # No cotangent for what the user's function has no argument for.
-    num_others = len(captures) + count
+    num_others = len(captures) + count - sum(i < count for i in references)
     avals = [*(b.module.aval(array) for array in captures), *in_avals]
     primal_symbol, fwd_symbol, bwd_symbol = symbols
     b.module.function(primal_symbol, primal_body, captures)
@@ -278,44 +327,59 @@ def vjp_functions(
         bwd.body.results = b.module.extend(bwd.body, fill)
         b.module.function(bwd_symbol, bwd.body, bwd_captures)
     else:
-        given = [*residual_avals, *filter(has_tangent, out_avals)]
+        held = [a for i, a in enumerate(residual_avals) if i not in kept_references]
+        given = [*held, *filter(has_tangent, out_avals)]
         ins, outs = (
             [b.type(aval) for aval in some] for some in (given, filter(has_tangent, avals))
         )
         b.module.declare(bwd_symbol, ins, outs, put_off(bwd))
-    return WithRule(symbols, captures, len(bwd_captures) + len(residual_avals), num_closed_over)
+    num_residuals = len(bwd_captures) + len(residual_avals) - len(kept_references)
+    in_order = keeps_order(custom.fwd.effects) or (isinstance(bwd, _Bwd) and bwd.keeps_order)
+    return WithRule(symbols, captures, num_residuals, num_closed_over, in_order)
 
 
-def emit_custom_vjp(b: Importer, eqn: Equation, made: WithRule) -> list[Value]:
+def emit_custom_vjp(
+    b: Importer, eqn: Equation, made: WithRule, operands: Sequence[Value] | None = None
+) -> list[Value]:
     """The call of a function with a reverse rule; see `vjp_functions`."""
-    operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
+    given = b.read_all(eqn) if operands is None else operands
+    operands = [*(b.module.capture(array) for array in made.captures), *given]
     primal, fwd, bwd = made.symbols
     attributes = (
         f"primal = @{primal}, fwd = @{fwd}, bwd = @{bwd}, "
         f"num_residuals = {i64(made.num_residuals)}, "
-        f"num_closed_over = {i64(made.num_closed_over)}{side_effect(eqn)}"
+        f"num_closed_over = {i64(made.num_closed_over)}"
+        f"{side_effect(eqn) or (', has_side_effect' if made.rule_keeps_order else '')}"
     )
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.custom_vjp", operands, types, attributes)
 
 
 class _Bwd(NamedTuple):
-    """The block of a backward rule, and which arguments it gives no cotangent."""
+    """The block of a backward rule, and which arguments it gives no cotangent.
+
+    The arguments are counted without references. A rule may have effects whose order counts.
+    """
 
     body: Body
     is_zero: list[bool]
+    keeps_order: bool
 
 
 def _imported_bwd(
     b: Importer,
     custom: CustomVjp,
     residual_avals: Sequence[Any],
+    references: Mapping[int, Reference],
     out_avals: Sequence[Any],
     read: Sequence[bool],
     in_avals: Sequence[Any],
     name: str,
 ) -> _Bwd | Exception:
-    """The block of the backward rule, or what the rule raised."""
+    """The block of the backward rule, or what the rule raised.
+
+    `references` are at these positions among the residuals.
+    """
     is_zero: list[bool] = []
 
     def run(_: Any, *values: Any) -> list[Any]:
@@ -324,7 +388,8 @@ def _imported_bwd(
         cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
         results = custom.bwd(values[: len(residual_avals)], cts)
         kept = [ct if has_tangent(a) else None for ct, a in zip(results, in_avals, strict=True)]
-        is_zero[:] = [ct is None for ct in kept]
+        pairs = zip(kept, in_avals, strict=True)
+        is_zero[:] = [ct is None for ct, aval in pairs if not is_reference_aval(aval)]
         return [ct for ct in kept if ct is not None]
 
     ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
@@ -337,8 +402,11 @@ def _imported_bwd(
             traced = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd", names)
     except RuleRaised as raised:
         return raised.error
-    types = [b.type(aval) for aval in traced.in_avals]
-    return _Bwd(b.rule_body(types, lambda args: b.evaluate_closed(traced, args)), is_zero)
+    types = [b.type(aval) for aval in traced.in_avals if not is_reference_aval(aval)]
+    body = b.rule_body(
+        types, lambda args: b.evaluate_closed(traced, with_references(args, references))
+    )
+    return _Bwd(body, is_zero, keeps_order(traced.jaxpr.effects))
 
 
 def _trace_bwd(

@@ -58,7 +58,7 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
                 ("vjp", id(prim), active, read),
             )
     except RuleRaised as raised:
-        return emit_raising(b, eqn, expanded, raised.error)
+        return emit_raising(b, eqn, expanded, raised.error, b.read_all(eqn))
     if mode == "jvp":
         return emit_custom_jvp(b, eqn, made)
     return emit_custom_vjp(b, eqn, made)

@@ -32,9 +32,8 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     """The rule of primitives that have no other."""
     if refused := refused_effects(eqn.effects):
         raise Unsupported(
-            f"it has side effects ({', '.join(refused)}) that a bmgrad program cannot hold: it "
-            "changes references from outside. Return what it needs from the function and do it "
-            "there"
+            f"it has side effects ({', '.join(refused)}) that a bmgrad program cannot hold. Return "
+            "what it needs from the function and do it there"
         )
     if axes := axes_of(eqn.effects):
         names = ", ".join(map(str, axes))

@@ -44,13 +44,14 @@ def mark_saveable(
 
 @rule(*REMATS, keys=True)
 def _checkpoint(b: Importer, eqn: Equation) -> list[Value]:
-    jaxpr, policy = eqn.params["jaxpr"], eqn.params["policy"]
+    policy = eqn.params["policy"]
+    jaxpr, given = b.bind(eqn.params["jaxpr"], b.read_operands(eqn))
     if policy is jax.checkpoint_policies.everything_saveable:
-        return b.call(jaxpr, b.read_all(eqn), "checkpoint")
+        return b.call(jaxpr, given, "checkpoint")
     with _asking(b, policy):
         body = b.body(jaxpr)
     captures = body.captures()
-    operands = [*(b.module.capture(array) for array in captures), *b.read_all(eqn)]
+    operands = [*(b.module.capture(array) for array in captures), *given]
     prevent_cse = eqn.params["prevent_cse"]
     attributes = {
         "differentiated": eqn.params["differentiated"],

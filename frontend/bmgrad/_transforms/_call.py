@@ -30,7 +30,6 @@ from bmgrad._transforms._trace import (
     Arguments,
     Static,
     TracedFunction,
-    aval_of,
     parameter_names,
     trace_at_need,
     trace_function,
@@ -127,8 +126,8 @@ class State:
     def _run_dynamic(self, values: list[Any], args: Any, kwargs: Any) -> Any:
         return self._run(values, args, kwargs)
 
-    def _run_static(self, values: list[Any], leaves: Any, static: Static) -> Any:
-        args, kwargs = static.rebuild(leaves)
+    def _run_static(self, values: list[Any], given: Any, static: Static) -> Any:
+        args, kwargs = static.rebuild(*given)
         return self._run(values, args, kwargs)
 
     def _run(self, values: list[Any], args: Any, kwargs: Any) -> tuple[Any, dict[int, Any]]:
@@ -153,13 +152,15 @@ class State:
         function is not traced again for that.
         """
         context = current()
-        avals = tuple(aval_of(x) for x in arguments.leaves)
-        key = (keywords["name"], arguments.static, avals, jax_settings())
+        key = (keywords["name"], arguments.static, arguments.avals, jax_settings())
         traced = self._traced.get(key)
         if traced is None:
             traced = self._tracer(context)(function, arguments, **keywords)
-            closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in traced.consts)
-            if isinstance(context, _Inputs) and not closes_over_trace:
+            closed_over = (*traced.consts, *traced.references.values())
+            closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
+            # Without a jit around, one that is given may also be one that is closed over.
+            told_apart = all(isinstance(x, jax.core.Tracer) for x in arguments.references)
+            if isinstance(context, _Inputs) and told_apart and not closes_over_trace:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require([*traced.reads, *traced.writes])
@@ -184,7 +185,8 @@ class State:
                 if self._takes_static:
                     arguments = Arguments.of(args, kwargs)
                     values = [array._value for array in self.arrays]
-                    result, written = self._static(values, arguments.leaves, arguments.static)
+                    given = arguments.leaves, arguments.references
+                    result, written = self._static(values, given, arguments.static)
                 elif self.arrays:
                     values = [array._value for array in self.arrays]
                     result, written = self._dynamic(values, args, kwargs)
@@ -253,6 +255,12 @@ class State:
             raise TypeError(
                 f"{self.transform.name} returns gradients of integers (dtype float0), which have "
                 "no values to compile or save; differentiate for float arguments only"
+            )
+        if arguments.references or traced.references:
+            raise TypeError(
+                f"{self.transform.name} reads or writes references (jax.new_ref), which a function "
+                "compiled ahead of time cannot take; pass values and return what they are to "
+                "become, or compile it as jax.jit(f).lower(...)"
             )
         convention = Convention(
             in_tree=arguments.static.tree,
@@ -371,7 +379,7 @@ class Transform(abc.ABC):
         return CacheKey(
             function=self.function_name,
             transform=self.kind,
-            in_avals=tuple(aval_of(leaf) for leaf in arguments.leaves),
+            in_avals=arguments.avals,
             in_tree=arguments.static.tree,
             static_values=arguments.static.positions,
             platform=get_platform(),

@@ -37,16 +37,16 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     Args:
       fun: takes ``*primals`` and returns a pytree of arrays, or with ``has_aux`` a pair
         ``(out, aux)``.
-      primals: pytrees of arrays; the point.
+      primals: pytrees of arrays, or references; the point.
       has_aux: whether ``fun`` returns auxiliary data as well.
 
     Returns:
       ``(out, vjp_fn)`` or ``(out, vjp_fn, aux)``. ``vjp_fn(ct)`` takes a cotangent with the
       tree, shapes and dtypes of ``out`` and returns a tuple with one cotangent for each
-      primal (float0 zeros for integers). ``vjp_fn`` is a pytree of its residuals, which
-      ``jax.jit`` functions may take and return. As with ``jax.vjp``, its attribute ``args_res``
-      has the primals that are residuals, which may be dropped and given again, and
-      ``opaque_residuals`` the others.
+      primal (float0 zeros for integers, None for references). ``vjp_fn`` is a pytree of its
+      residuals and references, which ``jax.jit`` functions may take, and return if there are no
+      references. As with ``jax.vjp``, its attribute ``args_res`` has the primals that are
+      residuals, which may be dropped and given again, and ``opaque_residuals`` the others.
 
     Raises:
       TypeError: if ``has_aux`` and no pair is returned.
@@ -58,8 +58,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       >>> vjp_fn(bm.ones(2))[0].tolist()
       [1.0, 1.0]
     """
-    out, aux, point, args_res, made = _linearized(fun, primals, has_aux)
-    derivative = VjpFunction(args_res, made, point)
+    out, aux, parts = _linearized(fun, primals, has_aux)
+    derivative = VjpFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
@@ -81,8 +81,9 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       >>> float(jvp_fn(2.0))
       2.0
     """
-    out, aux, point, args_res, made = _linearized(fun, primals, has_aux)
-    derivative = LinearFunction(args_res, made, point)
+    _refuse_references(primals, "linearize")
+    out, aux, parts = _linearized(fun, primals, has_aux)
+    derivative = LinearFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
@@ -120,16 +121,15 @@ def jvp(
                 f"jvp takes {what} as a tuple or list, one entry for each argument of the "
                 f"function, got {type(given).__name__}"
             )
+    _refuse_references(primals, "jvp")
     arguments = Arguments.of(tuple(primals), {}, parameter_names(fun))
     tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
     leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     active = _active_inputs(traced, arguments)
-    outputs = bind(
-        traced.program.jvp(active),
-        *traced.inputs(arguments.leaves),
-        *(leaf for leaf, primal in zip(leaves, arguments.leaves, strict=True) if _inexact(primal)),
-    )
+    pairs = zip(leaves, arguments.leaves, strict=True)
+    moved = [tangent for tangent, primal in pairs if _inexact(primal)]
+    outputs = traced.bind(traced.program.jvp(active), arguments, *moved)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     out, aux = _unflatten_results(results, value_tree, aux_tree)
@@ -159,13 +159,13 @@ class _Point:
 
 def _linearized(
     fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool
-) -> tuple[Any, Any, _Point, list[Any], list[Any]]:
-    """Value and aux at ``primals``, the derivative there, and both kinds of its residuals."""
+) -> tuple[Any, Any, tuple[list[Any], list[Any], dict[str, Any], _Point]]:
+    """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, parameter_names(fun))
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
     inputs = traced.inputs(arguments.leaves)
-    outputs = bind(linearized.fwd, *inputs)
+    outputs = traced.bind(linearized.fwd, arguments)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     values = results[: value_tree.num_leaves]
@@ -190,7 +190,8 @@ def _linearized(
     )
     opaque = [x for x, source in zip(residuals, sources, strict=True) if source is None]
     opaque = [x if isinstance(x, jax.Array) else jnp.array(x) for x in opaque]
-    return out, aux, point, _args_res(arguments, frozenset(sources)), opaque
+    references = traced.references_in(arguments)
+    return out, aux, (_args_res(arguments, frozenset(sources)), opaque, references, point)
 
 
 def _args_res(arguments: Arguments, kept: frozenset[int | None]) -> list[Any]:
@@ -215,10 +216,12 @@ class _Derivative:
       args_res: for each primal its leaves in tuples, those that are no residuals as an object
         of JAX that says so. They may be replaced, by equal arrays in any pytree.
       opaque_residuals: what else is needed.
+      references: those that the function, or a rule in it, reads or writes, by name.
     """
 
     args_res: list[Any]
     opaque_residuals: list[Any]
+    references: dict[str, Any]
     point: _Point = dataclasses.field(metadata={"static": True})
 
     def _residuals(self) -> list[Any]:
@@ -262,6 +265,11 @@ class VjpFunction(_Derivative):
           A function like this one. It returns what ``jax.vjp`` does in place of the cotangents
           that it does not return.
         """
+        if self.point.in_tree.num_leaves != len(self.point.in_avals):
+            raise TypeError(
+                "with_refs cannot be used where a primal is a reference (jax.new_ref); close over "
+                "that one, as in vjp(lambda x: f(ref, x), x)"
+            )
         leaves, tree = jax.tree.flatten(kinds)
         if tree != self.point.in_tree:
             raise ValueError(
@@ -291,7 +299,7 @@ class VjpFunction(_Derivative):
         asked = [w for w, v in zip(wanted, point.in_avals, strict=True) if has_tangent(v)]
         nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
         program = point.lin.transpose(asked, nonzero)
-        given = iter(bind(program, *self._residuals(), *cotangents))
+        given = iter(bind(program, *self._residuals(), *cotangents, references=self.references))
         inexact = [next(given) if flag else None for flag in asked]
         return _with_zeros(point.in_avals, inexact)
 
@@ -306,8 +314,17 @@ class LinearFunction(_Derivative):
         point = self.point
         leaves = _matching_leaves(point.in_tree, tangents, point.in_avals, "linearize")
         active = [t for t, p in zip(leaves, point.in_avals, strict=True) if has_tangent(p)]
-        outputs = bind(point.lin, *self._residuals(), *active)[: point.num_tangents]
-        return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, outputs))
+        outputs = bind(point.lin, *self._residuals(), *active, references=self.references)
+        given = outputs[: point.num_tangents]
+        return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, given))
+
+
+def _refuse_references(primals: Any, function: str) -> None:
+    if any(map(is_reference, jax.tree.leaves(primals))):
+        raise TypeError(
+            f"a primal of {function} is a reference (jax.new_ref), which has no tangent; close "
+            f"over it, as in {function}(lambda x: f(ref, x), ...)"
+        )
 
 
 def _trace(

@@ -16,7 +16,7 @@ import numpy as np
 
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
-from bmgrad._transforms._trace import TracedFunction
+from bmgrad._transforms._trace import Arguments, TracedFunction
 from bmgrad.runtime import bind
 
 
@@ -67,7 +67,7 @@ class JacobianTransform(Transform):
         num_values = value_tree.num_leaves
         wrt = targets.inputs(traced, arguments)
         rows = _rows_reverse if kind == "jacrev" else _rows_forward
-        results, blocks = rows(traced, traced.inputs(arguments.leaves), wrt, num_values)
+        results, blocks = rows(traced, arguments, wrt, num_values)
 
         # One set of targets for each output leaf; then outputs go outside, as in JAX.
         per_output = []
@@ -121,14 +121,14 @@ def _basis(avals: Sequence[Any]) -> list[jax.Array]:
 
 
 def _rows_reverse(
-    traced: TracedFunction, inputs: Sequence[Any], wrt: Sequence[int], num_values: int
+    traced: TracedFunction, arguments: Arguments, wrt: Sequence[int], num_values: int
 ) -> tuple[list[Any], list[list[Any]]]:
     program = traced.program
     linearized = program.linearize(_active(traced, wrt))
-    outputs = bind(linearized.fwd, *inputs)
+    outputs = traced.bind(linearized.fwd, arguments)
     num_outputs = len(program.out_avals)
     results = traced.commit(outputs[:num_outputs])
-    residuals = linearized.residuals(inputs, outputs)
+    residuals = linearized.residuals(traced.inputs(arguments.leaves), outputs)
     values = program.out_avals[:num_values]
     basis = _basis(values)
     size = basis[0].shape[0] if basis else 0
@@ -142,7 +142,7 @@ def _rows_reverse(
     nonzero = [i < num_values for i, has in enumerate(tangent_outputs) if has]
     transposed = linearized.lin.transpose((True,) * len(wrt), nonzero)
     batched = transposed.batch([*[-1] * len(residuals), *[0] * len(basis)], size)
-    columns = bind(batched, *residuals, *basis)
+    columns = bind(batched, *residuals, *basis, references=traced.references_in(arguments))
     blocks, offset = [], 0
     for value in values:
         count = int(np.prod(value.shape))
@@ -157,7 +157,7 @@ def _rows_reverse(
 
 
 def _rows_forward(
-    traced: TracedFunction, inputs: Sequence[Any], wrt: Sequence[int], num_values: int
+    traced: TracedFunction, arguments: Arguments, wrt: Sequence[int], num_values: int
 ) -> tuple[list[Any], list[list[Any]]]:
     # By jvp, not by linearize: loops of unknown length have no linear part to keep.
     program = traced.program
@@ -167,13 +167,13 @@ def _rows_forward(
     size = basis[0].shape[0] if basis else 0
     values = program.out_avals[:num_values]
     if not size:
-        return traced.commit(bind(program, *inputs)), [
+        return traced.commit(traced.bind(program, arguments)), [
             [jnp.zeros((*value.shape, *aval.shape), value.dtype) for aval in in_avals]
             for value in values
         ]
     tangent = program.jvp(_active(traced, wrt))
-    batched = tangent.batch([*[-1] * len(inputs), *[0] * len(basis)], size)
-    outputs = bind(batched, *inputs, *basis)
+    batched = tangent.batch([*[-1] * len(program.in_avals), *[0] * len(basis)], size)
+    outputs = traced.bind(batched, arguments, *basis)
     # Primal results do not depend on the basis: all their rows are equal.
     results = traced.commit([output[0] for output in outputs[:num_outputs]])
     blocks = []

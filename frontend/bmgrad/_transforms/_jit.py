@@ -15,8 +15,8 @@ from jax.api_util import flatten_axes
 
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._trace import Arguments
-from bmgrad.runtime import Program, bind
-from bmgrad.runtime._jax_internals import with_axes
+from bmgrad.runtime import Program
+from bmgrad.runtime._jax_internals import is_reference, with_axes
 
 
 class JitTransform(Transform):
@@ -34,7 +34,7 @@ class JitTransform(Transform):
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self.arguments(args, kwargs)
         traced = self.trace(state, arguments)
-        results = traced.commit(bind(traced.program, *traced.inputs(arguments.leaves)))
+        results = traced.commit(traced.bind(traced.program, arguments))
         return jax.tree.unflatten(traced.out_tree, results)
 
 
@@ -88,8 +88,8 @@ class VmapTransform(Transform):
         # A variable keeps its shape: what is written to it must not depend on the batch.
         self._check_shared(traced.program, in_axes, size, out_axes)
         out_axes += [-1] * len(traced.writes)
-        program = traced.program.batch(in_axes, size, out_axes, self.axis_name)
-        results = traced.commit(bind(program, *traced.inputs(arguments.leaves)))
+        program = traced.program.mapped(in_axes, size, out_axes, self.axis_name)
+        results = traced.commit(traced.bind(program, arguments))
         for i, shape in traced.float0.items():
             if placed[i] is not None:
                 results[i] = np.zeros((size, *shape), jax.dtypes.float0)
@@ -116,6 +116,11 @@ class VmapTransform(Transform):
             for leaf, axis in zip(leaves, flatten_axes("vmap in_axes", tree, given), strict=True):
                 if type(leaf) is int:
                     axes[leaf] = axis
+                elif axis is not None and is_reference(leaf):
+                    raise NotImplementedError(
+                        "vmap cannot map over a reference (jax.new_ref); give it None in in_axes, "
+                        "or map over its value"
+                    )
         for position, axis in enumerate(axes):
             rank = jnp.ndim(arguments.leaves[position])
             if axis is not None and not -rank <= axis < rank:

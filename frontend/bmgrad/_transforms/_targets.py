@@ -19,6 +19,7 @@ import numpy as np
 
 from bmgrad._array import Array
 from bmgrad._transforms._trace import Arguments, TracedFunction, array_names, check_results
+from bmgrad.runtime._jax_internals import is_reference
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +85,12 @@ class Targets:
     def check_arguments(self, arguments: Arguments, args: tuple[Any, ...], kind: str) -> None:
         for argnum in self.argnum_list(len(args)):
             for leaf in jax.tree.leaves(args[argnum]):
+                if is_reference(leaf):
+                    raise TypeError(
+                        f"argument {argnum} of {kind} has a reference (jax.new_ref), which has no "
+                        "derivative; name other arguments in argnums, or pass the value of the "
+                        "reference"
+                    )
                 dtype = getattr(leaf, "dtype", None)
                 if dtype is None and not isinstance(leaf, (bool, int, float, complex)):
                     raise TypeError(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,7 @@ from bmgrad._array import Array
 from bmgrad._base import Base
 from bmgrad._import import VALUE_ERRORS, import_program
 from bmgrad._tracing_state import current, tracing
-from bmgrad.runtime import Program
+from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
 
 
@@ -94,10 +95,13 @@ class TracedFunction:
     Inputs of the program: the flat arguments, the values of ``reads``, ``consts``.
     Outputs: the flat results (``out_tree``), the new values of ``writes``. Results of dtype
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
+    By their names in the program ``references`` has the references that the function closes
+    over, and the positions of those among the arguments.
     """
 
     program: Program
     consts: tuple[Any, ...]
+    references: dict[str, Any]
     reads: tuple[Array, ...]
     writes: tuple[Array, ...]
     read_names: tuple[str, ...]
@@ -117,6 +121,18 @@ class TracedFunction:
         """Where ``writes`` are among ``reads``."""
         position = {id(array): i for i, array in enumerate(self.reads)}
         return tuple(position[id(array)] for array in self.writes)
+
+    def bind(self, program: Program, arguments: Arguments, *more: Any) -> list[Any]:
+        """Run ``program``, made of this one, which takes ``more`` inputs after this one's."""
+        references = self.references_in(arguments)
+        return bind(program, *self.inputs(arguments.leaves), *more, references=references)
+
+    def references_in(self, arguments: Arguments) -> dict[str, Any]:
+        """The references of the program, by name, in a call with these arguments."""
+        return {
+            name: arguments.references[known] if type(known) is int else known
+            for name, known in self.references.items()
+        }
 
     def inputs(self, leaves: Sequence[Any]) -> list[Any]:
         """All inputs of the program, given the flat arguments."""
@@ -196,13 +212,6 @@ def trace_function(
         }
         return [*(x for i, x in enumerate(results) if i not in float0), *values]
 
-    for leaf, argument in zip(arguments.leaves, arguments.names, strict=True):
-        if internals.is_reference(leaf):
-            raise TypeError(
-                f"argument {argument} of {name} is a reference to an array (jax.new_ref), which "
-                "a compiled program cannot take; pass its value, as ref[...], return what it is "
-                "to become, and assign that outside"
-            )
     avals = [aval_of(_with_values(leaf)) for leaf in arguments.leaves]
     values = None
     if at_values:
@@ -214,10 +223,15 @@ def trace_function(
     is_lifted = set(map(id, lifted))
     differentiated = [i in wrt for i in range(len(avals))]
     differentiated += [id(array) in is_lifted for array in context.reads]
-    program, consts = import_program(traced, name=name, scope=scope, differentiated=differentiated)
+    imported = import_program(traced, name=name, scope=scope, differentiated=differentiated)
+    given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
-        program=program,
-        consts=tuple(consts),
+        program=imported.program,
+        consts=tuple(imported.consts),
+        references={
+            name: given.get(id(reference), reference)
+            for name, reference in imported.references.items()
+        },
         reads=tuple(context.reads),
         writes=written,
         read_names=tuple(context.name_of(array) for array in context.reads),
@@ -240,6 +254,11 @@ def trace_at_need(
 
 def check_results(results: Sequence[Any], name: str) -> None:
     for result in results:
+        if internals.is_reference(result):
+            raise ValueError(
+                f"{name} returned a mutable array reference (jax.new_ref); return what it holds, "
+                "as ref[...]"
+            )
         try:
             aval_of(result)
         except TypeError:
@@ -254,13 +273,15 @@ def check_results(results: Sequence[Any], name: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    """The arguments of a call: array leaves, and everything else as it is.
+    """The arguments of a call: array leaves, references, and everything else as it is.
 
-    ``static`` is hashable and, together with the avals of ``leaves``, identifies the call.
+    ``static`` is hashable and, together with the avals of ``leaves`` and ``references``,
+    identifies the call.
     """
 
     leaves: tuple[Any, ...]
     names: tuple[str, ...]
+    references: tuple[Any, ...]
     static: Static
 
     @classmethod
@@ -269,20 +290,36 @@ class Arguments:
     ) -> Arguments:
         """The arguments of a call; ``parameters`` names the first positional ones."""
         paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-        leaves, names, others = [], [], []
+        leaves, names, references, others = [], [], [], []
+        seen: dict[int, str] = {}
         for path, leaf in paths:
-            if is_array_like(leaf):
+            if internals.is_reference(leaf):
+                name = _spell(path, parameters)
+                first = seen.setdefault(internals.referent_key(leaf), name)
+                if first != name:
+                    raise ValueError(
+                        "only one reference to a mutable array may be passed as an argument to a "
+                        f"function, but one and the same was passed as {first} and {name}"
+                    )
+                references.append(leaf)
+                others.append(_REFERENCE)
+            elif is_array_like(leaf):
                 leaves.append(leaf)
                 names.append(_spell(path, parameters))
                 others.append(_ARRAY)
             else:
                 _check_static(leaf, _spell(path, parameters))
                 others.append(leaf)
-        return cls(tuple(leaves), tuple(names), Static(tree, tuple(others)))
+        return cls(tuple(leaves), tuple(names), tuple(references), Static(tree, tuple(others)))
 
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args, kwargs`` with other array leaves."""
-        return self.static.rebuild(leaves)
+        return self.static.rebuild(leaves, self.references)
+
+    @property
+    def avals(self) -> tuple[Any, ...]:
+        """Those of the leaves, then of the references."""
+        return (*map(aval_of, self.leaves), *map(jax.typeof, self.references))
 
     def map(self, change: Callable[[int, Any], Any]) -> Arguments:
         """The same call with other array leaves: ``change(position, leaf)``."""
@@ -291,11 +328,11 @@ class Arguments:
 
     @property
     def num_positional(self) -> int:
-        return len(self.static.rebuild(self.leaves)[0])
+        return len(self.rebuild(self.leaves)[0])
 
     def positions(self, argnum: int) -> list[int]:
         """Which of ``leaves`` belong to positional argument ``argnum``."""
-        args, _ = self.static.rebuild(range(len(self.leaves)))
+        args, _ = self.rebuild(range(len(self.leaves)))
         return [leaf for leaf in jax.tree.leaves(args[argnum]) if type(leaf) is int]
 
 
@@ -314,21 +351,27 @@ class Static:
     @property
     def positions(self) -> tuple[tuple[int, Hashable], ...]:
         """The leaves that are no arrays, each with its position among all leaves."""
-        return tuple((i, other) for i, other in enumerate(self.others) if other is not _ARRAY)
+        return tuple((i, other) for i, other in enumerate(self.others) if type(other) is not _Given)
 
-    def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        rest: Iterator[Any] = iter(leaves)
-        merged = [next(rest) if other is _ARRAY else other for other in self.others]
+    def rebuild(
+        self, leaves: Sequence[Any], references: Sequence[Any] = ()
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``args, kwargs`` with these leaves; None for references that are not given."""
+        missing = itertools.repeat(None)
+        given = {_ARRAY: iter(leaves), _REFERENCE: itertools.chain(references, missing)}
+        merged = [next(given[x]) if type(x) is _Given else x for x in self.others]
         args, kwargs = jax.tree.unflatten(self.tree, merged)
         return args, kwargs
 
 
-class _ArrayLeaf:
+class _Given:
+    """Stands for a leaf that is no part of ``Static``."""
+
     def __repr__(self) -> str:
         return "*"
 
 
-_ARRAY = _ArrayLeaf()
+_ARRAY, _REFERENCE = _Given(), _Given()
 
 
 def is_array_like(leaf: Any) -> bool:

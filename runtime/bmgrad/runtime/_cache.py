@@ -43,7 +43,7 @@ class CacheKey:
       grad_vars: names of the variables to differentiate by, or None.
       argnums: the arguments to differentiate by, or None.
       options: all other keywords, by name: `has_aux`, `return_value`, ...
-      in_avals: shape, dtype and weak type of each array in the arguments.
+      in_avals: shape, dtype and weak type of each array in the arguments, then of references.
       in_tree: how the arguments nest.
       static_values: arguments that are not arrays, by position.
       platform: `cpu`, `gpu` or `tpu`.

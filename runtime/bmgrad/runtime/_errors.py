@@ -65,6 +65,8 @@ def put_off(error: Exception) -> str:
     return f"{_REASON}{_numbers[key]}"
 
 
+SHARED_WRITE = "write to a reference that the elements of a batch share"
+
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
 
@@ -86,6 +88,23 @@ _REASONS = [
             f"({name} callbacks do not support JVP)",
         )
         for primitive, name in (("pure_callback", "Pure"), ("io_callback", "IO"))
+    ),
+    *(
+        _Reason(
+            f"no derivative rule for primitive '{primitive}'",
+            UnsupportedError,
+            ": a value that depends on what is differentiated is written to a reference "
+            "(jax.new_ref) that is not. Move the array reference into the differentiated function, "
+            "keep the gradient from the value (jax.lax.stop_gradient), or make the reference by "
+            "jax.new_ref(..., kind='no_grad_no_remat')",
+        )
+        for primitive in ("swap", "addupdate")
+    ),
+    _Reason(
+        SHARED_WRITE,
+        UnsupportedError,
+        "; return the value, and write outside of what is mapped (performing a set/swap operation "
+        "with vmapped value on an unbatched array reference)",
     ),
     _Reason(
         "no derivative rule for primitive",
@@ -141,11 +160,14 @@ def from_diagnostic(diagnostic: Any) -> Exception | None:
             return error
         message = str(error)
     # Verifiers of ops begin with the op's name.
-    if message.startswith("'"):
-        return None
+    return None if message.startswith("'") else error_at(message, diagnostic.location)
+
+
+def error_at(message: str, location: Any) -> UnsupportedError:
+    """The error for `message` about what stands at `location`."""
     other = _Reason("", UnsupportedError, "")
     reason = next((known for known in _REASONS if message.startswith(known.beginning)), other)
-    where = _FILE.search(str(diagnostic.location))
+    where = _FILE.search(str(location))
     return reason.error(
         message + reason.advice + (f"\n  at {where[1]}:{where[2]}" if where else "")
     )

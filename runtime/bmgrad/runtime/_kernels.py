@@ -28,11 +28,15 @@ _SYMBOL = re.compile(SYMBOL_PREFIX + r"(\d+)(?:_.*)?")
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """A primitive bound with these parameters on operands of these avals."""
+    """A primitive bound with these parameters on operands of these avals.
+
+    One that reads or changes a reference has the aval of what that holds as `reference`.
+    """
 
     primitive: Primitive
     params: tuple[tuple[str, Any], ...]
     in_avals: tuple[ShapedArray, ...]
+    reference: ShapedArray | None = None
 
     def __call__(self, *args: Any) -> list[Any]:
         """Binds the primitive; always a list of results."""
@@ -47,11 +51,14 @@ _numbers: dict[Kernel, int] = {}
 
 
 def register(
-    primitive: Primitive, params: Mapping[str, Any], in_avals: Sequence[ShapedArray]
+    primitive: Primitive,
+    params: Mapping[str, Any],
+    in_avals: Sequence[ShapedArray],
+    reference: ShapedArray | None = None,
 ) -> int:
     """The number of this kernel, the same for equal primitives, parameters and avals."""
     avals = tuple(_jax_internals.plain_aval(aval) for aval in in_avals)
-    kernel = Kernel(primitive, tuple(sorted(params.items())), avals)
+    kernel = Kernel(primitive, tuple(sorted(params.items())), avals, reference)
     with _lock:
         try:
             number = _numbers.get(kernel)
@@ -95,14 +102,34 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
     if match is None:
         raise ValueError(f"a bmgrad program declares @{declared.symbol}, which is not a kernel")
     kernel = get(int(match[1]))
-    fun: Callable[..., list[Any]] = kernel
     leading = [0] * len(kernel.in_avals)
     for axes in declared.in_axes:
-        fun = jax.vmap(fun, in_axes=tuple(None if axis < 0 else axis for axis in axes))
         leading = [n + (axis >= 0) for n, axis in zip(leading, axes, strict=True)]
     in_avals = [
         ShapedArray((*batched.shape[:n], *aval.shape), aval.dtype)
         for aval, batched, n in zip(kernel.in_avals, types, leading, strict=True)
     ]
     key = (kernel, declared.in_axes)
-    return _jax_internals.define_function(ctx, declared.symbol, fun, in_avals, key, declared.tokens)
+    if kernel.reference is not None:
+        on_value = functools.partial(_run_on_value, kernel, declared.in_axes)
+        in_avals = [kernel.reference, *in_avals]
+        return _jax_internals.define_function(ctx, declared.symbol, on_value, in_avals, key)
+    batch = _batched(kernel, declared.in_axes)
+    return _jax_internals.define_function(
+        ctx, declared.symbol, batch, in_avals, key, declared.tokens
+    )
+
+
+def _batched(fun: Callable[..., list[Any]], batches: Sequence[Sequence[int]]) -> Callable[..., Any]:
+    for axes in batches:
+        fun = jax.vmap(fun, in_axes=tuple(None if axis < 0 else axis for axis in axes))
+    return fun
+
+
+def _run_on_value(
+    kernel: Kernel, batches: Sequence[Sequence[int]], value: Any, *args: Any
+) -> list[Any]:
+    """What a reference that holds `value` holds after the kernel, and the kernel's results."""
+    reference = jax.new_ref(value)
+    results = _batched(functools.partial(kernel, reference), batches)(*args)
+    return [jax.freeze(reference), *results]

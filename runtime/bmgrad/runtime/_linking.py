@@ -25,6 +25,20 @@ def link(module: ir.Module, callees: Mapping[str, ir.Module]) -> None:
     module.operation.verify()
 
 
+def rename_references(module: ir.Module, names: Mapping[str, str]) -> None:
+    """Calls the references that something in `module` uses as `names` says."""
+
+    def rename(op: Any) -> Any:
+        if "reference" in op.attributes:
+            (name,) = op.attributes["ordered"]
+            op.attributes["ordered"] = ir.ArrayAttr.get([ir.StringAttr.get(names[name.value])])
+        return ir.WalkResult.ADVANCE
+
+    if names:
+        with module.context:
+            module.operation.walk(rename)
+
+
 def _rename(module: ir.Module, main: str, taken: set[str]) -> None:
     """Makes `@main` private and called `main`, and keeps the other names off `taken`."""
     symbols = ir.SymbolTable(module.operation)

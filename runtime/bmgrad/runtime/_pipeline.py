@@ -16,7 +16,7 @@ from bmgrad.mlir import ir
 from bmgrad.mlir.dialects import func
 from bmgrad.mlir.passmanager import PassManager
 from bmgrad.runtime import _linking, _put_off
-from bmgrad.runtime._errors import RulesWanted, from_diagnostic
+from bmgrad.runtime._errors import SHARED_WRITE, RulesWanted, error_at, from_diagnostic
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._put_off import Flags, PutOff
 
@@ -164,7 +164,7 @@ def _unused_arguments(module: ir.Module) -> list[int]:
 
 
 def _num_tokens(function: Any) -> int:
-    """How many tokens a lowered function takes before its arguments."""
+    """How many tokens and values of references a lowered function takes before its arguments."""
     return len(function.attributes["bm.tokens"]) if "bm.tokens" in function.attributes else 0
 
 
@@ -206,10 +206,16 @@ def has_side_effects(source: Source) -> bool:
     return found
 
 
-def linked(source: Source, callees: Mapping[str, Source]) -> bytes:
-    """`source` with each declaration named in `callees` replaced by that module's `@main`."""
+def linked(source: Source, callees: Mapping[str, tuple[Source, Mapping[str, str]]]) -> bytes:
+    """`source` with each declaration named in `callees` replaced by that module's `@main`.
+
+    With each module is told what its references are called in `source`.
+    """
     with _opened(source) as module:
-        _linking.link(module, {symbol: read(callee) for symbol, callee in callees.items()})
+        modules = {symbol: read(callee) for symbol, (callee, _) in callees.items()}
+        for symbol, (_, references) in callees.items():
+            _linking.rename_references(modules[symbol], references)
+        _linking.link(module, modules)
         return _bytecode(module)
 
 
@@ -327,6 +333,37 @@ def _batched(
 def _over(tensor: Any, size: int) -> Any:
     element = ir.RankedTensorType(tensor)
     return ir.RankedTensorType.get([size, *element.shape], element.element_type)
+
+
+def references(source: Source) -> set[str]:
+    """The names of the references that something in it reads or changes."""
+    if isinstance(source, Wrapped):
+        return references(source.source)
+    found: set[str] = set()
+
+    def visit(op: Any) -> Any:
+        if "reference" in op.attributes:
+            found.update(name.value for name in op.attributes["ordered"])
+        return ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(visit)
+    return found
+
+
+def refuse_writes(source: Source) -> None:
+    """Raises an error where something in it writes to a reference."""
+    found: list[Any] = []
+
+    def visit(op: Any) -> Any:
+        if "reference" in op.attributes and op.attributes["name"].value != "get":
+            found.append(op)
+        return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(visit)
+        if found:
+            raise error_at(SHARED_WRITE, found[0].location)
 
 
 def _run(manager: Any, module: ir.Module) -> None:

@@ -7,10 +7,13 @@ programs that bmgrad derived. JAX differentiates nothing inside a program.
 Forward and reverse mode share one rule: a program is linearized into `fwd`, which
 JAX can run early, and a linear program, which JAX may evaluate (forward mode) or
 transpose (reverse mode).
+
+The references of a program are operands after its inputs. When JAX has no derivatives left to take
+it puts values in their place; then the new values are results after the outputs.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 from jax.extend.core import Primitive
@@ -20,25 +23,42 @@ from bmgrad.runtime import _jax_internals, _kernels
 from bmgrad.runtime._jax_internals import IrValue, LoweringContext, ShapedArray
 from bmgrad.runtime._program import JvpProgram, LinearProgram, Program
 
+_T = TypeVar("_T")
+
 program_p = Primitive("bmgrad_program")
 program_p.multiple_results = True
 
 
-def bind(program: Program, *args: Any) -> list[jax.Array]:
-    """Runs `program`, or records the call where JAX is tracing. `args` are flat."""
-    results: list[jax.Array] = program_p.bind(*_jax_internals.match_varying(args), program=program)
+def bind(
+    program: Program, *args: Any, references: Mapping[str, Any] | None = None
+) -> list[jax.Array]:
+    """Runs `program`, or records the call where JAX is tracing.
+
+    `args` are flat; `references` has those of the program, and may have more.
+    """
+    held = [(references or {})[name] for name in program.references]
+    results: list[jax.Array] = program_p.bind(
+        *_jax_internals.match_varying(args), *held, program=program
+    )
     return results
 
 
 def jitted(program: Program) -> Any:
-    """`program` as a `jax.jit` function of flat arguments; a call takes JAX's C++ path."""
+    """`program` as a `jax.jit` function of its operands; a call takes JAX's C++ path."""
 
-    def call(*args: Any) -> list[jax.Array]:
-        return bind(program, *args)
+    def call(*operands: Any) -> list[jax.Array]:
+        args, references = _split(program, operands)
+        return bind(program, *args, references=references)
 
     call.__name__ = call.__qualname__ = program.name
     _jax_internals.mark_as_whole(call)
     return program.once("jitted", lambda: jax.jit(call))
+
+
+def _split(program: Program, operands: Sequence[_T]) -> tuple[Sequence[_T], dict[str, _T]]:
+    """The operands of a call: its inputs, and the references by name."""
+    count = len(program.in_avals)
+    return operands[:count], dict(zip(program.references, operands[count:], strict=True))
 
 
 def _impl(*args: Any, program: Program) -> list[jax.Array]:
@@ -48,12 +68,15 @@ def _impl(*args: Any, program: Program) -> list[jax.Array]:
     return results
 
 
-def _abstract_eval(
-    *avals: ShapedArray, program: Program
-) -> tuple[list[ShapedArray], frozenset[Any]]:
-    check_avals(program, avals)
-    results = _jax_internals.placed_like(program.name, program.out_avals, avals)
-    return results, program.effects
+def _abstract_eval(*avals: Any, program: Program) -> tuple[list[ShapedArray], frozenset[Any]]:
+    count = len(program.in_avals)
+    inputs, held = avals[:count], avals[count:]
+    check_avals(program, inputs)
+    results = _jax_internals.placed_like(program.name, program.out_avals, inputs)
+    references = [i for i, aval in enumerate(held, count) if _jax_internals.is_reference_aval(aval)]
+    # JAX has put values in the place of the others, whose new ones are results.
+    results += [aval for i, aval in enumerate(held, count) if i not in references]
+    return results, program.effects | _jax_internals.effects_on(references)
 
 
 def check_avals(program: Program, avals: Sequence[ShapedArray]) -> None:
@@ -73,27 +96,40 @@ def check_avals(program: Program, avals: Sequence[ShapedArray]) -> None:
 def _jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, program: Program
 ) -> tuple[list[Any], list[Any]]:
+    primals, references = _split(program, primals)
+    tangents, of_references = _split(program, tangents)
+    for name, tangent in of_references.items():
+        if not isinstance(tangent, ad.Zero):
+            raise NotImplementedError(
+                f"{program.name} reads or changes a reference ({name}) that was made inside a "
+                "function which is differentiated around it; make the reference outside of that "
+                "function, and close over it or pass it as an argument"
+            )
     active = tuple(not _is_zero(t) for t in tangents)
     if isinstance(program, LinearProgram) and not any(active[: program.num_residuals]):
         # Linear in all that varies: no need to ask the compiler.
         residuals = primals[: program.num_residuals]
         moved = [ad.instantiate_zeros(t) for t in tangents[program.num_residuals :]]
-        return bind(program, *primals), bind(program, *residuals, *moved)
+        return (
+            bind(program, *primals, references=references),
+            bind(program, *residuals, *moved, references=references),
+        )
     if not any(active):
-        results = bind(program, *primals)
-        return results, [_zero_tangent(aval) for aval in program.out_avals]
+        results = bind(program, *primals, references=references)
+        return results, [_zero_tangent(jax.typeof(result)) for result in results]
     linearized = program.linearize(active)
-    outputs = bind(linearized.fwd, *primals)
+    outputs = bind(linearized.fwd, *primals, references=references)
     results, residuals = outputs[: len(program.out_avals)], linearized.residuals(primals, outputs)
     moved = [t for t, is_active in zip(tangents, active, strict=True) if is_active]
-    out_tangents = iter(bind(linearized.lin, *residuals, *moved))
+    out_tangents = iter(bind(linearized.lin, *residuals, *moved, references=references))
     return results, [
         next(out_tangents) if _jax_internals.has_tangent(aval) else _zero_tangent(aval)
         for aval in program.out_avals
     ]
 
 
-def _transpose(cts: Sequence[Any], *args: Any, program: Program) -> list[Any]:
+def _transpose(cts: Sequence[Any], *operands: Any, program: Program) -> list[Any]:
+    args, references = _split(program, operands)
     if not isinstance(program, LinearProgram) or any(
         ad.is_undefined_primal(arg) for arg in args[: program.num_residuals]
     ):
@@ -101,15 +137,21 @@ def _transpose(cts: Sequence[Any], *args: Any, program: Program) -> list[Any]:
     residuals, linear = args[: program.num_residuals], args[program.num_residuals :]
     wanted = tuple(ad.is_undefined_primal(arg) for arg in linear)
     nonzero = tuple(not _is_zero(ct) for ct in cts)
+    of_references = [None] * len(references)
     if not any(nonzero):
-        return [ad.Zero(arg.aval) if ad.is_undefined_primal(arg) else None for arg in args]
+        zeros = [ad.Zero(arg.aval) if ad.is_undefined_primal(arg) else None for arg in args]
+        return [*zeros, *of_references]
     given = (ct for ct in cts if not _is_zero(ct))
-    results = iter(bind(program.transpose(wanted, nonzero), *residuals, *given))
+    transposed = program.transpose(wanted, nonzero)
+    results = iter(bind(transposed, *residuals, *given, references=references))
     return [
-        _jax_internals.placed_as_cotangent(next(results), arg.aval)
-        if ad.is_undefined_primal(arg)
-        else None
-        for arg in args
+        *(
+            _jax_internals.placed_as_cotangent(next(results), arg.aval)
+            if ad.is_undefined_primal(arg)
+            else None
+            for arg in args
+        ),
+        *of_references,
     ]
 
 
@@ -122,18 +164,30 @@ def _batch(
     *,
     program: Program,
 ) -> tuple[list[Any], list[int | None]]:
+    args, references = _split(program, args)
+    axes, of_references = _split(program, axes)
+    if any(axis is not None for axis in of_references.values()):
+        raise NotImplementedError(
+            f"{program.name} reads or changes a reference that jax.vmap maps over, or that was "
+            "made inside the function which jax.vmap maps; map over the value of the reference, or "
+            "make it outside"
+        )
     if isinstance(program, JvpProgram):
         args, axes = _batched_together(program, args, axes, size)
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
     if all(axis is None for axis in axes) and not program.is_over(axis_name):
-        return bind(program, *args), [None] * len(program.out_avals)
+        results = bind(program, *args, references=references)
+        return results, [None] * len(results)
     if program.is_over(axis_name):
         varying = program.batched_outputs(in_axes, size, axis_name)
     else:
         varying = program.varying([axis >= 0 for axis in in_axes])
     out_axes = [0 if v else -1 for v in varying]
-    results = bind(program.batch(in_axes, size, out_axes, axis_name), *args)
-    return results, [0 if v else None for v in varying]
+    batch = program.mapped(in_axes, size, out_axes, axis_name)
+    results = bind(batch, *args, references=references)
+    # New values of references may follow.
+    placed = [0 if v else None for v in varying]
+    return results, placed + [None] * (len(results) - len(placed))
 
 
 def _batched_together(
@@ -155,12 +209,20 @@ def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[I
         return _jax_internals.lower_each_platform(
             ctx, program.name, _lower, program.effects, *args, program=program
         )
-    return _jax_internals.call_module(ctx, source, program.name, _kernels.define, args)
+    inputs, references = _split(program, args)
+    return _jax_internals.call_module(
+        ctx, source, program.name, _kernels.define, inputs, references
+    )
 
 
-def _prune(used: Sequence[bool], program: Program) -> tuple[dict[str, Program], Sequence[bool]]:
-    pruned, kept = program.pruned(used)
-    return {"program": pruned}, kept
+def _prune(
+    used: Sequence[bool], program: Program
+) -> tuple[dict[str, Program], Sequence[bool], Sequence[bool]]:
+    count = len(program.out_avals)
+    pruned, kept = program.pruned(used[:count])
+    # References stay, and what JAX puts in their place.
+    further = [True] * len(program.references)
+    return {"program": pruned}, [*kept, *further], [*used[:count], *further[: len(used) - count]]
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -180,3 +242,4 @@ ad.primitive_transposes[program_p] = _transpose
 batching.axis_primitive_batchers[program_p] = _batch
 mlir.register_lowering(program_p, _lower)
 _jax_internals.register_pruning(program_p, _prune)
+_jax_internals.register_discharge(program_p, program_p.bind, lambda program: len(program.out_avals))

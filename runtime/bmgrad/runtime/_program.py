@@ -27,7 +27,7 @@ from bmgrad.runtime._jax_internals import (
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._put_off import PutOff
-from bmgrad.runtime._types import aval_of, tensor_type
+from bmgrad.runtime._types import aval_of, batched_aval, tensor_type
 
 Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
 STAGES: tuple[Stage, ...] = ("bm", "adjoint", "optimized", "stablehlo")
@@ -71,6 +71,7 @@ class Program:
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
       put_off: the calls in it whose derivative rules are not there yet.
+      references: the names of the references that it reads or changes.
 
     Where functions bring a batching rule, which is Python, `batched` makes the module of the
     program over a batch, given what `batch` is, and what batches that; None if it cannot.
@@ -89,6 +90,7 @@ class Program:
         in_names: Sequence[str],
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
+        references: tuple[str, ...] = (),
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: "Batched | None" = None,
         put_off: Sequence[PutOff] = (),
@@ -101,6 +103,7 @@ class Program:
         self.in_names = tuple(in_names)
         self.options = options or Options()
         self.effects = effects
+        self.references = references
         self._stages: dict[Stage, Source] = {"bm": module}
         self._perturbed = perturbed
         self._batched = batched
@@ -345,14 +348,10 @@ class Program:
     def _make_batched(
         self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
     ) -> "Program":
-        in_avals = [
-            aval if axis < 0 else _insert_axis(aval, axis, size)
-            for aval, axis in zip(self.in_avals, in_axes, strict=True)
-        ]
-        out_avals = [
-            aval if axis < 0 else _insert_axis(aval, axis, size)
-            for aval, axis in zip(self.out_avals, out_axes, strict=True)
-        ]
+        in_avals, out_avals = (
+            [batched_aval(aval, axis, size) for aval, axis in zip(avals, axes, strict=True)]
+            for avals, axes in ((self.in_avals, in_axes), (self.out_avals, out_axes))
+        )
         named = {} if axis_name is None else {"axis_name": word_of(axis_name)}
         module: Source
         module = wrapped = _pipeline.Wrapped(
@@ -378,6 +377,13 @@ class Program:
         return self._derived(
             make, "batch", module, in_avals, out_avals, self.in_names, effects=effects
         )
+
+    def mapped(self, *args: Any, **keywords: Any) -> "Program":
+        """`batch`, where the elements share the references, so that none is to write to one."""
+        batch = self.batch(*args, **keywords)
+        if batch.references:
+            _pipeline.refuse_writes(batch._stage("adjoint"))
+        return batch
 
     @property
     def has_batching_rules(self) -> bool:
@@ -472,6 +478,7 @@ class Program:
         # The names of axes stay: what is said to be over an axis and is not does no harm.
         if (real := real_effects(effects)) and not _pipeline.has_side_effects(module):
             effects -= real
+        used = _pipeline.references(module) if self.references else ()
         return make(
             module,
             in_avals,
@@ -481,6 +488,7 @@ class Program:
             options=self.options,
             effects=effects,
             put_off=self.put_off,
+            references=tuple(r for r in self.references if r in used),
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:
@@ -591,8 +599,3 @@ class LinearProgram(Program):
 
 def _positions(chosen: Sequence[bool]) -> list[int]:
     return [i for i, is_chosen in enumerate(chosen) if is_chosen]
-
-
-def _insert_axis(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
-    shape = (*aval.shape[:axis], size, *aval.shape[axis:])
-    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)

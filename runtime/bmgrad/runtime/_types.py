@@ -51,3 +51,11 @@ def aval_of(tensor: str) -> ShapedArray:
         raise TypeError(f"not a tensor type of a bmgrad program: {tensor}")
     shape = tuple(int(n) for n in match[1].split("x") if n)
     return ShapedArray(shape, _ELEMENTS[match[2]])
+
+
+def batched_aval(aval: ShapedArray, axis: int, size: int) -> ShapedArray:
+    """`aval` over a batch, which is at `axis`; `aval` itself where that is below 0."""
+    if axis < 0:
+        return aval
+    shape = (*aval.shape[:axis], size, *aval.shape[axis:])
+    return ShapedArray(shape, aval.dtype, weak_type=aval.weak_type)

@@ -58,3 +58,26 @@ func.func @vjp_of_batch(%x: tensor<4xf32>, %w: tensor<f32>, %ct: tensor<4xf32>) 
       : (tensor<4xf32>, tensor<f32>, tensor<4xf32>) -> (tensor<4xf32>, tensor<4xf32>, tensor<f32>)
   return %0#1, %0#2 : tensor<4xf32>, tensor<f32>
 }
+
+// Equal calls whose rule has a side effect are not one.
+// RULE-LABEL: func @twice
+// RULE-COUNT-2: bm.kernel
+// RULE-NOT: bm.kernel
+func.func private @noted.bwd(%ct: tensor<f32>) -> tensor<f32> {
+  bm.kernel {id = 0 : i64, name = "note", has_side_effect} (%ct) : (tensor<f32>) -> ()
+  return %ct : tensor<f32>
+}
+func.func private @identity(%x: tensor<f32>) -> tensor<f32> {
+  return %x : tensor<f32>
+}
+func.func private @noted_twice(%x: tensor<f32>) -> tensor<f32> {
+  %0 = bm.custom_vjp @identity, @identity, @noted.bwd(%x) {num_residuals = 0 : i64, has_side_effect} : (tensor<f32>) -> tensor<f32>
+  %1 = bm.custom_vjp @identity, @identity, @noted.bwd(%x) {num_residuals = 0 : i64, has_side_effect} : (tensor<f32>) -> tensor<f32>
+  %2 = bm.mul %0, %1 : tensor<f32>
+  return %2 : tensor<f32>
+}
+func.func @twice(%x: tensor<f32>) -> tensor<f32> {
+  %0:2 = bm.vjp @noted_twice(%x, %x) {wrt = array<i64: 0>, of = array<i64: 0>}
+      : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return %0#1 : tensor<f32>
+}

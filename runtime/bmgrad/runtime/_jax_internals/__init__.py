@@ -11,11 +11,13 @@ from bmgrad.runtime._jax_internals._avals import (
     accept_as_array,
     has_tangent,
     is_reference,
+    is_reference_aval,
     match_varying,
     physical_aval,
     placed_as_cotangent,
     placed_like,
     plain_aval,
+    referent_key,
     tangent_aval,
     without_mesh,
 )
@@ -39,6 +41,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     custom_rule_key,
     custom_vjp_rule,
 )
+from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
     is_saved,
@@ -60,6 +63,12 @@ from bmgrad.runtime._jax_internals._lowering import (
     ordered_effects,
     platforms_of,
     register_pruning,
+)
+from bmgrad.runtime._jax_internals._references import (
+    effects_on,
+    keeps_gradients_out,
+    keeps_order,
+    referenced_aval,
 )
 from bmgrad.runtime._jax_internals._tracing import (
     OpenTrace,
@@ -88,17 +97,22 @@ __all__ = [
     "axes_of_mesh",
     "axis_effect",
     "call_module",
+    "call_without_rule_p",
     "canonical_platform",
     "custom_jvp_rule",
     "custom_rule_key",
     "custom_vjp_rule",
     "define_function",
+    "effects_on",
     "evaluate_jaxpr",
     "has_tangent",
     "has_value",
     "is_dead",
     "is_reference",
+    "is_reference_aval",
     "is_saved",
+    "keeps_gradients_out",
+    "keeps_order",
     "lower_each_platform",
     "mark_as_whole",
     "match_varying",
@@ -110,7 +124,10 @@ __all__ = [
     "plain_aval",
     "platforms_of",
     "real_effects",
+    "referenced_aval",
+    "referent_key",
     "refused_effects",
+    "register_discharge",
     "register_pruning",
     "says_varying",
     "scan_counts",

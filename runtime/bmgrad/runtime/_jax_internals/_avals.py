@@ -36,16 +36,26 @@ def tangent_aval(aval: ShapedArray) -> ShapedArray:
 
 
 def has_tangent(aval: ShapedArray) -> bool:
-    """Whether `aval` is differentiable: float or complex."""
-    return bool(aval.to_tangent_aval().dtype != jax.dtypes.float0)
+    """Whether `aval` is differentiable: float or complex, and no reference."""
+    return not is_reference_aval(aval) and bool(aval.to_tangent_aval().dtype != jax.dtypes.float0)
+
+
+def is_reference_aval(aval: Any) -> bool:
+    """Whether `aval` is of references."""
+    return isinstance(aval, jax.ref.AbstractRef)
 
 
 def is_reference(value: Any) -> bool:
     """Whether `value` is a mutable array, as `jax.new_ref` makes them."""
     try:
-        return isinstance(jax.typeof(value), jax.ref.AbstractRef)
+        return is_reference_aval(jax.typeof(value))
     except TypeError:
         return False
+
+
+def referent_key(reference: Any) -> int:
+    """Equal for two that are the same reference."""
+    return id(core.get_referent(reference))
 
 
 def match_varying(args: Sequence[Any]) -> Sequence[Any]:

@@ -12,6 +12,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
+from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._valued_trace import values_of_rule
 
@@ -39,7 +40,7 @@ def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     rule = params["jvp_jaxpr_fun"]
     with batches_reopened(rule):
         jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
-    return CustomJvp(jaxpr, list(consts), list(out_zeros))
+    return CustomJvp(*discharge_rule(jaxpr, consts), list(out_zeros))
 
 
 class CustomVjp(NamedTuple):
@@ -73,7 +74,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     for thunk in _thunks(trace_fwd):
         _closed_over(thunk, "cells").clear()
     with batches_reopened(trace_fwd):
-        fwd, consts = trace_fwd.call_wrapped(*wanted)
+        fwd, consts = discharge_rule(*trace_fwd.call_wrapped(*wanted))
     _, _, forwarded = params["out_trees"]()
     made = itertools.count()
     sources = [(False, next(made)) if f is None else (True, f) for f in forwarded]
@@ -117,7 +118,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
             for is_argument, number in residuals
         ]
 
-    return CustomVjp(fwd, list(consts), next(made), residuals, bwd, num_closed_over, values)
+    return CustomVjp(fwd, consts, next(made), residuals, bwd, num_closed_over, values)
 
 
 def custom_rule_key(params: Mapping[str, Any]) -> Hashable:

@@ -1,7 +1,7 @@
 """How a primitive is lowered and pruned: modules merged into the one that JAX builds."""
 
 import itertools
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
@@ -73,7 +73,7 @@ class Declaration(NamedTuple):
     order, with 0 (batched at axis 0) or -1 for each operand. `kernel` is the name
     of the op that it stands for, with the op's attributes in `params`; empty for a
     primitive of the registry. It takes and gives a token for each of the effects that
-    `tokens` names, before its arguments and results.
+    `tokens` names, or the value of the reference, before its arguments and results.
     """
 
     symbol: str
@@ -99,7 +99,7 @@ def _declaration(function: Any) -> Declaration:
 
 
 def _tokens(function: Any) -> tuple[str, ...]:
-    """The names of the effects for which a function takes and gives tokens."""
+    """The names of the effects and references for which a function takes and gives tokens."""
     attributes = function.attributes
     return (
         tuple(name.value for name in attributes["bm.tokens"]) if "bm.tokens" in attributes else ()
@@ -126,12 +126,13 @@ def call_module(
     name: str,
     define: Callable[[LoweringContext, Declaration], str],
     args: Sequence[IrValue],
+    references: Mapping[str, IrValue],
 ) -> list[IrValue]:
     """Moves a StableHLO module into the one being lowered and calls its `@main`.
 
-    A function that the module only declares is replaced by the one that `define`
-    puts into the destination and returns the name of. The others get fresh names,
-    `@main` that of `name`.
+    `references` are their values by name; the new ones follow the results. A function that
+    the module only declares is replaced by the one that `define` puts into the destination
+    and returns the name of. The others get fresh names, `@main` that of `name`.
     """
     target = ctx.module_context
     module: Any = mlir.ir.Module.parse(source, target.context)
@@ -148,16 +149,19 @@ def call_module(
         _rename_uses(module, f"{declared.symbol}.declared", provided)
     main = symbols["main"]
     results = list(main.function_type.value.results)
-    effects = _effects_of_tokens(ctx, _tokens(main))
-    if effects:
+    names = _tokens(main)
+    ordered = [n for n in names if n not in references]
+    effects = dict(zip(ordered, _effects_of_tokens(ctx, ordered), strict=True))
+    if names:
         del main.attributes["bm.tokens"]
-    operands = [*map(ctx.tokens_in.get, effects), *args]
+    threaded = [references[n] if n in references else ctx.tokens_in.get(effects[n]) for n in names]
     symbol = mlir.merge_mlir_modules(target.module, name, module, target.symbol_table)
-    call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), operands)
-    tokens, values = call.results[: len(effects)], call.results[len(effects) :]
+    call = func_dialect.CallOp(results, mlir.ir.FlatSymbolRefAttr.get(symbol), [*threaded, *args])
+    given = dict(zip(names, call.results[: len(names)], strict=True))
+    values = [*call.results[len(names) :], *({**references, **given}[n] for n in references)]
     if len(ctx.tokens_in):
-        given = dict(zip(effects, tokens, strict=True))
-        ctx.set_tokens_out(ctx.tokens_in.update_tokens(TokenSet(given)))
+        tokens = TokenSet({effect: given[n] for n, effect in effects.items()})
+        ctx.set_tokens_out(ctx.tokens_in.update_tokens(tokens))
     return [
         lower_with_sharding_in_types(ctx, result, aval)
         for result, aval in zip(values, ctx.avals_out, strict=True)
@@ -219,12 +223,12 @@ def define_function(
 
 def register_pruning(
     primitive: Any,
-    prune: Callable[..., tuple[dict[str, Any], Sequence[bool]]],
+    prune: Callable[..., tuple[dict[str, Any], Sequence[bool], Sequence[bool]]],
 ) -> None:
     """Lets JAX leave out results of `primitive` that nothing reads, and operands only for them.
 
     `prune(used, **params)` gives the parameters for the `used` results, and which operands
-    are kept.
+    and results are kept.
     """
 
     # One of the two versions also says which inputs are live, for their effects.
@@ -232,10 +236,10 @@ def register_pruning(
         eqn = live_inputs_and_eqn[-1]
         if not any(used_outputs) and not real_effects(eqn.effects):
             return [False] * len(eqn.invars), None
-        params, kept = prune(used_outputs, **eqn.params)
+        params, kept, kept_results = prune(used_outputs, **eqn.params)
         pruned = eqn.replace(
             invars=list(itertools.compress(eqn.invars, kept)),
-            outvars=list(itertools.compress(eqn.outvars, used_outputs)),
+            outvars=list(itertools.compress(eqn.outvars, kept_results)),
             params=params,
         )
         return list(kept), pruned

@@ -8,16 +8,13 @@ from typing import Any, NamedTuple
 
 import jax
 from jax._src import core, dtypes, source_info_util
-from jax._src.interpreters import partial_eval, pxla
-from jax.extend import core as extend_core
+from jax._src.interpreters import partial_eval
 from jax.extend.core import DebugInfo
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, without_mesh
 from bmgrad.runtime._jax_internals._axes import without_varying
+from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
-
-# One version defines it elsewhere, which its own type annotations do not say.
-_ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
 # Where such a function reads a variable, its cached jaxpr closes over a tracer
@@ -163,10 +160,9 @@ def trace(
         _epoch.open.pop()
         _epoch.renew_if_tainted()
     # ClosedJaxpr is how both versions say which leading variables are constants.
-    closed: Any = _ClosedJaxpr(jaxpr, consts)
-    if core.internal_mutable_array_effect in closed.effects:
-        # References that the function makes and keeps to itself become values.
-        closed = pxla._discharge_internal_refs(closed)
+    closed = ClosedJaxpr(jaxpr, consts)
+    # References that the function makes and keeps to itself become values.
+    closed = discharge_inner(closed)
     jaxpr, consts = closed.jaxpr, closed.consts
     return TracedJaxpr(
         jaxpr,

@@ -90,7 +90,7 @@ def BM_CustomVjpOp : BM_CustomRule<"custom_vjp", (ins FlatSymbolRefAttr:$fwd, Fl
 
 def BM_CustomLinOp : BM_Op<"custom_lin", !listconcat(
     [AttrSizedOperandSegments, DeclareOpInterfaceMethods<SymbolUserOpInterface>],
-    BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering)> {
+    BM_HasJvp, BM_HasTranspose, BM_HasBatching, BM_HasLowering), BM_MayHaveSideEffect> {
   let summary = "The linear map whose transpose a function computes";
   let description = [{
     What the tangents of a `custom_vjp` are: a linear map of `tangents` of which only the transpose is known,
@@ -99,13 +99,14 @@ def BM_CustomLinOp : BM_Op<"custom_lin", !listconcat(
     Example: `%dr = bm.custom_lin @f.bwd residuals(%x) tangents(%dx) : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>`
   }];
   let primitives = [];
-  let arguments = (ins FlatSymbolRefAttr:$bwd, Variadic<BM_Tensor>:$residuals,
-                       Variadic<BM_InexactTensor>:$tangents);
+  let arguments = (ins FlatSymbolRefAttr:$bwd, UnitAttr:$has_side_effect,
+                       Variadic<BM_Tensor>:$residuals, Variadic<BM_InexactTensor>:$tangents);
   let results = (outs Variadic<BM_InexactTensor>:$outputs);
   let assemblyFormat = [{
     $bwd `residuals` `(` $residuals `)` `tangents` `(` $tangents `)` attr-dict `:`
     functional-type(operands, results)
   }];
+  let definition = BM_SideEffect;
 }
 
 def BM_LinearSolveOp : BM_Op<"linear_solve", !listconcat(

@@ -28,7 +28,11 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
     Integer and boolean results have no derivative, and there is none for the
     others. A kernel with side effects runs once for each time that its place in the
     function is reached, in a derivative too: it is primal. Those that share a name in `ordered` run
-    one after another, in the order in which they stand: lowering threads a token through them. Example:
+    one after another, in the order in which they stand: lowering threads a token through them.
+
+    A kernel that reads or changes a reference (`jax.new_ref`) gives the type of its value as `reference`, and its name
+    as the only one in `ordered`: lowering threads the value through in place of a token. References have no tangents,
+    so what depends on one cannot be written. Example:
     ```mlir
     %1 = bm.kernel {id = 3 : i64, name = "cholesky", batches = [array<i64: 0>]} (%0)
         : (tensor<5x2x2xf32>) -> tensor<5x2x2xf32>
@@ -37,13 +41,13 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
   let primitives = [];
   let arguments = (ins Variadic<BM_Tensor>:$operands, I64Attr:$id, StrAttr:$name,
                        DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches, UnitAttr:$has_side_effect,
-                       OptionalAttr<StrArrayAttr>:$ordered);
+                       OptionalAttr<StrArrayAttr>:$ordered, OptionalAttr<TypeAttr>:$reference);
   let results = (outs Variadic<BM_Tensor>:$results);
   let assemblyFormat = "attr-dict `(` $operands `)` `:` functional-type(operands, results)";
   let hasVerifier = 1;
   let declaration = [{
-    /// On a call that the op became: `ordered`, until tokens are threaded through.
-    static constexpr ::llvm::StringLiteral orderedName = "bm.ordered";
+    /// On a call that the op became: `ordered` and `reference`, until tokens are threaded through.
+    static constexpr ::llvm::StringLiteral orderedName = "bm.ordered", referenceName = "bm.reference";
   }];
   let definition = BM_SideEffect;
 }
