@@ -412,18 +412,3 @@ def test_rules_read_variables_as_they_are():
     # Too late to become an input: an error, and not a constant that goes stale.
     with pytest.raises(RuntimeError, match="read it in the function that has the rule too"):
         bm.grad(lambda x: loss(x, unread=True))(X)
-
-
-def test_rules_of_functions_that_checkify_changed():
-    from jax.experimental import checkify
-
-    @jax.custom_vjp
-    def checked(x):
-        checkify.check(x > 0, "not positive")
-        return jnp.sin(x)
-
-    checked.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (ct * jnp.cos(x),))
-    fun = lambda x: checkify.checkify(checked)(x)[1]  # noqa: E731
-    np.testing.assert_allclose(bm.jit(fun)(1.0), jnp.sin(1.0))
-    with pytest.raises(UnsupportedError, match=r"results .* rule knows of 1.*checkify"):
-        bm.grad(fun)(1.0)

@@ -48,7 +48,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
 
     def make() -> tuple[Body, Body]:
         with asking_a_rule(in_avals):
-            jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active)
+            jaxpr, consts, out_zeros, num_errors = custom_jvp_rule(eqn.params, active)
 
         def jvp(values: list[Value]) -> list[Value]:
             primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
@@ -62,9 +62,11 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
             captured = [b.module.capture(const) for const in consts]
             b.tangents.note(jaxpr, jaxpr.invars[len(primals) - count :])
             made = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
-            results, nonzero = made[: len(out_avals)], iter(made[len(out_avals) :])
+            results, nonzero = made[: len(out_zeros)], iter(made[len(out_zeros) :])
+            errors = error_values(b, closed, primals, num_errors)
             out_tangents = [None if zero else next(nonzero) for zero in out_zeros]
-            return [*results, *differentiable(b, out_tangents, out_avals)]
+            tangents_out = differentiable(b, [*[None] * num_errors, *out_tangents], out_avals)
+            return [*errors, *results, *tangents_out]
 
         return b.body(closed), b.module.body(with_tangents(b, in_avals), jvp)
 
@@ -86,6 +88,14 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     except RuleRaised as raised:
         made = without_rule(b, closed, raised.error)
     return emit_custom_jvp(b, eqn, made)
+
+
+def error_values(b: Importer, closed: Any, args: Sequence[Value], count: int) -> list[Value]:
+    """The first `count` results of a function, which are errors that `checkify` found in it.
+
+    They are results of the function, and its derivative rule knows nothing of them.
+    """
+    return b.call(closed, args, function_name(closed))[:count] if count else []
 
 
 def without_rule(b: Importer, closed: Any, error: Exception) -> WithRule:
@@ -206,13 +216,13 @@ def vjp_functions(
     of the rule; `custom.num_closed_over` of the following are the former, but do reach it.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
-    num_results = len(custom.fwd.outvars) - custom.num_made
+    num_results = len(custom.fwd.outvars) - custom.num_made + custom.num_errors
     if num_results != len(out_avals):
         raise RuleRaised(
             UnsupportedError(
                 f"the function {name} has {len(out_avals)} results here, and its derivative rule "
-                f"knows of {num_results}: something changed one and not the other, as "
-                "jax.experimental.checkify does; differentiate the function without that"
+                f"knows of {num_results}: something changed one and not the other; differentiate "
+                "the function without that"
             )
         )
     made_avals = [var.aval for var in custom.fwd.outvars[: custom.num_made]]
@@ -230,7 +240,8 @@ def vjp_functions(
         residuals = [
             (inputs if is_argument else given)[number] for is_argument, number in custom.residuals
         ]
-        results = given[custom.num_made :]
+        errors = error_values(b, closed, inputs, custom.num_errors)
+        results = [*errors, *given[custom.num_made :]]
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
     primal_body = b.body(closed)
