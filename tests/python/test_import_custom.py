@@ -25,7 +25,7 @@ def close(got, want, rtol=1e-4):
 
 def through_program(fun, *args):
     """`fun` by way of a program, which JAX's transforms then ask for its derivatives."""
-    program, consts = imported(fun, *args)
+    program, consts, _ = imported(fun, *args)
 
     def call(*args):
         results = bind(program, *args, *consts)
@@ -162,7 +162,7 @@ def test_rules_may_read_values_of_the_function_around():
 
         return jnp.sum(product_with(jnp.sin(y))(x)), jax.lax.scan(body, y, jnp.stack([x, x]))[1]
 
-    program, consts = imported(fun, X, X)
+    program, consts, _ = imported(fun, X, X)
     assert consts == []
     call = lambda x: bind(program, x, X)  # noqa: E731
     close(call(X), fun(X, X))
@@ -173,7 +173,7 @@ def test_rules_may_read_values_of_the_function_around():
 
 
 def test_values_closed_over_have_no_rule():
-    program, _ = imported(lambda x, y: jnp.sum(product_with(y)(x)), X, X)
+    program, *_ = imported(lambda x, y: jnp.sum(product_with(y)(x)), X, X)
     with pytest.raises(NotImplementedError, match="closes over; pass the value to the function"):
         jax.grad(lambda y: bind(program, X, y)[0])(X)
 
@@ -289,7 +289,7 @@ def test_arrays_closed_over_in_a_batch_of_calls():
     """Which JAX makes arguments of the function; they have no tangents that it could miss."""
     product = jax.jit(product_with(jnp.asarray(X)))
     fun = lambda x: jnp.sum(jax.vmap(product)(jnp.stack([x, x * x])))  # noqa: E731
-    program, consts = imported(fun, X)
+    program, consts, _ = imported(fun, X)
     close(jax.grad(lambda x: bind(program, x, *consts)[0])(X), jax.grad(fun)(X))
 
 

@@ -262,13 +262,13 @@ def test_programs_in_programs():
     def shared(x):
         return jnp.sin(jnp.cos(jnp.tan(jnp.sin(x))))
 
-    inner, _ = imported(lambda x: shared(x) * 2, X, name="step")
+    inner, *_ = imported(lambda x: shared(x) * 2, X, name="step")
 
     def outer(x):
         (once,) = bind(inner, x)
         return bind(inner, shared(once))
 
-    program, _ = imported(outer, X)
+    program, *_ = imported(outer, X)
     ir = program.as_text("bm")
     assert ir.count("call @step(") == 2
     assert "@shared_1" in ir
@@ -285,7 +285,7 @@ def test_batched_kernels():
         return jnp.linalg.cholesky(jnp.outer(x, x) + jnp.eye(3)) + noise, lax.igamma(x * x, x * x)
 
     keys, xs = jax.random.split(KEY, 4), np.linspace(0.5, 2, 15, dtype=np.float32).reshape(5, 3)
-    program, consts = imported(fun, KEY, xs[0])
+    program, consts, _ = imported(fun, KEY, xs[0])
 
     def call(key, x):
         return bind(program, key, x, *consts)
@@ -305,13 +305,13 @@ def test_derivatives_beside_kernels_of_integers():
         mask = jax.random.bernoulli(key, 0.5, x.shape)
         return jnp.sum(jnp.where(mask, x, 0.0) ** 3)
 
-    program, _ = imported(loss, X, KEY)
+    program, *_ = imported(loss, X, KEY)
     close(jax.grad(lambda x: bind(program, x, KEY)[0])(X), jax.grad(loss)(X, KEY))
 
 
 def test_derivative_of_a_kernel_names_it_and_the_line():
     fun = lambda x: jnp.sum(lax.linalg.schur(jnp.outer(x, x))[0])  # noqa: E731
-    program, _ = imported(fun, V)
+    program, *_ = imported(fun, V)
     with pytest.raises(Exception, match="no derivative rule for primitive 'schur'") as error:
         jax.grad(lambda x: bind(program, x)[0])(V)
     assert f"{__file__}:{fun.__code__.co_firstlineno}" in str(error.value)
@@ -322,6 +322,6 @@ def test_polynomials():
     coefficients = [1.0, -2.0, 0.5, 3.0]
     for fun in (lambda x: lax.polynomial(x, coefficients), lambda x: lax.one_minus_square(x)):
         check(fun, X)
-        program, _ = imported(lambda x, fun=fun: jnp.sum(fun(x)), X)
+        program, *_ = imported(lambda x, fun=fun: jnp.sum(fun(x)), X)
         gradient = jax.grad(lambda x, program=program: bind(program, x)[0])
         close(gradient(X), jax.grad(lambda x, fun=fun: jnp.sum(fun(x)))(X))

@@ -32,6 +32,8 @@ from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
+    check_effects,
+    evaluate_jaxpr,
     is_dead,
     named_axes,
     plain_aval,
@@ -39,6 +41,7 @@ from bmgrad.runtime._jax_internals import (
     with_axes,
 )
 from bmgrad.runtime._options import Options
+from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
 
@@ -58,6 +61,7 @@ class Imported(NamedTuple):
 
     program: Program
     consts: list[Any]
+    origin: Origin
 
 
 def import_program(
@@ -116,7 +120,17 @@ def import_program(
         options=options or Options(),
         effects=frozenset(importer.effects),
     )
-    return Imported(program, [*consts, *captures])
+    return Imported(program, [*consts, *captures], _origin(traced, importer.rules_check))
+
+
+def _origin(traced: TracedJaxpr, rules_check: bool) -> Origin:
+    jaxpr, count = traced.jaxpr, len(traced.jaxpr.invars)
+
+    def evaluate(*args: Any) -> list[Any]:
+        return evaluate_jaxpr(jaxpr, args[count:], args[:count])
+
+    num_inputs = count + len(traced.consts)
+    return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), rules_check)
 
 
 def _import(
@@ -222,6 +236,8 @@ class Importer:
         # What the innermost `jax.checkpoint` around is asked what to keep.
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
+        # Whether a derivative rule has a `checkify.check` that its function has not.
+        self.rules_check = False
         self._env: dict[Any, Value] = {}
         self._types: dict[tuple[Any, Any], TensorType] = {}
         self._has_keys = False
@@ -290,6 +306,11 @@ class Importer:
             return self.constant(np.asarray(value, aval.dtype), shape)
         captured = self.module.capture(value)
         return captured if aval.shape == shape else self.spread(captured, shape)
+
+    def note_checks(self, rule: Any, function: Any = None) -> None:
+        """Notes the checks in the jaxpr of a derivative rule that the `function` has not."""
+        further = rule.effects - (function.effects if function is not None else set())
+        self.rules_check |= bool(check_effects(further))
 
     # -- Equations -------------------------------------------------------------------------------
 

@@ -60,6 +60,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
                 if tangent is not None and asked
             ]
             captured = [b.module.capture(const) for const in consts]
+            b.note_checks(jaxpr, closed.jaxpr)
             b.tangents.note(jaxpr, jaxpr.invars[len(primals) - count :])
             made = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
             results, nonzero = made[: len(out_zeros)], iter(made[len(out_zeros) :])
@@ -236,6 +237,7 @@ def vjp_functions(
 
     def fwd(inputs: list[Value]) -> list[Value]:
         captured = [b.module.capture(const) for const in custom.fwd_consts]
+        b.note_checks(custom.fwd, closed.jaxpr)
         given = b.evaluate(custom.fwd, captured, inputs[count:])
         residuals = [
             (inputs if is_argument else given)[number] for is_argument, number in custom.residuals
@@ -327,6 +329,7 @@ def _imported_bwd(
             traced = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd", names)
     except RuleRaised as raised:
         return raised.error
+    b.note_checks(traced.jaxpr)
     types = [b.type(aval) for aval in traced.in_avals]
     return _Bwd(b.module.body(types, lambda args: b.evaluate_closed(traced, args)), is_zero)
 

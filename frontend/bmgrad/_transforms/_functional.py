@@ -125,10 +125,12 @@ def jvp(
     leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     active = _active_inputs(traced, arguments)
+    program = traced.program.jvp(active)
     outputs = bind(
-        traced.program.jvp(active),
+        program,
         *traced.inputs(arguments.leaves),
         *(leaf for leaf, primal in zip(leaves, arguments.leaves, strict=True) if _inexact(primal)),
+        origin=traced.origin.with_derivatives(program),
     )
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
@@ -165,7 +167,8 @@ def _linearized(
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
     inputs = traced.inputs(arguments.leaves)
-    outputs = bind(linearized.fwd, *inputs)
+    origin = traced.origin.with_residuals(linearized.fwd)
+    outputs = bind(linearized.fwd, *inputs, origin=origin)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     values = results[: value_tree.num_leaves]

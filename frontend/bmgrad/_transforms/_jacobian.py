@@ -119,7 +119,8 @@ def _rows_reverse(
 ) -> tuple[list[Any], list[list[Any]]]:
     program = traced.program
     linearized = program.linearize(_active(traced, wrt))
-    outputs = bind(linearized.fwd, *inputs)
+    origin = traced.origin.with_residuals(linearized.fwd)
+    outputs = bind(linearized.fwd, *inputs, origin=origin)
     num_outputs = len(program.out_avals)
     results = traced.commit(outputs[:num_outputs])
     residuals = linearized.residuals(inputs, outputs)
@@ -161,13 +162,14 @@ def _rows_forward(
     size = basis[0].shape[0] if basis else 0
     values = program.out_avals[:num_values]
     if not size:
-        return traced.commit(bind(program, *inputs)), [
+        return traced.commit(bind(program, *inputs, origin=traced.origin)), [
             [jnp.zeros((*value.shape, *aval.shape), value.dtype) for aval in in_avals]
             for value in values
         ]
     tangent = program.jvp(_active(traced, wrt))
     batched = tangent.batch([*[-1] * len(inputs), *[0] * len(basis)], size)
-    outputs = bind(batched, *inputs, *basis)
+    origin = traced.origin.with_derivatives(tangent)
+    outputs = bind(batched, *inputs, *basis, origin=origin)
     # Primal results do not depend on the basis: all their rows are equal.
     results = traced.commit([output[0] for output in outputs[:num_outputs]])
     blocks = []

@@ -34,7 +34,8 @@ class JitTransform(Transform):
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self.arguments(args, kwargs)
         traced = self.trace(state, arguments)
-        results = traced.commit(bind(traced.program, *traced.inputs(arguments.leaves)))
+        inputs = traced.inputs(arguments.leaves)
+        results = traced.commit(bind(traced.program, *inputs, origin=traced.origin))
         return jax.tree.unflatten(traced.out_tree, results)
 
 
@@ -89,7 +90,9 @@ class VmapTransform(Transform):
         self._check_shared(traced.program, in_axes, size, out_axes)
         out_axes += [-1] * len(traced.writes)
         program = traced.program.batch(in_axes, size, out_axes, self.axis_name)
-        results = traced.commit(bind(program, *traced.inputs(arguments.leaves)))
+        origin = traced.origin.batch(in_axes, size, self.axis_name)
+        inputs = traced.inputs(arguments.leaves)
+        results = traced.commit(bind(program, *inputs, origin=origin))
         for i, shape in traced.float0.items():
             if placed[i] is not None:
                 results[i] = np.zeros((size, *shape), jax.dtypes.float0)

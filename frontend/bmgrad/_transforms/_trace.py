@@ -23,6 +23,7 @@ from bmgrad._import import VALUE_ERRORS, import_program
 from bmgrad._tracing_state import current, tracing
 from bmgrad.runtime import Program
 from bmgrad.runtime import _jax_internals as internals
+from bmgrad.runtime._origin import Origin
 
 
 class FunctionTrace:
@@ -97,6 +98,7 @@ class TracedFunction:
     """
 
     program: Program
+    origin: Origin
     consts: tuple[Any, ...]
     reads: tuple[Array, ...]
     writes: tuple[Array, ...]
@@ -208,9 +210,10 @@ def trace_function(
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
     scope = partial(tracing, context)
-    program, consts = import_program(traced, name=name, scope=scope)
+    program, consts, origin = import_program(traced, name=name, scope=scope)
     return TracedFunction(
         program=program,
+        origin=origin,
         consts=tuple(consts),
         reads=tuple(context.reads),
         writes=written,

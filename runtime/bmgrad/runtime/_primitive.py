@@ -9,6 +9,7 @@ JAX can run early, and a linear program, which JAX may evaluate (forward mode) o
 transpose (reverse mode).
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,16 +18,23 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from bmgrad.runtime import _jax_internals, _kernels
-from bmgrad.runtime._jax_internals import IrValue, LoweringContext, ShapedArray
+from bmgrad.runtime._errors import UnsupportedError
+from bmgrad.runtime._jax_internals import Checks, IrValue, LoweringContext, ShapedArray
+from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._program import JvpProgram, LinearProgram, Program
 
 program_p = Primitive("bmgrad_program")
 program_p.multiple_results = True
 
 
-def bind(program: Program, *args: Any) -> list[jax.Array]:
-    """Runs `program`, or records the call where JAX is tracing. `args` are flat."""
-    results: list[jax.Array] = program_p.bind(*_jax_internals.match_varying(args), program=program)
+def bind(program: Program, *args: Any, origin: Origin | None = None) -> list[jax.Array]:
+    """Runs `program`, or records the call where JAX is tracing. `args` are flat.
+
+    `origin` is known of programs that were traced just now, and of what is derived from them.
+    """
+    results: list[jax.Array] = program_p.bind(
+        *_jax_internals.match_varying(args), program=program, origin=origin
+    )
     return results
 
 
@@ -41,7 +49,7 @@ def jitted(program: Program) -> Any:
     return program.once("jitted", lambda: jax.jit(call))
 
 
-def _impl(*args: Any, program: Program) -> list[jax.Array]:
+def _impl(*args: Any, program: Program, origin: Origin | None) -> list[jax.Array]:
     # A program has no operations to run one by one, as `jax.disable_jit` asks for.
     with jax.disable_jit(False):
         results: list[jax.Array] = jitted(program)(*args)
@@ -49,7 +57,7 @@ def _impl(*args: Any, program: Program) -> list[jax.Array]:
 
 
 def _abstract_eval(
-    *avals: ShapedArray, program: Program
+    *avals: ShapedArray, program: Program, origin: Origin | None
 ) -> tuple[list[ShapedArray], frozenset[Any]]:
     check_avals(program, avals)
     results = _jax_internals.placed_like(program.name, program.out_avals, avals)
@@ -71,7 +79,7 @@ def check_avals(program: Program, avals: Sequence[ShapedArray]) -> None:
 
 
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, program: Program
+    primals: Sequence[Any], tangents: Sequence[Any], *, program: Program, origin: Origin | None
 ) -> tuple[list[Any], list[Any]]:
     active = tuple(not _is_zero(t) for t in tangents)
     if isinstance(program, LinearProgram) and not any(active[: program.num_residuals]):
@@ -80,10 +88,12 @@ def _jvp(
         moved = [ad.instantiate_zeros(t) for t in tangents[program.num_residuals :]]
         return bind(program, *primals), bind(program, *residuals, *moved)
     if not any(active):
-        results = bind(program, *primals)
+        results = bind(program, *primals, origin=origin)
         return results, [_zero_tangent(aval) for aval in program.out_avals]
     linearized = program.linearize(active)
-    outputs = bind(linearized.fwd, *primals)
+    outputs = bind(
+        linearized.fwd, *primals, origin=origin and origin.with_residuals(linearized.fwd)
+    )
     results, residuals = outputs[: len(program.out_avals)], linearized.residuals(primals, outputs)
     moved = [t for t, is_active in zip(tangents, active, strict=True) if is_active]
     out_tangents = iter(bind(linearized.lin, *residuals, *moved))
@@ -93,7 +103,9 @@ def _jvp(
     ]
 
 
-def _transpose(cts: Sequence[Any], *args: Any, program: Program) -> list[Any]:
+def _transpose(
+    cts: Sequence[Any], *args: Any, program: Program, origin: Origin | None
+) -> list[Any]:
     if not isinstance(program, LinearProgram) or any(
         ad.is_undefined_primal(arg) for arg in args[: program.num_residuals]
     ):
@@ -121,18 +133,23 @@ def _batch(
     axes: Sequence[int | None],
     *,
     program: Program,
+    origin: Origin | None,
 ) -> tuple[list[Any], list[int | None]]:
     if isinstance(program, JvpProgram):
         args, axes = _batched_together(program, args, axes, size)
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
     if all(axis is None for axis in axes) and not program.is_over(axis_name):
-        return bind(program, *args), [None] * len(program.out_avals)
+        return bind(program, *args, origin=origin), [None] * len(program.out_avals)
     if program.is_over(axis_name):
         varying = program.batched_outputs(in_axes, size, axis_name)
     else:
         varying = program.varying([axis >= 0 for axis in in_axes])
     out_axes = [0 if v else -1 for v in varying]
-    results = bind(program.batch(in_axes, size, out_axes, axis_name), *args)
+    results = bind(
+        program.batch(in_axes, size, out_axes, axis_name),
+        *args,
+        origin=origin and origin.batch(in_axes, size, axis_name),
+    )
     return results, [0 if v else None for v in varying]
 
 
@@ -147,7 +164,9 @@ def _batched_together(
     return args, axes
 
 
-def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[IrValue]:
+def _lower(
+    ctx: LoweringContext, *args: IrValue, program: Program, origin: Origin | None = None
+) -> Sequence[IrValue]:
     platform, *others = _jax_internals.platforms_of(ctx)
     source = program.stablehlo(None if others else platform)
     if _kernels.SYMBOL_PREFIX.encode() in source and others:
@@ -158,9 +177,44 @@ def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[I
     return _jax_internals.call_module(ctx, source, program.name, _kernels.define, args)
 
 
-def _prune(used: Sequence[bool], program: Program) -> tuple[dict[str, Program], Sequence[bool]]:
+def _prune(
+    used: Sequence[bool], program: Program, origin: Origin | None
+) -> tuple[dict[str, Any], Sequence[bool]]:
     pruned, kept = program.pruned(used)
-    return {"program": pruned}, kept
+    return {"program": pruned, "origin": origin and origin.pruned(program, used, kept)}, kept
+
+
+def _check(
+    checks: Checks, *args: Any, program: Program, origin: Origin | None
+) -> Sequence[jax.Array]:
+    """Runs the program, and beside it the function that it came from, which is checked."""
+    results = bind(program.without_checks(), *args, origin=origin)
+    looks_for_user_checks = checks.looks_for(program.effects)
+    if not (checks.looks_at_operations or looks_for_user_checks):
+        return results
+    if isinstance(program, LinearProgram):
+        origin = Origin.linear(program)
+    if origin is None:
+        raise UnsupportedError(
+            f"checkify cannot look into {program.name}, whose source is not at hand; compile or "
+            "differentiate the function that checkify returns instead, as in bm.grad(lambda x: "
+            "checkify(f)(x)[::-1], has_aux=True)"
+        )
+    if looks_for_user_checks and origin.rules_check and any(origin.is_derivative):
+        raise UnsupportedError(
+            f"{program.name} has a checkify.check in a derivative rule, into which checkify cannot "
+            "look; return what is to be checked, and check it outside"
+        )
+    checks.add_function(origin.evaluate, args[: origin.num_inputs])
+    derivatives = list(itertools.compress(results, origin.is_derivative))
+    # Residuals may be infinite for a division in another program.
+    given = args[program.num_residuals :] if isinstance(program, LinearProgram) else args
+    checks.add_derivatives(program.name, derivatives, given)
+    return results
+
+
+def _silence(program: Program, origin: Origin | None) -> dict[str, Any]:
+    return {"program": program.with_checks_only(), "origin": origin}
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -180,3 +234,4 @@ ad.primitive_transposes[program_p] = _transpose
 batching.axis_primitive_batchers[program_p] = _batch
 mlir.register_lowering(program_p, _lower)
 _jax_internals.register_pruning(program_p, _prune)
+_jax_internals.register_checks(program_p, _check, _silence)

@@ -29,6 +29,12 @@ from bmgrad.runtime._jax_internals._axes import (
     with_axes,
     without_axis,
 )
+from bmgrad.runtime._jax_internals._checks import (
+    Checks,
+    check_effects,
+    is_check,
+    register_checks,
+)
 from bmgrad.runtime._jax_internals._custom_rules import (
     CustomJvp,
     CustomVjp,
@@ -41,6 +47,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
 )
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
+    evaluate_known,
     is_saved,
     refused_effects,
     scan_counts,
@@ -71,6 +78,7 @@ from bmgrad.runtime._jax_internals._tracing import (
 )
 
 __all__ = [
+    "Checks",
     "CustomJvp",
     "CustomVjp",
     "Declaration",
@@ -89,13 +97,16 @@ __all__ = [
     "axis_effect",
     "call_module",
     "canonical_platform",
+    "check_effects",
     "custom_jvp_rule",
     "custom_rule_key",
     "custom_vjp_rule",
     "define_function",
     "evaluate_jaxpr",
+    "evaluate_known",
     "has_tangent",
     "has_value",
+    "is_check",
     "is_dead",
     "is_reference",
     "is_saved",
@@ -111,6 +122,7 @@ __all__ = [
     "platforms_of",
     "real_effects",
     "refused_effects",
+    "register_checks",
     "register_pruning",
     "says_varying",
     "scan_counts",

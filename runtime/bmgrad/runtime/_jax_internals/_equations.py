@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import jax
 from jax._src import core, source_info_util
 from jax._src import effects as jax_effects
 from jax._src.interpreters import partial_eval
 from jax.extend.source_info_util import register_exclusion
+
+from bmgrad.runtime._jax_internals._avals import ShapedArray
 
 # bmgrad's own frames are not the user's: neither for the locations below nor
 # for the ones that JAX puts on its errors.
@@ -36,6 +39,19 @@ def evaluate_jaxpr(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> li
     """Runs or traces a jaxpr with these constants and arguments."""
     results: list[Any] = core.eval_jaxpr(jaxpr, consts, *args)
     return results
+
+
+def evaluate_known(
+    function: Callable[..., Sequence[Any]],
+    in_avals: Sequence[ShapedArray],
+    known: Sequence[bool],
+    args: Sequence[Any],
+) -> list[Any]:
+    """Runs or traces of `function` what follows from the `known` arguments, which are given."""
+    closed = jax.make_jaxpr(function)(*in_avals)
+    unknown = [not is_known for is_known in known]
+    part, *_ = partial_eval.partial_eval_jaxpr_nounits(closed, unknown, instantiate=False)
+    return evaluate_jaxpr(part.jaxpr, part.consts, args)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
