@@ -169,3 +169,20 @@ def test_rules_that_refuse_what_is_perturbed():
     np.testing.assert_allclose(bm.grad(lambda x, y: (scaled(x, y) * TABLE[0]).sum())(X, X), X)
     with pytest.raises(AssertionError, match="y has no derivative"):
         bm.grad(lambda y: scaled(X, y).sum())(X)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.vmap])
+def test_zeros_of_one_rule_are_zeros_for_the_next(wrap):
+    @jax.custom_jvp
+    def second(x, y):
+        return y * 1
+
+    def rule(primals, tangents):
+        assert isinstance(tangents[1], SymbolicZero)
+        return primals[1] * 1, tangents[1]
+
+    second.defjvp(rule, symbolic_zeros=True)
+    fun = wrap(lambda x: second(x, second(x, 2.0)) * x)
+    got, want = (lib.jvp(fun, (X,), (X,)) for lib in (bm, jax))
+    np.testing.assert_allclose(got, want)
+    np.testing.assert_allclose(bm.grad(lambda x: fun(x).sum())(X), [2, 2, 2])

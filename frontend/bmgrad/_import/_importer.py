@@ -93,8 +93,8 @@ def import_program(
         count = len(jaxpr.invars)
         num_inputs = count + len(consts)
         inputs = [*active[count:num_inputs], *active[:count]]
-        marked, _ = Marker().mark(jaxpr, inputs)
         with scope(), with_axes(axes):
+            marked, _ = Marker().mark(jaxpr, inputs)
             again, captured, _ = _import(traced, marked, name, captures)
         # A value of a trace around that only its rules read would be one input too many.
         return again if len(captured) == len(captures) else None
