@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from derivative_checks import check_batching, check_derivatives
 from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import scan_p
 from jax.interpreters import ad, batching, mlir
@@ -356,3 +357,42 @@ def test_operands_that_are_linear_together():
         got, want = (lib.grad(loss, argnums=argnums)(*args) for lib in (bm, jax))
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+# -- Lowerings that ask which devices they are for -------------------------------------------------
+
+
+def test_custom_partitioning():
+    @custom_partitioning
+    def double_sin(x):
+        return 2 * jnp.sin(x)
+
+    double_sin.def_partition(
+        infer_sharding_from_operands=lambda mesh, args, result: args[0].sharding,
+        partition=lambda *_: None,  # Of one device nothing is asked.
+        sharding_rule="i -> i",
+    )
+
+    @jax.custom_jvp
+    def fun(x):
+        return double_sin(x)
+
+    fun.defjvp(lambda x, dx: (double_sin(x[0]), 2 * jnp.cos(x[0]) * dx[0]))
+    x = jnp.arange(3.0)
+    np.testing.assert_allclose(bm.jit(fun)(x), 2 * np.sin(x), rtol=1e-6)
+    np.testing.assert_allclose(bm.grad(lambda x: fun(x).sum())(x), 2 * np.cos(x), rtol=1e-6)
+    nested = bm.grad(lambda x: (bm.jit(fun)(x) ** 2).sum())
+    np.testing.assert_allclose(nested(x), 4 * np.sin(2 * x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [bm.jit, bm.grad, lambda f: jax.jit(jax.grad(bm.jit(f)))])
+def test_inspected_shardings(transform):
+    shardings = []
+
+    def fun(x):
+        jax.debug.inspect_array_sharding(x, callback=shardings.append)
+        return jnp.sin(x).sum()
+
+    transform(fun)(jnp.arange(3.0))
+    (sharding,) = shardings
+    assert sharding.is_fully_replicated

@@ -119,6 +119,7 @@ def import_program(
         in_names=(*_input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
         options=options or Options(),
         effects=frozenset(importer.effects),
+        needs_devices=importer.needs_devices,
     )
     return Imported(program, [*consts, *captures], _origin(traced, importer.rules_check))
 
@@ -236,6 +237,7 @@ class Importer:
         # What the innermost `jax.checkpoint` around is asked what to keep.
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
+        self.needs_devices = False
         # Whether a derivative rule has a `checkify.check` that its function has not.
         self.rules_check = False
         self._env: dict[Any, Value] = {}
@@ -454,6 +456,7 @@ class Importer:
             self.linked[symbol] = program
             self.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
+            self.needs_devices |= program.needs_devices
             return symbol, outs
 
         symbol, types = self.once((program,), declare)

@@ -1,4 +1,4 @@
-"""The one JAX primitive through which JAX runs and transforms bmgrad's programs.
+"""The JAX primitive through which JAX runs and transforms bmgrad's programs.
 
 In: `bind(program, *args)` at any place where JAX runs or traces. Out: the results;
 under `jit`, `grad`, `vmap`, `export`, `shard_map` the rules below answer with
@@ -24,7 +24,8 @@ from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._program import JvpProgram, LinearProgram, Program
 
 program_p = Primitive("bmgrad_program")
-program_p.multiple_results = True
+# JAX asks primitives, not what they hold, whether their lowering needs to know the devices.
+program_on_devices_p = Primitive("bmgrad_program")
 
 
 def bind(program: Program, *args: Any, origin: Origin | None = None) -> list[jax.Array]:
@@ -32,7 +33,8 @@ def bind(program: Program, *args: Any, origin: Origin | None = None) -> list[jax
 
     `origin` is known of programs that were traced just now, and of what is derived from them.
     """
-    results: list[jax.Array] = program_p.bind(
+    primitive = program_on_devices_p if program.needs_devices else program_p
+    results: list[jax.Array] = primitive.bind(
         *_jax_internals.match_varying(args), program=program, origin=origin
     )
     return results
@@ -227,11 +229,14 @@ def _zero_tangent(aval: ShapedArray) -> Any:
     return ad.Zero(_jax_internals.tangent_aval(aval))
 
 
-program_p.def_impl(_impl)
-program_p.def_effectful_abstract_eval(_abstract_eval)
-ad.primitive_jvps[program_p] = _jvp
-ad.primitive_transposes[program_p] = _transpose
-batching.axis_primitive_batchers[program_p] = _batch
-mlir.register_lowering(program_p, _lower)
-_jax_internals.register_pruning(program_p, _prune)
-_jax_internals.register_checks(program_p, _check, _silence)
+for _primitive in (program_p, program_on_devices_p):
+    _primitive.multiple_results = True
+    _primitive.def_impl(_impl)
+    _primitive.def_effectful_abstract_eval(_abstract_eval)
+    ad.primitive_jvps[_primitive] = _jvp
+    ad.primitive_transposes[_primitive] = _transpose
+    batching.axis_primitive_batchers[_primitive] = _batch
+    mlir.register_lowering(_primitive, _lower)
+    _jax_internals.register_pruning(_primitive, _prune)
+    _jax_internals.register_checks(_primitive, _check, _silence)
+_jax_internals.register_needs_devices(program_on_devices_p)

@@ -64,6 +64,7 @@ class Program(Module):
       in_names: what each input is to the user, such as `x` or `Linear0.w`.
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
+      needs_devices: whether the lowering of a kernel in it asks which devices it is for.
 
     Where functions bring a batching rule, which is Python, `batched` makes the module of the
     program over a batch, given what `batch` is, and what batches that; None if it cannot.
@@ -82,6 +83,7 @@ class Program(Module):
         in_names: Sequence[str],
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
+        needs_devices: bool = False,
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: "Batched | None" = None,
     ) -> None:
@@ -92,6 +94,7 @@ class Program(Module):
         self.out_avals = tuple(plain_aval(aval) for aval in out_avals)
         self.in_names = tuple(in_names)
         self.effects = effects
+        self.needs_devices = needs_devices
         self._perturbed = perturbed
         self._batched = batched
 
@@ -424,6 +427,7 @@ class Program(Module):
             in_names=in_names,
             options=self.options,
             effects=effects,
+            needs_devices=self.needs_devices,
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax._src import core, source_info_util
+from jax._src import core, dispatch, source_info_util
 from jax._src import effects as jax_effects
 from jax._src.interpreters import partial_eval
 from jax.extend.source_info_util import register_exclusion
@@ -85,6 +85,19 @@ def sparse_definition(primitive: str) -> Callable[..., Any]:
     module = importlib.import_module(f"jax.experimental.sparse.{form}")
     definition: Callable[..., Any] = getattr(module, f"_{primitive}_impl")
     return definition
+
+
+def needs_devices(eqn: Any) -> bool:
+    """Whether lowering the equation asks which devices it is for."""
+    inner = core.jaxprs_in_params(eqn.params)
+    return eqn.primitive in dispatch.prim_requires_devices_during_lowering or any(
+        map(dispatch.jaxpr_has_prim_requiring_devices, inner)
+    )
+
+
+def register_needs_devices(primitive: Any) -> None:
+    """Says that lowering `primitive` asks which devices it is for."""
+    dispatch.prim_requires_devices_during_lowering.add(primitive)
 
 
 def refused_effects(effects: Collection[Any]) -> list[str]:
