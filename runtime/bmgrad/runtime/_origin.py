@@ -42,6 +42,9 @@ class Origin:
     def __hash__(self) -> int:
         return 0
 
+    def __repr__(self) -> str:
+        return "Origin()"
+
     def with_derivatives(self, program: Program) -> "Origin":
         """Of `program`, whose further outputs are derivatives."""
         return self._with_outputs(program, True)

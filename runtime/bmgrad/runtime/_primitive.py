@@ -10,7 +10,7 @@ transpose (reverse mode).
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -215,6 +215,12 @@ def _check(
     return results
 
 
+def _function(
+    program: Program, origin: Origin | None
+) -> tuple[Callable[..., Sequence[Any]], int] | None:
+    return None if origin is None else (origin.evaluate, origin.num_inputs)
+
+
 def _silence(program: Program, origin: Origin | None) -> dict[str, Any]:
     return {"program": program.with_checks_only(), "origin": origin}
 
@@ -239,4 +245,5 @@ for _primitive in (program_p, program_on_devices_p):
     mlir.register_lowering(_primitive, _lower)
     _jax_internals.register_pruning(_primitive, _prune)
     _jax_internals.register_checks(_primitive, _check, _silence)
+    _jax_internals.register_key_uses(_primitive, _function)
 _jax_internals.register_needs_devices(program_on_devices_p)

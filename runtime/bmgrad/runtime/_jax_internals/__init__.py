@@ -56,6 +56,7 @@ from bmgrad.runtime._jax_internals._equations import (
     sparse_definition,
     user_location,
 )
+from bmgrad.runtime._jax_internals._key_reuse import register_key_uses
 from bmgrad.runtime._jax_internals._lowering import (
     Declaration,
     IrValue,
@@ -126,6 +127,7 @@ __all__ = [
     "real_effects",
     "refused_effects",
     "register_checks",
+    "register_key_uses",
     "register_needs_devices",
     "register_pruning",
     "says_varying",
