@@ -18,6 +18,7 @@ from jax.interpreters import ad, batching, mlir
 import bmgrad as bp
 import bmgrad.math as bm
 from bmgrad.runtime import _foreign
+from bmgrad.runtime._errors import UnsupportedError
 
 # A 3 by 4 matrix in compressed sparse rows, one more weight than it has rows.
 COLUMNS = np.array([0, 2, 1, 3, 0], np.int32)
@@ -297,6 +298,31 @@ def test_branches_for_other_platforms():
     np.testing.assert_allclose(jax.jit(bm.grad(fun))(V), jax.grad(want)(V), rtol=1e-5)
     with pytest.raises(Exception, match="no branch for platform 'cpu'"):
         bm.jit(lambda x: lax.platform_dependent(x, tpu=jnp.sin, cuda=jnp.cos))(V)
+
+
+def test_linear_parts_of_branches_for_other_platforms():
+    """They are made before it is known where they run, so for here only, where they must."""
+    elsewhere_p = Primitive("elsewhere")
+    elsewhere_p.def_abstract_eval(lambda x: x)
+
+    def fun(x):
+        return lax.platform_dependent(2 * x, tpu=elsewhere_p.bind, default=jnp.sin).sum()
+
+    want = jax.grad(lambda x: jnp.sin(2 * x).sum())
+    np.testing.assert_allclose(bm.vjp(fun, V)[1](1.0)[0], want(V), rtol=1e-6)
+    np.testing.assert_allclose(bm.jacrev(fun)(V), want(V), rtol=1e-6)
+    np.testing.assert_allclose(bm.linearize(fun, V)[1](V), (want(V) * V).sum(), rtol=1e-6)
+    np.testing.assert_allclose(bm.hessian(fun)(V), jax.jacfwd(want)(V), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(bm.jit(fun)))(V), want(V), rtol=1e-6)
+    for program in (bm.jacrev(fun), bm.jit(bm.jacrev(fun))):
+        with pytest.raises(UnsupportedError, match=r"made for cpu.* is to run on tpu"):
+            jax.export.export(jax.jit(lambda x, p=program: p(x)), platforms=["tpu"])(V)
+
+    def nowhere(x):
+        return lax.platform_dependent(x, tpu=jnp.sin, default=elsewhere_p.bind).sum()
+
+    with pytest.raises(UnsupportedError, match="no derivative rule for primitive 'elsewhere'"):
+        bm.vjp(nowhere, V)
 
 
 def test_names_of_jax_belong_to_jax():

@@ -120,6 +120,7 @@ def import_program(
         options=options or Options(),
         effects=frozenset(importer.effects),
         needs_devices=importer.needs_devices,
+        platform=importer.platform,
     )
     return Imported(program, [*consts, *captures], _origin(traced, importer.rules_check))
 
@@ -238,6 +239,8 @@ class Importer:
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
         self.needs_devices = False
+        # The only one that the program runs on, or None.
+        self.platform: str | None = None
         # Whether a derivative rule has a `checkify.check` that its function has not.
         self.rules_check = False
         self._env: dict[Any, Value] = {}
@@ -457,6 +460,7 @@ class Importer:
             self.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
             self.needs_devices |= program.needs_devices
+            self.platform = program.platform or self.platform
             return symbol, outs
 
         symbol, types = self.once((program,), declare)

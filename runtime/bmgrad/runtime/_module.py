@@ -21,6 +21,13 @@ _T = TypeVar("_T")
 _dump_numbers = itertools.count(1)
 
 
+def on_platform(source: Source, platform: str) -> bytes:
+    """`source` where it runs on `platform`, without the branches for others."""
+    return _pipeline.on_platform(
+        source, lambda number: _kernels.branch_of(_kernels.get(number), platform)
+    )
+
+
 class Module:
     """A module with entry `@main`.
 
@@ -59,10 +66,7 @@ class Module:
         return self.once(("stablehlo", platform), lambda: self._lowered_for(source, platform))
 
     def _lowered_for(self, source: Source, platform: str) -> bytes:
-        chosen = _pipeline.on_platform(
-            source, lambda number: _kernels.branch_of(_kernels.get(number), platform)
-        )
-        return _pipeline.stablehlo(chosen, self.options)[0]
+        return _pipeline.stablehlo(on_platform(source, platform), self.options)[0]
 
     def _lowered(self) -> tuple[bytes, list[int]]:
         """StableHLO, and the inputs that it does not read."""

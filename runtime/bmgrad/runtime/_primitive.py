@@ -170,6 +170,12 @@ def _lower(
     ctx: LoweringContext, *args: IrValue, program: Program, origin: Origin | None = None
 ) -> Sequence[IrValue]:
     platform, *others = _jax_internals.platforms_of(ctx)
+    if program.platform and (others or platform != program.platform):
+        raise UnsupportedError(
+            f"{program.name} was made for {program.platform}, as jax.lax.platform_dependent in it "
+            f"has branches without a derivative, and is to run on {', '.join([platform, *others])}"
+            "; give those a derivative, or use bm.grad, bm.jvp or bm.jacfwd"
+        )
     source = program.stablehlo(None if others else platform)
     if _kernels.SYMBOL_PREFIX.encode() in source and others:
         # A kernel may be a different one on each platform of an exported module.

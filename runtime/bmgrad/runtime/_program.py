@@ -16,6 +16,7 @@ from bmgrad.runtime._collectives import word_of
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     axes_of,
+    canonical_platform,
     check_effects,
     has_tangent,
     plain_aval,
@@ -23,9 +24,10 @@ from bmgrad.runtime._jax_internals import (
     tangent_aval,
     without_axis,
 )
-from bmgrad.runtime._module import Module
+from bmgrad.runtime._module import Module, on_platform
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._types import aval_of, tensor_type
 
 # Of input axes, size, output axes and the name of the axis. See `Program`.
@@ -65,6 +67,7 @@ class Program(Module):
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
       needs_devices: whether the lowering of a kernel in it asks which devices it is for.
+      platform: the only one that it runs on, or None.
 
     Where functions bring a batching rule, which is Python, `batched` makes the module of the
     program over a batch, given what `batch` is, and what batches that; None if it cannot.
@@ -84,6 +87,7 @@ class Program(Module):
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
         needs_devices: bool = False,
+        platform: str | None = None,
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: "Batched | None" = None,
     ) -> None:
@@ -95,6 +99,7 @@ class Program(Module):
         self.in_names = tuple(in_names)
         self.effects = effects
         self.needs_devices = needs_devices
+        self.platform = platform
         self._perturbed = perturbed
         self._batched = batched
 
@@ -119,22 +124,23 @@ class Program(Module):
         if effects == self.effects:
             return self
         edit = partial(_pipeline.without_kernels, drop=drop)
+        return self.once(("effects", effects), lambda: self._edited(edit, effects))
+
+    def _edited(self, edit: Callable[[Source], Source], effects: frozenset[Any]) -> "Program":
+        """The program whose modules `edit` has changed."""
         make = self._rebuild
         if self.asks:
             make = partial(make, perturbed=lambda active: edit(self._source_for(active)))
         if self._batched:
             make = partial(make, batched=_edited(self._batched, edit))
-        return self.once(
-            ("effects", effects),
-            lambda: self._derived(
-                make,
-                "",
-                edit(self.source()),
-                self.in_avals,
-                self.out_avals,
-                self.in_names,
-                effects=effects,
-            ),
+        return self._derived(
+            make,
+            "",
+            edit(self.source()),
+            self.in_avals,
+            self.out_avals,
+            self.in_names,
+            effects=effects,
         )
 
     # -- Derived programs --------------------------------------------------------------------
@@ -240,7 +246,27 @@ class Program(Module):
         returns one for each float or complex output.
         """
         active = self._checked_active(active)
-        return self.once(("linearize", active), lambda: self._make_linearized(active))
+        return self.once(("linearize", active), lambda: self._linearized_anywhere(active))
+
+    def _linearized_anywhere(self, active: tuple[bool, ...]) -> Linearized:
+        try:
+            return self._make_linearized(active)
+        except Exception:
+            if self.platform or not _pipeline.chooses_platform(self.source()):
+                raise
+        # A branch for another platform may have no derivative.
+        return self._only_here().linearize(active)
+
+    def _only_here(self) -> "Program":
+        """The program with the branches for the current platform only, which is all it runs on."""
+        platform = canonical_platform(get_platform())
+
+        def make() -> Program:
+            program = self._edited(partial(on_platform, platform=platform), self.effects)
+            program.platform = platform
+            return program
+
+        return self.once(("only on", platform), make)
 
     def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
         module = _pipeline.run(self._source_for(active), _pipeline.linearize(_positions(active)))
@@ -428,6 +454,7 @@ class Program(Module):
             options=self.options,
             effects=effects,
             needs_devices=self.needs_devices,
+            platform=self.platform,
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:
