@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental import checkify, io_callback
+from jax.sharding import PartitionSpec
 
 import bmgrad.math as bm
 from bmgrad._import import UnsupportedError
@@ -298,3 +299,20 @@ def test_programs_without_their_checks_tell_rules_what_is_perturbed():
     assert jax.grad(lambda x: check(x, 1.0)[1])(1.0) == 3
     slopes = jax.vmap(jax.grad(lambda x: check(x, 1.0)[1]))(jnp.ones(2))
     np.testing.assert_allclose(slopes, [3, 3])
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_programs_over_devices(check_vma):
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    each = jax.shard_map(
+        bm.grad(checked_log),
+        mesh=mesh,
+        in_specs=PartitionSpec("i"),
+        out_specs=PartitionSpec("i"),
+        check_vma=check_vma,
+    )
+    check = checkify.checkify(each, errors=checkify.all_checks)
+    error, gradient = check(jnp.array([1.0, 2.0]))
+    assert error.get() is None
+    np.testing.assert_allclose(gradient, [1, 0.5])
+    assert "is not positive" in check(jnp.array([1.0, -2.0]))[0].get()

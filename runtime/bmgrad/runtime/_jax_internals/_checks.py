@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax._src import checkify
 
 from bmgrad.runtime._errors import UnsupportedError
-from bmgrad.runtime._jax_internals._axes import real_effects
+from bmgrad.runtime._jax_internals._axes import real_effects, without_varying
 
 # Of a primitive what gives it parameters with which it has no effects but checks.
 _silencers: dict[Any, Callable[..., dict[str, Any]]] = {}
@@ -45,12 +45,13 @@ class Checks:
 
     def add_function(self, function: Callable[..., Any], args: Sequence[Any]) -> None:
         """Adds what is wrong in `function`, which has been called: its callbacks are left out."""
-        closed = _silent(jax.make_jaxpr(jax.jit(function))(*args))
         # Errors have no derivative.
         args = [jax.lax.stop_gradient(arg) for arg in args]
-        self.error, _ = checkify.checkify_jaxpr(
-            *self._context, closed, self._enabled, self.error, *args
-        )
+        with without_varying():
+            closed = _silent(jax.make_jaxpr(jax.jit(function))(*args))
+            self.error, _ = checkify.checkify_jaxpr(
+                *self._context, closed, self._enabled, self.error, *args
+            )
 
     def add_derivatives(self, name: str, values: Sequence[Any], operands: Sequence[Any]) -> None:
         """Adds NaNs in `values`, the derivatives that `name` computes, and infinities.
