@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from import_helpers import imported, text
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 import bmgrad.math as bm
 from bmgrad._import import UnsupportedError
@@ -412,3 +412,19 @@ def test_rules_read_variables_as_they_are():
     # Too late to become an input: an error, and not a constant that goes stale.
     with pytest.raises(RuntimeError, match="read it in the function that has the rule too"):
         bm.grad(lambda x: loss(x, unread=True))(X)
+
+
+def test_rules_of_functions_that_jax_has_pruned():
+    @jax.custom_vjp
+    def both(x, y):
+        return jnp.sin(x), x + jnp.cos(y)
+
+    def bwd(residuals, cts):
+        return 2 * residuals[0] * cts[0] + 3 * cts[1], residuals[1] * cts[1]
+
+    both.defvjp(lambda x, y: (both(x, y), (jnp.cos(x), jnp.sin(y))), bwd)
+    jaxpr = jax.make_jaxpr(both)(1.0, 2.0).jaxpr
+    for used, want in (((True, False), (2 * np.cos(1), 0)), ((False, True), (3, np.sin(2)))):
+        pruned, _ = partial_eval.dce_jaxpr(jaxpr, used)
+        fun = lambda *args, pruned=pruned: jax.core.eval_jaxpr(pruned, (), *args)[0]  # noqa: E731
+        np.testing.assert_allclose(bm.grad(fun, argnums=(0, 1))(1.0, 2.0), want, rtol=1e-6)
