@@ -33,7 +33,7 @@ from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
     check_effects,
-    evaluate_jaxpr,
+    function_of,
     is_dead,
     named_axes,
     plain_aval,
@@ -122,17 +122,16 @@ def import_program(
         needs_devices=importer.needs_devices,
         platform=importer.platform,
     )
-    return Imported(program, [*consts, *captures], _origin(traced, importer.rules_check))
+    return Imported(program, [*consts, *captures], _origin(traced, captures, importer))
 
 
-def _origin(traced: TracedJaxpr, rules_check: bool) -> Origin:
-    jaxpr, count = traced.jaxpr, len(traced.jaxpr.invars)
-
-    def evaluate(*args: Any) -> list[Any]:
-        return evaluate_jaxpr(jaxpr, args[count:], args[:count])
-
-    num_inputs = count + len(traced.consts)
-    return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), rules_check)
+def _origin(traced: TracedJaxpr, captures: Sequence[Any], importer: Importer) -> Origin:
+    jaxpr, consts = traced.jaxpr, traced.consts
+    # Rules may close over a trace around this one, which would be kept with them.
+    inside_trace = any(isinstance(array, jax.core.Tracer) for array in (*consts, *captures))
+    evaluate = function_of(jaxpr, keeps_rules=not inside_trace)
+    num_inputs = len(jaxpr.invars) + len(consts)
+    return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), importer.rules_check)
 
 
 def _import(

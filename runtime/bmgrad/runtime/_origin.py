@@ -82,3 +82,6 @@ class Origin:
             return _jax_internals.evaluate_known(self.evaluate, avals, known, args)
 
         return dataclasses.replace(pruned, evaluate=evaluate, num_inputs=sum(known))
+
+
+_jax_internals.hold_weakly(Origin)

@@ -10,6 +10,7 @@ from jax._src import checkify
 
 from bmgrad.runtime._errors import UnsupportedError
 from bmgrad.runtime._jax_internals._axes import real_effects, without_varying
+from bmgrad.runtime._jax_internals._equations import with_equations, with_inner_jaxprs
 
 # Of a primitive what gives it parameters with which it has no effects but checks.
 _silencers: dict[Any, Callable[..., dict[str, Any]]] = {}
@@ -120,8 +121,7 @@ def _silent(jaxpr: Any) -> Any:
     if not _sounds(opened.effects):
         return jaxpr
     eqns = [silent for eqn in opened.eqns if (silent := _silent_equation(eqn)) is not None]
-    silent = opened.replace(eqns=eqns, effects=opened.effects - _sounds(opened.effects))
-    return silent if opened is jaxpr else jaxpr.replace(jaxpr=silent)
+    return with_equations(jaxpr, eqns, opened.effects - _sounds(opened.effects))
 
 
 def _silent_equation(eqn: Any) -> Any:
@@ -132,8 +132,8 @@ def _silent_equation(eqn: Any) -> Any:
     if silence := _silencers.get(eqn.primitive):
         params = silence(**eqn.params)
     else:
-        params = {name: _silent_parameter(value) for name, value in eqn.params.items()}
-        if all(params[name] is value for name, value in eqn.params.items()):
+        changed = with_inner_jaxprs(eqn.params, _silent)
+        if changed is None:
             if eqn.outvars:
                 raise UnsupportedError(
                     "checkify cannot look into a compiled function that takes results from Python "
@@ -142,14 +142,8 @@ def _silent_equation(eqn: Any) -> Any:
                     "checkify(f)(x)[::-1], has_aux=True)"
                 )
             return None
+        params = changed
     return eqn.replace(params=params, effects=eqn.effects - sounds)
-
-
-def _silent_parameter(value: Any) -> Any:
-    if isinstance(value, tuple):
-        silent = tuple(map(_silent_parameter, value))
-        return value if all(a is b for a, b in zip(silent, value, strict=True)) else silent
-    return _silent(value) if hasattr(value, "eqns") else value
 
 
 def _sounds(effects: Collection[Any]) -> frozenset[Any]:
