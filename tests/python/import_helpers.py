@@ -25,5 +25,5 @@ def text(fun, *args, **keywords):
 
 def run(fun, *args):
     """The results of the imported, lowered and compiled `fun`."""
-    program, consts, _ = imported(fun, *args)
+    program, consts, *_ = imported(fun, *args)
     return bind(program, *args, *consts)

@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from derivative_checks import check_batching, check_derivatives
 from jax.custom_batching import custom_vmap
+from jax.experimental import compute_on
 
 import bmgrad.math as bm
 
@@ -134,3 +136,18 @@ def test_in_rules_that_are_batched():
     ruled = jax.custom_vjp(lambda x: value(x))
     ruled.defvjp(lambda x: (value(x), x), lambda x, ct: (value(x, ct),))
     np.testing.assert_allclose(bm.vmap(bm.grad(ruled))(X), -np.sin(X), rtol=1e-6)
+
+
+def test_functions_that_run_elsewhere():
+    """`compute_on` says where the values are computed; the derivative is the function's."""
+    # One of the two versions has the old form beside it.
+    elsewhere = getattr(compute_on, "compute_on2", compute_on.compute_on)
+    double_sin = elsewhere(
+        lambda x, y: 2 * jnp.sin(x) * y,
+        compute_type="device_host",
+        out_memory_spaces=jax.memory.Space.Device,
+    )
+    x, y = jnp.arange(3.0), jnp.arange(3.0) + 2
+    np.testing.assert_allclose(bm.jit(double_sin)(x, y), 2 * np.sin(x) * y, rtol=1e-6)
+    check_derivatives(double_sin, x, y)
+    check_batching(double_sin, x, y)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from derivative_checks import check_batching, check_derivatives
 from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import scan_p
 from jax.interpreters import ad, batching, mlir
@@ -17,6 +18,7 @@ from jax.interpreters import ad, batching, mlir
 import bmgrad as bp
 import bmgrad.math as bm
 from bmgrad.runtime import _foreign
+from bmgrad.runtime._errors import UnsupportedError
 
 # A 3 by 4 matrix in compressed sparse rows, one more weight than it has rows.
 COLUMNS = np.array([0, 2, 1, 3, 0], np.int32)
@@ -298,6 +300,31 @@ def test_branches_for_other_platforms():
         bm.jit(lambda x: lax.platform_dependent(x, tpu=jnp.sin, cuda=jnp.cos))(V)
 
 
+def test_linear_parts_of_branches_for_other_platforms():
+    """They are made before it is known where they run, so for here only, where they must."""
+    elsewhere_p = Primitive("elsewhere")
+    elsewhere_p.def_abstract_eval(lambda x: x)
+
+    def fun(x):
+        return lax.platform_dependent(2 * x, tpu=elsewhere_p.bind, default=jnp.sin).sum()
+
+    want = jax.grad(lambda x: jnp.sin(2 * x).sum())
+    np.testing.assert_allclose(bm.vjp(fun, V)[1](1.0)[0], want(V), rtol=1e-6)
+    np.testing.assert_allclose(bm.jacrev(fun)(V), want(V), rtol=1e-6)
+    np.testing.assert_allclose(bm.linearize(fun, V)[1](V), (want(V) * V).sum(), rtol=1e-6)
+    np.testing.assert_allclose(bm.hessian(fun)(V), jax.jacfwd(want)(V), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(jax.grad(bm.jit(fun)))(V), want(V), rtol=1e-6)
+    for program in (bm.jacrev(fun), bm.jit(bm.jacrev(fun))):
+        with pytest.raises(UnsupportedError, match=r"made for cpu.* is to run on tpu"):
+            jax.export.export(jax.jit(lambda x, p=program: p(x)), platforms=["tpu"])(V)
+
+    def nowhere(x):
+        return lax.platform_dependent(x, tpu=jnp.sin, default=elsewhere_p.bind).sum()
+
+    with pytest.raises(UnsupportedError, match="no derivative rule for primitive 'elsewhere'"):
+        bm.vjp(nowhere, V)
+
+
 def test_names_of_jax_belong_to_jax():
     """Another library's `sin` is not the sine, nor its `scan` a loop."""
     for name in ("sin", "scan"):
@@ -356,3 +383,42 @@ def test_operands_that_are_linear_together():
         got, want = (lib.grad(loss, argnums=argnums)(*args) for lib in (bm, jax))
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+# -- Lowerings that ask which devices they are for -------------------------------------------------
+
+
+def test_custom_partitioning():
+    @custom_partitioning
+    def double_sin(x):
+        return 2 * jnp.sin(x)
+
+    double_sin.def_partition(
+        infer_sharding_from_operands=lambda mesh, args, result: args[0].sharding,
+        partition=lambda *_: None,  # Of one device nothing is asked.
+        sharding_rule="i -> i",
+    )
+
+    @jax.custom_jvp
+    def fun(x):
+        return double_sin(x)
+
+    fun.defjvp(lambda x, dx: (double_sin(x[0]), 2 * jnp.cos(x[0]) * dx[0]))
+    x = jnp.arange(3.0)
+    np.testing.assert_allclose(bm.jit(fun)(x), 2 * np.sin(x), rtol=1e-6)
+    np.testing.assert_allclose(bm.grad(lambda x: fun(x).sum())(x), 2 * np.cos(x), rtol=1e-6)
+    nested = bm.grad(lambda x: (bm.jit(fun)(x) ** 2).sum())
+    np.testing.assert_allclose(nested(x), 4 * np.sin(2 * x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [bm.jit, bm.grad, lambda f: jax.jit(jax.grad(bm.jit(f)))])
+def test_inspected_shardings(transform):
+    shardings = []
+
+    def fun(x):
+        jax.debug.inspect_array_sharding(x, callback=shardings.append)
+        return jnp.sin(x).sum()
+
+    transform(fun)(jnp.arange(3.0))
+    (sharding,) = shardings
+    assert sharding.is_fully_replicated

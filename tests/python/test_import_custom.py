@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from import_helpers import imported, text
 from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, partial_eval
 
 import bmgrad.math as bm
 from bmgrad._import import UnsupportedError
@@ -25,7 +25,7 @@ def close(got, want, rtol=1e-4):
 
 def through_program(fun, *args):
     """`fun` by way of a program, which JAX's transforms then ask for its derivatives."""
-    program, consts, _ = imported(fun, *args)
+    program, consts, *_ = imported(fun, *args)
 
     def call(*args):
         results = bind(program, *args, *consts)
@@ -162,7 +162,7 @@ def test_rules_may_read_values_of_the_function_around():
 
         return jnp.sum(product_with(jnp.sin(y))(x)), jax.lax.scan(body, y, jnp.stack([x, x]))[1]
 
-    program, consts, _ = imported(fun, X, X)
+    program, consts, *_ = imported(fun, X, X)
     assert consts == []
     call = lambda x: bind(program, x, X)  # noqa: E731
     close(call(X), fun(X, X))
@@ -289,7 +289,7 @@ def test_arrays_closed_over_in_a_batch_of_calls():
     """Which JAX makes arguments of the function; they have no tangents that it could miss."""
     product = jax.jit(product_with(jnp.asarray(X)))
     fun = lambda x: jnp.sum(jax.vmap(product)(jnp.stack([x, x * x])))  # noqa: E731
-    program, consts, _ = imported(fun, X)
+    program, consts, *_ = imported(fun, X)
     close(jax.grad(lambda x: bind(program, x, *consts)[0])(X), jax.grad(fun)(X))
 
 
@@ -414,16 +414,17 @@ def test_rules_read_variables_as_they_are():
         bm.grad(lambda x: loss(x, unread=True))(X)
 
 
-def test_rules_of_functions_that_checkify_changed():
-    from jax.experimental import checkify
-
+def test_rules_of_functions_that_jax_has_pruned():
     @jax.custom_vjp
-    def checked(x):
-        checkify.check(x > 0, "not positive")
-        return jnp.sin(x)
+    def both(x, y):
+        return jnp.sin(x), x + jnp.cos(y)
 
-    checked.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (ct * jnp.cos(x),))
-    fun = lambda x: checkify.checkify(checked)(x)[1]  # noqa: E731
-    np.testing.assert_allclose(bm.jit(fun)(1.0), jnp.sin(1.0))
-    with pytest.raises(UnsupportedError, match=r"results .* rule knows of 1.*checkify"):
-        bm.grad(fun)(1.0)
+    def bwd(residuals, cts):
+        return 2 * residuals[0] * cts[0] + 3 * cts[1], residuals[1] * cts[1]
+
+    both.defvjp(lambda x, y: (both(x, y), (jnp.cos(x), jnp.sin(y))), bwd)
+    jaxpr = jax.make_jaxpr(both)(1.0, 2.0).jaxpr
+    for used, want in (((True, False), (2 * np.cos(1), 0)), ((False, True), (3, np.sin(2)))):
+        pruned, _ = partial_eval.dce_jaxpr(jaxpr, used)
+        fun = lambda *args, pruned=pruned: jax.core.eval_jaxpr(pruned, (), *args)[0]  # noqa: E731
+        np.testing.assert_allclose(bm.grad(fun, argnums=(0, 1))(1.0, 2.0), want, rtol=1e-6)

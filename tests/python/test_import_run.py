@@ -285,7 +285,7 @@ def test_batched_kernels():
         return jnp.linalg.cholesky(jnp.outer(x, x) + jnp.eye(3)) + noise, lax.igamma(x * x, x * x)
 
     keys, xs = jax.random.split(KEY, 4), np.linspace(0.5, 2, 15, dtype=np.float32).reshape(5, 3)
-    program, consts, _ = imported(fun, KEY, xs[0])
+    program, consts, *_ = imported(fun, KEY, xs[0])
 
     def call(key, x):
         return bind(program, key, x, *consts)

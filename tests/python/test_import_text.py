@@ -112,7 +112,7 @@ def test_arrays_are_inputs_also_those_of_inner_functions():
 
         return jax.lax.scan(body, jnp.sin(jnp.cos(jnp.tan(x))), None, length=3)[0]
 
-    program, consts, _ = imported(lambda x: function(x) + outer[2], X)
+    program, consts, *_ = imported(lambda x: function(x) + outer[2], X)
     assert [id(c) for c in consts] == [id(outer), id(inner)]
     assert [aval.shape for aval in program.in_avals] == [(3,), (100,), (200,)]
     assert program.in_names == ("x0", "const0", "captured0")
@@ -126,7 +126,7 @@ def test_small_tables_are_constants():
     def function(x):
         return jnp.sin(jnp.cos(jnp.tan(x))) + jnp.sum(table)
 
-    program, consts, _ = imported(function, X)
+    program, consts, *_ = imported(function, X)
     assert consts == []
     assert "bm.constant dense<" in program.as_text("bm")
 

@@ -150,3 +150,28 @@ def test_arguments_of_extremes():
         for got, want in zip(bm.jit(fun)(x), fun(x), strict=True):
             np.testing.assert_array_equal(got, want)
     check_derivatives(lambda x: fun(x)[0] ** 2, x, oracle=lambda x: x.max(1) ** 2)
+
+
+@pytest.mark.parametrize("window", [2, 5])
+@pytest.mark.parametrize("spacing", [((0, 0), 1), ((1, 1), 1), ((0, 2), 2)])
+def test_padding_is_joined_with_nothing(window, spacing):
+    """As backends do, whatever the initial value; it is joined once."""
+    padding, dilation = spacing
+
+    def fun(x):
+        init = np.asarray(3.0, x.dtype)
+        return lax.reduce_window(
+            x, init, lambda a, b: a + b, (window,) * 2, (1, 1), (padding,) * 2, (dilation,) * 2
+        )
+
+    x = array(5, 6)
+    with jax.enable_x64(True):
+        want = fun(x)
+        np.testing.assert_allclose(bm.jit(fun)(x), want)
+        np.testing.assert_allclose(bm.jvp(fun, (x,), (x,))[0], want)
+        np.testing.assert_allclose(bm.vmap(fun)(x[None])[0], want)
+        np.testing.assert_allclose(bm.jvp(fun, (x,), (x,))[1], fun(x) - 3)
+        # A sum: the transpose of the tangent has the same products.
+        ct = np.asarray(fun(x))
+        (gradient,) = bm.vjp(fun, x)[1](ct)
+        np.testing.assert_allclose((gradient * x).sum(), (ct * (ct - 3)).sum())

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bmgrad.runtime import _kernels
+from bmgrad.runtime._module import STAGES
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._primitive import bind
-from bmgrad.runtime._program import STAGES, LinearProgram, Program
+from bmgrad.runtime._program import LinearProgram, Program
 
 # sin(x) * y and the integer, untouched.
 TEXT = """

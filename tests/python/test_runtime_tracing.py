@@ -4,7 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
+import bmgrad.math as bm
 from bmgrad.runtime import _jax_internals as internals
 from bmgrad.runtime._jax_internals import _tracing
 
@@ -266,3 +268,19 @@ def test_avals():
     assert internals.has_tangent(F)
     assert internals.tangent_aval(jax.typeof(1)).dtype == jax.dtypes.float0
     assert internals.plain_aval(jax.typeof(1.0)).weak_type
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint, bm.jit])
+def test_sharding_constraints_name_axes_of_the_mesh_around(wrap):
+    mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    x = jnp.arange(3.0)
+
+    def fun(x):
+        return jnp.sin(jax.lax.with_sharding_constraint(x, PartitionSpec("i"))).sum()
+
+    with jax.set_mesh(mesh):
+        np.testing.assert_allclose(bm.grad(wrap(fun))(x), jnp.cos(x), rtol=1e-6)
+        with pytest.raises(ValueError, match="Resource axis: j"):
+            bm.grad(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec("j")).sum())(x)
+    with pytest.raises(RuntimeError, match="non-empty mesh"):
+        bm.grad(lambda x: fun(x))(x)

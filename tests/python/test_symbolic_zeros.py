@@ -194,3 +194,20 @@ def test_rules_that_raised_leave_the_call_as_it_was():
         bm.grad(lambda y: call(X, y)[0].sum())(X)
     np.testing.assert_allclose(slope(jax), X)
     np.testing.assert_allclose(slope(bm), X)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.vmap])
+def test_zeros_of_one_rule_are_zeros_for_the_next(wrap):
+    @jax.custom_jvp
+    def second(x, y):
+        return y * 1
+
+    def rule(primals, tangents):
+        assert isinstance(tangents[1], SymbolicZero)
+        return primals[1] * 1, tangents[1]
+
+    second.defjvp(rule, symbolic_zeros=True)
+    fun = wrap(lambda x: second(x, second(x, 2.0)) * x)
+    got, want = (lib.jvp(fun, (X,), (X,)) for lib in (bm, jax))
+    np.testing.assert_allclose(got, want)
+    np.testing.assert_allclose(bm.grad(lambda x: fun(x).sum())(X), [2, 2, 2])

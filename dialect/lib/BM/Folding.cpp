@@ -102,8 +102,34 @@ namespace {
 struct ArrayJoiner {
   ImplicitLocOpBuilder &b;
   Block &body;
+  /// Whether the last of the arrays says where elements are padding, which is
+  /// joined with nothing.
+  bool masked = false;
 
   FailureOr<Values> operator()(const Values &left, const Values &right) const {
+    return masked ? joinMasked(left, right) : joinAll(left, right);
+  }
+
+  Value reshaped(Value x, ArrayRef<int64_t> shape) const {
+    return b.createOrFold<ReshapeOp>(tensorType(x).clone(shape), x);
+  }
+
+private:
+  FailureOr<Values> joinMasked(Values left, Values right) const {
+    Value padsLeft = left.pop_back_val(), padsRight = right.pop_back_val();
+    FailureOr<Values> joined = joinAll(left, right);
+    if (failed(joined))
+      return failure();
+    for (auto [x, l, r] : llvm::zip_equal(*joined, left, right)) {
+      x = SelectOp::create(b, x.getType(), padsLeft, r, x);
+      x = SelectOp::create(b, x.getType(), padsRight, l, x);
+    }
+    joined->push_back(
+        AndOp::create(b, padsLeft.getType(), padsLeft, padsRight));
+    return joined;
+  }
+
+  FailureOr<Values> joinAll(const Values &left, const Values &right) const {
     int64_t count = tensorType(left.front()).getNumElements();
     IRMapping mapping;
     DenseSet<Value> batched;
@@ -125,10 +151,6 @@ struct ArrayJoiner {
       results.push_back(reshaped(result, tensorType(like).getShape()));
     }
     return results;
-  }
-
-  Value reshaped(Value x, ArrayRef<int64_t> shape) const {
-    return b.createOrFold<ReshapeOp>(tensorType(x).clone(shape), x);
   }
 };
 } // namespace
@@ -207,6 +229,29 @@ static FailureOr<Values> writeOut(ImplicitLocOpBuilder &b, ReduceOp op,
   return join(results, *joined);
 }
 
+/// `x` as windows over it ask, with `padding` around and between its elements.
+static Value pad(ImplicitLocOpBuilder &b, const Spatial &space, Value x,
+                 Value padding) {
+  SmallVector<int64_t> between;
+  for (int64_t dilation : space.baseDilation)
+    between.push_back(dilation - 1);
+  return b.createOrFold<PadOp>(x, padding, space.low, space.high, between);
+}
+
+/// Where `x`, padded, is padding; null if nowhere.
+static Value findPadding(ImplicitLocOpBuilder &b, const Spatial &space,
+                         Value x) {
+  auto isPositive = [](int64_t width) { return width > 0; };
+  auto isDilated = [](int64_t dilation) { return dilation > 1; };
+  if (llvm::none_of(space.low, isPositive) &&
+      llvm::none_of(space.high, isPositive) &&
+      llvm::none_of(space.baseDilation, isDilated))
+    return {};
+  RankedTensorType type = tensorType(x).clone(b.getI1Type());
+  return pad(b, space, makeConstant(b, type, 0),
+             makeConstant(b, type.clone(ArrayRef<int64_t>{}), 1));
+}
+
 /// The elements at one place of all windows, place by place.
 static SmallVector<Values> windowElements(ImplicitLocOpBuilder &b,
                                           const Sliding &by, const Values &xs,
@@ -242,15 +287,16 @@ static FailureOr<Values> writeOut(ImplicitLocOpBuilder &b, ReduceWindowOp op,
   if (llvm::is_contained(shape, 0))
     return results;
   Sliding by = Sliding::of(op);
-  SmallVector<int64_t> between;
-  for (int64_t dilation : by.space.baseDilation)
-    between.push_back(dilation - 1);
   Values padded;
   for (auto [x, init] : llvm::zip_equal(xs, inits))
-    padded.push_back(
-        b.createOrFold<PadOp>(x, init, by.space.low, by.space.high, between));
-  SmallVector<Values> elements = windowElements(b, by, padded, shape);
+    padded.push_back(pad(b, by.space, x, init));
   ArrayJoiner join{b, op.getBlock()};
+  if (Value padding = findPadding(b, by.space, xs.front())) {
+    join.masked = true;
+    padded.push_back(padding);
+    results.push_back(makeConstant(b, tensorType(padding).clone(shape), 0));
+  }
+  SmallVector<Values> elements = windowElements(b, by, padded, shape);
   // One after the other is what a backend does; in pairs where that would make
   // a long program.
   constexpr size_t few = 16;
@@ -261,10 +307,11 @@ static FailureOr<Values> writeOut(ImplicitLocOpBuilder &b, ReduceWindowOp op,
       if (failed(joined))
         return failure();
     }
+    joined->truncate(xs.size());
     return joined;
   }
   Values stacks;
-  for (size_t index = 0; index < xs.size(); ++index)
+  for (size_t index = 0; index < padded.size(); ++index)
     stacks.push_back(ConcatenateOp::create(
         b,
         llvm::map_to_vector(elements,
@@ -274,9 +321,11 @@ static FailureOr<Values> writeOut(ImplicitLocOpBuilder &b, ReduceWindowOp op,
                             }),
         0));
   FailureOr<Values> joined = joinLeading(join, stacks, /*neighbours=*/true);
-  if (failed(joined))
-    return failure();
-  return join(results, *joined);
+  if (succeeded(joined))
+    joined = join(results, *joined);
+  if (succeeded(joined))
+    joined->truncate(xs.size());
+  return joined;
 }
 
 namespace {

@@ -1,7 +1,7 @@
 """The importer: from a jaxpr to a program of the bm dialect.
 
 In: what `bmgrad.runtime._jax_internals.trace` returns. Out: a `Program`. Start
-reading at `_importer.py`.
+reading at `_program.py`.
 """
 
 from bmgrad._import import (
@@ -25,7 +25,7 @@ from bmgrad._import import (
     _rules_windows,
 )
 from bmgrad._import._errors import VALUE_ERRORS, UnsupportedError
-from bmgrad._import._importer import Imported, import_program
+from bmgrad._import._program import Imported, import_program
 
 # Rules register themselves when their module is imported.
 _RULES = (

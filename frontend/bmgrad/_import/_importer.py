@@ -1,7 +1,7 @@
-"""From a jaxpr to a program of the bm dialect.
+"""From a jaxpr to a module of the bm dialect.
 
-In: a jaxpr and the arrays it closes over. Out: a `Program` whose inputs are those
-arrays and then the inputs of the jaxpr. Each equation becomes ops by the rule of its
+In: a jaxpr and the arrays it closes over. Out: a module whose `@main` takes the inputs of
+the jaxpr and then those arrays. Each equation becomes ops by the rule of its
 primitive, found by name in `_registry.py`; a primitive without a rule becomes a
 kernel. Next: `_rules_elementwise.py` for the simplest rules, `_module.py` for how ops
 are written.
@@ -10,11 +10,10 @@ are written.
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +22,7 @@ from jax.extend.core import Literal
 
 from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
-from bmgrad._import._perturbed import Marker, asks, is_unperturbed, marked
-from bmgrad._import._rebatching import Rebatching
+from bmgrad._import._perturbed import is_unperturbed, marked
 from bmgrad._import._references import ClosedOver, Operand, close_over, split_references
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
@@ -33,18 +31,12 @@ from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime import _pipeline
 from bmgrad.runtime._jax_internals import (
-    ShapedArray,
     TracedJaxpr,
-    has_tangent,
-    is_dead,
+    check_effects,
     is_reference,
     is_reference_aval,
-    named_axes,
-    plain_aval,
     user_location,
-    with_axes,
 )
-from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
 from bmgrad.runtime._put_off import Imported as ImportedLater
@@ -62,127 +54,7 @@ _DEEPEST = 5
 _DEEPEST_WITH_LOOPS = 3
 
 
-class Imported(NamedTuple):
-    """A program, the arrays to call it with after the arguments, and its references by name."""
-
-    program: Program
-    consts: list[Any]
-    references: dict[str, Any]
-
-
-def import_program(
-    traced: TracedJaxpr,
-    *,
-    name: str,
-    options: Options | None = None,
-    scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    differentiated: Sequence[bool] = (),
-) -> Imported:
-    """Imports what `bmgrad.runtime._jax_internals.trace` returned.
-
-    The inputs of the program are those of the jaxpr, whose names appear in messages and
-    in the IR, followed by `Imported.consts`: the arrays that `traced` and inner functions
-    close over, for no array is baked into a program. `scope` is what derivative rules are
-    traced in. `differentiated` are the inputs of the jaxpr that a derivative will be taken of,
-    if that is known.
-    """
-    jaxpr = traced.jaxpr
-    consts = [const for const in traced.consts if not is_reference(const)]
-    axes = named_axes()
-    asking, count = asks(jaxpr), len(jaxpr.invars)
-    unknown = [False] * (count - len(differentiated))
-    expected = [
-        wanted and has_tangent(var.aval)
-        for var, wanted in zip(jaxpr.invars, [*differentiated, *unknown], strict=True)
-    ]
-
-    def perturbed_in(active: Sequence[bool]) -> Any:
-        """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
-        of_consts = iter(active[count:])
-        inputs = [not is_reference(const) and next(of_consts) for const in traced.consts]
-        return Marker().mark(jaxpr, [*inputs, *active[:count]])[0]
-
-    is_marked = asking and any(expected)
-    written = perturbed_in([*expected, *(False for _ in consts)]) if is_marked else jaxpr
-    in_rules = _InRules(scope, axes)
-    importer = Importer(in_rules, asking)
-    # The program keeps what its modules hold numbers of.
-    put_off = importer.put_off
-    with scope():
-        module, captures = _import(importer, traced, written, name)
-    references = [reference for reference, _ in importer.module.references]
-    if any(map(is_dead, [*consts, *captures, *references])):
-        raise UnsupportedError(
-            f"{name} reads a value that left the loop body or inner function that computed it; "
-            "return the value from there instead"
-        )
-
-    def again(traced: TracedJaxpr, jaxpr: Any, *, consts_are_known: bool = False) -> Source | None:
-        """The module of another jaxpr for these inputs; None where its rules use further ones."""
-        anew = Importer(in_rules, asking)
-        written, captured = _import(
-            anew, traced, jaxpr, name, captures, references, consts_are_known=consts_are_known
-        )
-        put_off.extend(anew.put_off)
-        found = len(captured), len(anew.module.references)
-        return written if found == (len(captures), len(references)) else None
-
-    def perturbed(active: Sequence[bool]) -> Source | None:
-        """The program, with rules that know that a derivative of these inputs is taken."""
-        if is_marked and list(active[:count]) == expected and not any(active[count:]):
-            return None
-        with in_rules():
-            found = again(traced, perturbed_in(active[: count + len(consts)]))
-        if found is None and is_marked:
-            raise UnsupportedError(
-                f"a derivative rule in {name} reads a value of a trace around it, which was not "
-                "known to be needed when the function was traced"
-            )
-        return found
-
-    def batch(traced: TracedJaxpr) -> Source | None:
-        """The program that a batch was traced to."""
-        return again(traced, traced.jaxpr, consts_are_known=True)
-
-    # What makes it anew holds values of one trace: such a program is not shared.
-    if asking:
-        make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
-    elif importer.has_batching_rules:
-        batched = Rebatching(traced, True, axes, scope, batch)
-        make = functools.partial(Program, batched=batched, put_off=put_off)
-    else:
-        make = functools.partial(_shared_program, put_off=tuple(put_off))
-    names = _pipeline.references(module) if references else ()
-    used = {known.name: ref for ref, known in importer.module.references if known.name in names}
-    inputs = [*jaxpr.invars, *_held(traced, jaxpr.constvars)]
-    program = make(
-        module,
-        tuple(map(plain_aval, [*(var.aval for var in inputs), *map(jax.typeof, captures)])),
-        tuple(plain_aval(var.aval) for var in jaxpr.outvars),
-        name=name,
-        in_names=(*_input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
-        options=options or Options(),
-        effects=frozenset(importer.effects),
-        references=tuple(used),
-    )
-    return Imported(program, [*consts, *captures], used)
-
-
-@dataclasses.dataclass(frozen=True)
-class _InRules:
-    """Enters what derivative rules are traced in, as it was when their program was traced."""
-
-    scope: Callable[[], AbstractContextManager[Any]]
-    axes: Sequence[tuple[Hashable, int]]
-    x64: bool = dataclasses.field(default_factory=lambda: bool(jax.config.read("jax_enable_x64")))
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self.scope(), with_axes(self.axes), jax.enable_x64(self.x64):
-            yield
-
-
-def _import(
+def write_module(
     importer: Importer,
     traced: TracedJaxpr,
     jaxpr: Any,
@@ -200,7 +72,7 @@ def _import(
     """
     inputs = list(jaxpr.invars)
     if not consts_are_known:
-        inputs += _held(traced, jaxpr.constvars)
+        inputs += held(traced, jaxpr.constvars)
     module = importer.module
 
     def main(args: list[Value]) -> list[Value]:
@@ -209,7 +81,7 @@ def _import(
             module.operand(closed_over)
         if consts_are_known:
             return importer.evaluate(jaxpr, [*map(module.operand, traced.consts)], args)
-        for const, value in zip(_held(traced, traced.consts), args[count:], strict=True):
+        for const, value in zip(held(traced, traced.consts), args[count:], strict=True):
             module.alias(const, value)
         values = iter(args[count:])
         consts = [module.operand(c) if is_reference(c) else next(values) for c in traced.consts]
@@ -217,7 +89,7 @@ def _import(
 
     try:
         types = [importer.type(var.aval) for var in inputs]
-        body = module.body(types, main, _input_names(traced)[: len(inputs)])
+        body = module.body(types, main, input_names(traced)[: len(inputs)])
     except Unsupported as reason:
         raise importer.error(reason) from None
     captures = body.captures()
@@ -233,30 +105,15 @@ def _import(
     return _pipeline.linked(text, callees) if callees else text, captures
 
 
-def _held(traced: TracedJaxpr, of_consts: Sequence[_T]) -> list[_T]:
+def held(traced: TracedJaxpr, of_consts: Sequence[_T]) -> list[_T]:
     """Those of `of_consts`, one for each constant, that belong to arrays, not to references."""
     pairs = zip(of_consts, traced.consts, strict=True)
     return [each for each, const in pairs if not is_reference(const)]
 
 
-def _input_names(traced: TracedJaxpr) -> list[str]:
-    count = len(_held(traced, traced.consts))
+def input_names(traced: TracedJaxpr) -> list[str]:
+    count = len(held(traced, traced.consts))
     return [*traced.in_names, *(f"const{i}" for i in range(count))]
-
-
-@functools.lru_cache(maxsize=512)
-def _shared_program(
-    source: Source,
-    in_avals: tuple[ShapedArray, ...],
-    out_avals: tuple[ShapedArray, ...],
-    **keywords: Any,
-) -> Program:
-    """The program that `source` says, one for equal sources.
-
-    So calls that trace a function anew each time (`vjp`, `jvp`, `linearize` outside `jit`)
-    find what was derived from it and compiled.
-    """
-    return Program(source, in_avals, out_avals, **keywords)
 
 
 def _without_further_inputs(module: Module, body: Body, count: int) -> Body:
@@ -301,6 +158,11 @@ class Importer:
         # What the innermost `jax.checkpoint` around is asked what to keep.
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
+        self.needs_devices = False
+        # The only one that the program runs on, or None.
+        self.platform: str | None = None
+        # Whether a derivative rule has a `checkify.check` that its function has not.
+        self.rules_check = False
         self._in_rules, self._lazy = in_rules, lazy
         # How many rules, each inside the one before, are being written.
         self._rule_depth = 0
@@ -385,6 +247,11 @@ class Importer:
             return self.constant(np.asarray(value, aval.dtype), shape)
         captured = self.module.capture(value)
         return captured if aval.shape == shape else self.spread(captured, shape)
+
+    def note_checks(self, rule: Any, function: Any = None) -> None:
+        """Notes the checks in the jaxpr of a derivative rule that the `function` has not."""
+        further = rule.effects - (function.effects if function is not None else set())
+        self.rules_check |= bool(check_effects(further))
 
     # -- Equations -------------------------------------------------------------------------------
 
@@ -549,7 +416,7 @@ class Importer:
             importer.policy = policy
             name = str(eqn.primitive.name)
             with in_rules():
-                source, found = _import(importer, *_alone(marked(eqn, active)), name, captures)
+                source, found = write_module(importer, *_alone(marked(eqn, active)), name, captures)
             if len(found) != len(captures) or importer.module.references:
                 raise UnsupportedError(
                     f"the derivative rule of `{name}` reads a value of a trace around it, or a "
@@ -585,6 +452,8 @@ class Importer:
             self.put_off += program.put_off
             self.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
+            self.needs_devices |= program.needs_devices
+            self.platform = program.platform or self.platform
             return symbol, outs
 
         symbol, types = self.once((program,), declare, ("program", id(program), *here))

@@ -21,8 +21,8 @@ KERNELS = tuple(_KERNELS.split())
 _REASONS = {
     "it works between devices, and belongs around a program: inside jax.shard_map call the "
     "compiled function and the collective side by side": """
-        all_gather_invariant all_gather_reduced custom_partitioning global_array_to_host_local_array
-        host_local_array_to_global_array inspect_sharding pbroadcast_dynamic precv preduced psend
+        all_gather_invariant all_gather_reduced global_array_to_host_local_array
+        host_local_array_to_global_array pbroadcast_dynamic precv preduced psend
         psum_invariant ragged_all_to_all reduced_vary_cast reduced_vary_cast_p relayout shard_alike
         shard_map unreduced_pmax unreduced_pmin unreduced_psum unreduced_reduce_scatter
         vary_unreduced_cast vary_unreduced_cast_p
@@ -40,10 +40,14 @@ _REASONS = {
     """,
     "it is a kernel that calls Python or foreign code as JAX does, in an order of its own only; "
     "it has no derivative, or no results": """
-        debug_callback debug_print ffi_call io_callback pure_callback
+        custom_partitioning debug_callback debug_print ffi_call inspect_sharding io_callback
+        pure_callback
     """,
     "it makes keys or integers, as JAX's kernel; no derivative passes": """
         mulhi random_bits random_fold_in random_seed random_split
+    """,
+    "it tests how keys are used, when a function is traced": """
+        assert_consumed_value consume
     """,
     "it reports errors to the host": """
         buffer_callback check unreachable
@@ -52,7 +56,7 @@ _REASONS = {
         custom_jvp_call_jaxpr custom_lin linear_call select_and_scatter
     """,
     "it is for shapes, memories or metadata that only JAX knows": """
-        call_exported compute_on dce_sink dim_as_value program_order shape_assertion tie
+        call_exported dce_sink dim_as_value program_order shape_assertion tie
         with_memory_space_constraint xla_metadata_value
     """,
 }

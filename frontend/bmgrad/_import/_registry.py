@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from bmgrad.runtime._foreign import is_of_jax
 from bmgrad.runtime._jax_internals import call_without_rule_p
-from bmgrad.runtime._primitive import program_p
+from bmgrad.runtime._primitive import program_on_devices_p, program_p
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -50,7 +50,8 @@ CALLEES = {
 @functools.cache
 def rule_of(primitive: Any) -> Rule | None:
     """The rule of a primitive; another library's that bears the name of JAX's has none."""
-    known = is_of_jax(primitive) or primitive in (program_p, call_without_rule_p)
+    ours = program_p, program_on_devices_p, call_without_rule_p
+    known = is_of_jax(primitive) or primitive in ours
     return RULES.get(primitive.name) if known else None
 
 

@@ -65,7 +65,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
 
     def make() -> tuple[Body, Body]:
         with asking_a_rule(in_avals):
-            jaxpr, consts, out_zeros = custom_jvp_rule(eqn.params, active)
+            jaxpr, consts, out_zeros, num_errors = custom_jvp_rule(eqn.params, active)
 
         def jvp(values: list[Value]) -> list[Value]:
             primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
@@ -77,11 +77,14 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
                 if tangent is not None and asked
             ]
             captured = [b.module.operand(const) for const in consts]
+            b.note_checks(jaxpr, closed.jaxpr)
             b.tangents.note(jaxpr, jaxpr.invars[len(primals) - count :])
             made = b.evaluate(jaxpr, captured, [*primals[count:], *tangents])
-            results, nonzero = made[: len(out_avals)], iter(made[len(out_avals) :])
+            results, nonzero = made[: len(out_zeros)], iter(made[len(out_zeros) :])
+            errors = error_values(b, closed, primals, num_errors)
             out_tangents = [None if zero else next(nonzero) for zero in out_zeros]
-            return [*results, *differentiable(b, out_tangents, out_avals)]
+            tangents_out = differentiable(b, [*[None] * num_errors, *out_tangents], out_avals)
+            return [*errors, *results, *tangents_out]
 
         return b.body(closed), b.rule_body(with_tangents(b, in_avals), jvp)
 
@@ -94,6 +97,14 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     except RuleRaised as raised:
         return emit_raising(b, eqn, closed, raised.error, given)
     return emit_custom_jvp(b, eqn, made, given)
+
+
+def error_values(b: Importer, closed: Any, args: Sequence[Value], count: int) -> list[Value]:
+    """The first `count` results of a function, which are errors that `checkify` found in it.
+
+    They are results of the function, and its derivative rule knows nothing of them.
+    """
+    return b.call(closed, args, function_name(closed))[:count] if count else []
 
 
 def emit_raising(
@@ -264,13 +275,13 @@ def vjp_functions(
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
     of_references = {i: reference.aval for i, reference in references.items()}
     all_avals = with_references(in_avals, of_references)
-    num_results = len(custom.fwd.outvars) - custom.num_made
+    num_results = len(custom.fwd.outvars) - custom.num_made + custom.num_errors
     if num_results != len(out_avals):
         raise RuleRaised(
             UnsupportedError(
                 f"the function {name} has {len(out_avals)} results here, and its derivative rule "
-                f"knows of {num_results}: something changed one and not the other, as "
-                "jax.experimental.checkify does; differentiate the function without that"
+                f"knows of {num_results}: something changed one and not the other; differentiate "
+                "the function without that"
             )
         )
     made_avals = [var.aval for var in custom.fwd.outvars[: custom.num_made]]
@@ -291,6 +302,7 @@ def vjp_functions(
 
     def fwd(inputs: list[Value]) -> list[Value]:
         captured = [b.module.operand(const) for const in custom.fwd_consts]
+        b.note_checks(custom.fwd, closed.jaxpr)
         operands = with_references(inputs, references)
         given = b.evaluate(custom.fwd, captured, operands[count:])
         residuals, _ = split_references(
@@ -299,7 +311,8 @@ def vjp_functions(
                 for is_argument, number in custom.residuals
             ]
         )
-        results = given[custom.num_made :]
+        errors = error_values(b, closed, inputs, custom.num_errors)
+        results = [*errors, *given[custom.num_made :]]
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
     primal_body = b.body(closed)
@@ -402,6 +415,7 @@ def _imported_bwd(
             traced = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd", names)
     except RuleRaised as raised:
         return raised.error
+    b.note_checks(traced.jaxpr)
     types = [b.type(aval) for aval in traced.in_avals if not is_reference_aval(aval)]
     body = b.rule_body(
         types, lambda args: b.evaluate_closed(traced, with_references(args, references))

@@ -1,12 +1,13 @@
-"""The rule of functions with their own batching rule.
+"""The rules of functions that JAX runs, and that have the derivative of what they compute.
 
-In: an equation of `custom_vmap_call`. Out: a kernel, whose batching asks JAX and with it the
-user's rule, as the function of a `bm.custom_jvp`. The derivative is that of the function.
+In: an equation of `custom_vmap_call` or `compute_on`. Out: a kernel, whose batching asks JAX
+and with it the user's rule, and whose lowering says where it runs, as the function of a
+`bm.custom_jvp`. The derivative is that of the function, run where the program runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bmgrad._import._module import Body
 from bmgrad._import._registry import Equation, rule
@@ -29,8 +30,17 @@ if TYPE_CHECKING:
 @rule("custom_vmap_call", keys=True)
 def _custom_vmap(b: Importer, eqn: Equation) -> list[Value]:
     b.has_batching_rules = True
+    return _kernel_with_derivative(b, eqn, eqn.params["call"])
+
+
+@rule("compute_on", keys=True)
+def _compute_on(b: Importer, eqn: Equation) -> list[Value]:
+    return _kernel_with_derivative(b, eqn, eqn.params["jaxpr"])
+
+
+def _kernel_with_derivative(b: Importer, eqn: Equation, closed: Any) -> list[Value]:
+    """A kernel whose derivative is that of `closed`, which it computes."""
     number, emit = kernel(b, eqn)
-    closed = eqn.params["call"]
     if not any(map(has_tangent, closed.in_avals)) or not any(map(has_tangent, closed.out_avals)):
         return emit(b.read_all(eqn))
     name = function_name(closed)
@@ -51,7 +61,7 @@ def _custom_vmap(b: Importer, eqn: Equation) -> list[Value]:
         types = [b.type(aval) for aval in closed.in_avals]
         return b.module.body(types, emit), b.module.body(with_tangents(b, closed.in_avals), jvp)
 
-    key = "custom_vmap", number
+    key = "kernel with derivative", number
     if b.puts_off(eqn, key, has_loops(closed)):
         types = [b.type(aval) for aval in closed.in_avals]
         return emit_put_off(b, eqn, name, (closed,), lambda: b.module.body(types, emit))

@@ -192,6 +192,7 @@ def jvp_body(b: Importer, jvp: TracedJvp, out_avals: Sequence[Any]) -> Body:
 
     def write(values: list[Value]) -> list[Value]:
         jaxpr = jvp.traced.jaxpr
+        b.note_checks(jaxpr)
         b.tangents.note(jaxpr, jaxpr.invars[jvp.num_primals :])
         given = b.evaluate_closed(jvp.traced, values)
         results, nonzero = given[: len(out_avals)], iter(given[len(out_avals) :])
@@ -252,6 +253,8 @@ def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> 
         known = [aval for i, aval in enumerate(rules.in_avals) if i not in linear]
         ins = [b.type(aval) for aval in (*known, *filter(has_tangent, rules.out_avals))]
         return _Raised(traced, ins, [b.type(rules.in_avals[i]) for i in linear])
+
+    b.note_checks(traced.jaxpr)
 
     def write(values: list[Value]) -> list[Value]:
         nonzero = iter(b.evaluate_closed(traced, values))

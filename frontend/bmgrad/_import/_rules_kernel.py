@@ -22,7 +22,13 @@ from bmgrad._import._rules_foreign import (
 )
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
-from bmgrad.runtime._jax_internals import axes_of, has_tangent, ordered_effects, refused_effects
+from bmgrad.runtime._jax_internals import (
+    axes_of,
+    has_tangent,
+    needs_devices,
+    ordered_effects,
+    refused_effects,
+)
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -81,6 +87,7 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
 def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     """The number of the equation's kernel, and what writes it."""
     b.effects |= eqn.effects
+    b.needs_devices |= needs_devices(eqn)
     out_types = [b.type(var.aval) for var in eqn.outvars]
     in_avals = [atom.aval for atom in eqn.invars]
     number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)

@@ -25,6 +25,7 @@ from bmgrad._transforms._trace import (
 )
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import NotNeeded, has_tangent, is_reference, tangent_aval
+from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._program import LinearProgram
 
 # JAX's type annotations say that this is a module.
@@ -129,7 +130,8 @@ def jvp(
     active = _active_inputs(traced, arguments)
     pairs = zip(leaves, arguments.leaves, strict=True)
     moved = [tangent for tangent, primal in pairs if _inexact(primal)]
-    outputs = traced.bind(traced.program.jvp(active), arguments, *moved)
+    program = traced.program.jvp(active)
+    outputs = traced.bind(program, arguments, *moved, origin=Origin.with_derivatives)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     out, aux = _unflatten_results(results, value_tree, aux_tree)
@@ -165,7 +167,7 @@ def _linearized(
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
     inputs = traced.inputs(arguments.leaves)
-    outputs = traced.bind(linearized.fwd, arguments)
+    outputs = traced.bind(linearized.fwd, arguments, origin=Origin.with_residuals)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     values = results[: value_tree.num_leaves]

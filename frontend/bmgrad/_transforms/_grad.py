@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
+from bmgrad.runtime._origin import Origin
 
 
 class GradTransform(Transform):
@@ -47,7 +48,7 @@ class GradTransform(Transform):
         value_tree, aux_tree = traced.out_tree.children()
         wrt = targets.inputs(traced, arguments)
         program = traced.program.vjp(wrt, range(value_tree.num_leaves))
-        outputs = traced.bind(program, arguments)
+        outputs = traced.bind(program, arguments, origin=Origin.with_derivatives)
         num_primal = len(traced.program.out_avals)
         results = traced.commit(outputs[:num_primal])
         of_input = dict(zip(wrt, outputs[num_primal:], strict=True))

@@ -18,6 +18,7 @@ from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
 from bmgrad._transforms._trace import Arguments, TracedFunction
 from bmgrad.runtime import bind
+from bmgrad.runtime._origin import Origin
 
 
 class JacobianTransform(Transform):
@@ -125,7 +126,7 @@ def _rows_reverse(
 ) -> tuple[list[Any], list[list[Any]]]:
     program = traced.program
     linearized = program.linearize(_active(traced, wrt))
-    outputs = traced.bind(linearized.fwd, arguments)
+    outputs = traced.bind(linearized.fwd, arguments, origin=Origin.with_residuals)
     num_outputs = len(program.out_avals)
     results = traced.commit(outputs[:num_outputs])
     residuals = linearized.residuals(traced.inputs(arguments.leaves), outputs)
@@ -173,7 +174,7 @@ def _rows_forward(
         ]
     tangent = program.jvp(_active(traced, wrt))
     batched = tangent.batch([*[-1] * len(program.in_avals), *[0] * len(basis)], size)
-    outputs = traced.bind(batched, arguments, *basis)
+    outputs = traced.bind(batched, arguments, *basis, origin=Origin.with_derivatives)
     # Primal results do not depend on the basis: all their rows are equal.
     results = traced.commit([output[0] for output in outputs[:num_outputs]])
     blocks = []

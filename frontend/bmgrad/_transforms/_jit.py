@@ -17,6 +17,7 @@ from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._trace import Arguments
 from bmgrad.runtime import Program
 from bmgrad.runtime._jax_internals import is_reference, with_axes
+from bmgrad.runtime._origin import Origin
 
 
 class JitTransform(Transform):
@@ -89,7 +90,11 @@ class VmapTransform(Transform):
         self._check_shared(traced.program, in_axes, size, out_axes)
         out_axes += [-1] * len(traced.writes)
         program = traced.program.mapped(in_axes, size, out_axes, self.axis_name)
-        results = traced.commit(traced.bind(program, arguments))
+
+        def origin(one: Origin, _: Program) -> Origin:
+            return one.batch(in_axes, size, self.axis_name)
+
+        results = traced.commit(traced.bind(program, arguments, origin=origin))
         for i, shape in traced.float0.items():
             if placed[i] is not None:
                 results[i] = np.zeros((size, *shape), jax.dtypes.float0)

@@ -24,6 +24,7 @@ from bmgrad._import import VALUE_ERRORS, import_program
 from bmgrad._tracing_state import current, tracing
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
+from bmgrad.runtime._origin import Origin
 
 
 class FunctionTrace:
@@ -100,6 +101,7 @@ class TracedFunction:
     """
 
     program: Program
+    origin: Origin | None
     consts: tuple[Any, ...]
     references: dict[str, Any]
     reads: tuple[Array, ...]
@@ -122,10 +124,24 @@ class TracedFunction:
         position = {id(array): i for i, array in enumerate(self.reads)}
         return tuple(position[id(array)] for array in self.writes)
 
-    def bind(self, program: Program, arguments: Arguments, *more: Any) -> list[Any]:
-        """Run ``program``, made of this one, which takes ``more`` inputs after this one's."""
-        references = self.references_in(arguments)
-        return bind(program, *self.inputs(arguments.leaves), *more, references=references)
+    def bind(
+        self,
+        program: Program,
+        arguments: Arguments,
+        *more: Any,
+        origin: Callable[[Origin, Program], Origin] = lambda origin, _: origin,
+    ) -> list[Any]:
+        """Run ``program``, made of this one, which takes ``more`` inputs after this one's.
+
+        ``origin`` says what it came from, given what this one did.
+        """
+        return bind(
+            program,
+            *self.inputs(arguments.leaves),
+            *more,
+            references=self.references_in(arguments),
+            origin=self.origin and origin(self.origin, program),
+        )
 
     def references_in(self, arguments: Arguments) -> dict[str, Any]:
         """The references of the program, by name, in a call with these arguments."""
@@ -227,6 +243,7 @@ def trace_function(
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
         program=imported.program,
+        origin=imported.origin,
         consts=tuple(imported.consts),
         references={
             name: given.get(id(reference), reference)

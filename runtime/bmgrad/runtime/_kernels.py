@@ -76,6 +76,11 @@ def get(number: int) -> Kernel:
     return _kernels[number]
 
 
+def is_check(number: int) -> bool:
+    """Whether it is a `checkify.check`."""
+    return _jax_internals.is_check(get(number).primitive)
+
+
 def branch_of(kernel: Kernel, platform: str) -> int:
     """Which of the branches that `platform_index` chooses from is for `platform`."""
     branches = dict(kernel.params)["platforms"]

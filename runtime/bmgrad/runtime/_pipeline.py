@@ -157,6 +157,20 @@ def on_platform(source: Source, number_of: Callable[[int], int]) -> bytes:
         return _bytecode(module)
 
 
+def without_kernels(source: Source, drop: Callable[[int], bool]) -> bytes:
+    """`source` without the kernels that have no results and whose number `drop` says."""
+
+    def visit(op: Any) -> Any:
+        if op.name == "bm.kernel" and not op.results and drop(op.attributes["id"].value):
+            op.erase()
+            return ir.WalkResult.SKIP
+        return ir.WalkResult.ADVANCE
+
+    with _opened(source) as module:
+        module.operation.walk(visit, ir.WalkOrder.POST_ORDER)
+        return _bytecode(module)
+
+
 def _unused_arguments(module: ir.Module) -> list[int]:
     main = ir.SymbolTable(module.operation)[MAIN]
     arguments = list(main.arguments)[_num_tokens(main) :]

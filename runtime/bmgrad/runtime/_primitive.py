@@ -1,4 +1,4 @@
-"""The one JAX primitive through which JAX runs and transforms bmgrad's programs.
+"""The JAX primitive through which JAX runs and transforms bmgrad's programs.
 
 In: `bind(program, *args)` at any place where JAX runs or traces. Out: the results;
 under `jit`, `grad`, `vmap`, `export`, `shard_map` the rules below answer with
@@ -12,7 +12,8 @@ The references of a program are operands after its inputs. When JAX has no deriv
 it puts values in their place; then the new values are results after the outputs.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -20,25 +21,33 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from bmgrad.runtime import _jax_internals, _kernels
-from bmgrad.runtime._jax_internals import IrValue, LoweringContext, ShapedArray
+from bmgrad.runtime._errors import UnsupportedError
+from bmgrad.runtime._jax_internals import Checks, IrValue, LoweringContext, ShapedArray
+from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._program import JvpProgram, LinearProgram, Program
 
 _T = TypeVar("_T")
 
 program_p = Primitive("bmgrad_program")
-program_p.multiple_results = True
+# JAX asks primitives, not what they hold, whether their lowering needs to know the devices.
+program_on_devices_p = Primitive("bmgrad_program")
 
 
 def bind(
-    program: Program, *args: Any, references: Mapping[str, Any] | None = None
+    program: Program,
+    *args: Any,
+    references: Mapping[str, Any] | None = None,
+    origin: Origin | None = None,
 ) -> list[jax.Array]:
     """Runs `program`, or records the call where JAX is tracing.
 
-    `args` are flat; `references` has those of the program, and may have more.
+    `args` are flat; `references` has those of the program, and may have more. `origin` is known
+    of programs that were traced just now, and of what is derived from them.
     """
     held = [(references or {})[name] for name in program.references]
-    results: list[jax.Array] = program_p.bind(
-        *_jax_internals.match_varying(args), *held, program=program
+    primitive = program_on_devices_p if program.needs_devices else program_p
+    results: list[jax.Array] = primitive.bind(
+        *_jax_internals.match_varying(args), *held, program=program, origin=origin
     )
     return results
 
@@ -61,14 +70,16 @@ def _split(program: Program, operands: Sequence[_T]) -> tuple[Sequence[_T], dict
     return operands[:count], dict(zip(program.references, operands[count:], strict=True))
 
 
-def _impl(*args: Any, program: Program) -> list[jax.Array]:
+def _impl(*args: Any, program: Program, origin: Origin | None) -> list[jax.Array]:
     # A program has no operations to run one by one, as `jax.disable_jit` asks for.
     with jax.disable_jit(False):
         results: list[jax.Array] = jitted(program)(*args)
     return results
 
 
-def _abstract_eval(*avals: Any, program: Program) -> tuple[list[ShapedArray], frozenset[Any]]:
+def _abstract_eval(
+    *avals: Any, program: Program, origin: Origin | None
+) -> tuple[list[ShapedArray], frozenset[Any]]:
     count = len(program.in_avals)
     inputs, held = avals[:count], avals[count:]
     check_avals(program, inputs)
@@ -94,7 +105,7 @@ def check_avals(program: Program, avals: Sequence[ShapedArray]) -> None:
 
 
 def _jvp(
-    primals: Sequence[Any], tangents: Sequence[Any], *, program: Program
+    primals: Sequence[Any], tangents: Sequence[Any], *, program: Program, origin: Origin | None
 ) -> tuple[list[Any], list[Any]]:
     primals, references = _split(program, primals)
     tangents, of_references = _split(program, tangents)
@@ -115,10 +126,15 @@ def _jvp(
             bind(program, *residuals, *moved, references=references),
         )
     if not any(active):
-        results = bind(program, *primals, references=references)
+        results = bind(program, *primals, references=references, origin=origin)
         return results, [_zero_tangent(jax.typeof(result)) for result in results]
     linearized = program.linearize(active)
-    outputs = bind(linearized.fwd, *primals, references=references)
+    outputs = bind(
+        linearized.fwd,
+        *primals,
+        references=references,
+        origin=origin and origin.with_residuals(linearized.fwd),
+    )
     results, residuals = outputs[: len(program.out_avals)], linearized.residuals(primals, outputs)
     moved = [t for t, is_active in zip(tangents, active, strict=True) if is_active]
     out_tangents = iter(bind(linearized.lin, *residuals, *moved, references=references))
@@ -128,7 +144,9 @@ def _jvp(
     ]
 
 
-def _transpose(cts: Sequence[Any], *operands: Any, program: Program) -> list[Any]:
+def _transpose(
+    cts: Sequence[Any], *operands: Any, program: Program, origin: Origin | None
+) -> list[Any]:
     args, references = _split(program, operands)
     if not isinstance(program, LinearProgram) or any(
         ad.is_undefined_primal(arg) for arg in args[: program.num_residuals]
@@ -163,6 +181,7 @@ def _batch(
     axes: Sequence[int | None],
     *,
     program: Program,
+    origin: Origin | None,
 ) -> tuple[list[Any], list[int | None]]:
     args, references = _split(program, args)
     axes, of_references = _split(program, axes)
@@ -176,15 +195,19 @@ def _batch(
         args, axes = _batched_together(program, args, axes, size)
     in_axes = tuple(-1 if axis is None else axis for axis in axes)
     if all(axis is None for axis in axes) and not program.is_over(axis_name):
-        results = bind(program, *args, references=references)
+        results = bind(program, *args, references=references, origin=origin)
         return results, [None] * len(results)
     if program.is_over(axis_name):
         varying = program.batched_outputs(in_axes, size, axis_name)
     else:
         varying = program.varying([axis >= 0 for axis in in_axes])
     out_axes = [0 if v else -1 for v in varying]
-    batch = program.mapped(in_axes, size, out_axes, axis_name)
-    results = bind(batch, *args, references=references)
+    results = bind(
+        program.mapped(in_axes, size, out_axes, axis_name),
+        *args,
+        references=references,
+        origin=origin and origin.batch(in_axes, size, axis_name),
+    )
     # New values of references may follow.
     placed = [0 if v else None for v in varying]
     return results, placed + [None] * (len(results) - len(placed))
@@ -201,8 +224,16 @@ def _batched_together(
     return args, axes
 
 
-def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[IrValue]:
+def _lower(
+    ctx: LoweringContext, *args: IrValue, program: Program, origin: Origin | None = None
+) -> Sequence[IrValue]:
     platform, *others = _jax_internals.platforms_of(ctx)
+    if program.platform and (others or platform != program.platform):
+        raise UnsupportedError(
+            f"{program.name} was made for {program.platform}, as jax.lax.platform_dependent in it "
+            f"has branches without a derivative, and is to run on {', '.join([platform, *others])}"
+            "; give those a derivative, or use bm.grad, bm.jvp or bm.jacfwd"
+        )
     source = program.stablehlo(None if others else platform)
     if _kernels.SYMBOL_PREFIX.encode() in source and others:
         # A kernel may be a different one on each platform of an exported module.
@@ -216,13 +247,54 @@ def _lower(ctx: LoweringContext, *args: IrValue, program: Program) -> Sequence[I
 
 
 def _prune(
-    used: Sequence[bool], program: Program
-) -> tuple[dict[str, Program], Sequence[bool], Sequence[bool]]:
+    used: Sequence[bool], program: Program, origin: Origin | None
+) -> tuple[dict[str, Any], Sequence[bool], Sequence[bool]]:
     count = len(program.out_avals)
     pruned, kept = program.pruned(used[:count])
     # References stay, and what JAX puts in their place.
     further = [True] * len(program.references)
-    return {"program": pruned}, [*kept, *further], [*used[:count], *further[: len(used) - count]]
+    params = {"program": pruned, "origin": origin and origin.pruned(program, used[:count], kept)}
+    return params, [*kept, *further], [*used[:count], *further[: len(used) - count]]
+
+
+def _check(
+    checks: Checks, *operands: Any, program: Program, origin: Origin | None
+) -> Sequence[jax.Array]:
+    """Runs the program, and beside it the function that it came from, which is checked."""
+    args, references = _split(program, operands)
+    results = bind(program.without_checks(), *args, references=references, origin=origin)
+    looks_for_user_checks = checks.looks_for(program.effects)
+    if not (checks.looks_at_operations or looks_for_user_checks):
+        return results
+    if isinstance(program, LinearProgram):
+        origin = Origin.linear(program)
+    if origin is None:
+        raise UnsupportedError(
+            f"checkify cannot look into {program.name}, whose source is not at hand; compile or "
+            "differentiate the function that checkify returns instead, as in bm.grad(lambda x: "
+            "checkify(f)(x)[::-1], has_aux=True)"
+        )
+    if looks_for_user_checks and origin.rules_check and any(origin.is_derivative):
+        raise UnsupportedError(
+            f"{program.name} has a checkify.check in a derivative rule, into which checkify cannot "
+            "look; return what is to be checked, and check it outside"
+        )
+    checks.add_function(origin.evaluate, args[: origin.num_inputs])
+    derivatives = list(itertools.compress(results, origin.is_derivative))
+    # Residuals may be infinite for a division in another program.
+    given = args[program.num_residuals :] if isinstance(program, LinearProgram) else args
+    checks.add_derivatives(program.name, derivatives, given)
+    return results
+
+
+def _function(
+    program: Program, origin: Origin | None
+) -> tuple[Callable[..., Sequence[Any]], int] | None:
+    return None if origin is None else (origin.evaluate, origin.num_inputs)
+
+
+def _silence(program: Program, origin: Origin | None) -> dict[str, Any]:
+    return {"program": program.with_checks_only(), "origin": origin}
 
 
 def _is_zero(tangent: Any) -> bool:
@@ -235,11 +307,20 @@ def _zero_tangent(aval: ShapedArray) -> Any:
     return ad.Zero(_jax_internals.tangent_aval(aval))
 
 
-program_p.def_impl(_impl)
-program_p.def_effectful_abstract_eval(_abstract_eval)
-ad.primitive_jvps[program_p] = _jvp
-ad.primitive_transposes[program_p] = _transpose
-batching.axis_primitive_batchers[program_p] = _batch
-mlir.register_lowering(program_p, _lower)
-_jax_internals.register_pruning(program_p, _prune)
-_jax_internals.register_discharge(program_p, program_p.bind, lambda program: len(program.out_avals))
+def _count_outputs(program: Program, origin: Origin | None) -> int:
+    return len(program.out_avals)
+
+
+for _primitive in (program_p, program_on_devices_p):
+    _primitive.multiple_results = True
+    _primitive.def_impl(_impl)
+    _primitive.def_effectful_abstract_eval(_abstract_eval)
+    ad.primitive_jvps[_primitive] = _jvp
+    ad.primitive_transposes[_primitive] = _transpose
+    batching.axis_primitive_batchers[_primitive] = _batch
+    mlir.register_lowering(_primitive, _lower)
+    _jax_internals.register_pruning(_primitive, _prune)
+    _jax_internals.register_checks(_primitive, _check, _silence)
+    _jax_internals.register_key_uses(_primitive, _function)
+    _jax_internals.register_discharge(_primitive, _primitive.bind, _count_outputs)
+_jax_internals.register_needs_devices(program_on_devices_p)

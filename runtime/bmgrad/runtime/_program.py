@@ -1,45 +1,42 @@
 """Programs: modules of the bm dialect with the avals of their inputs and outputs.
 
 In: a module whose `@main` the frontend imported. Out: its derivatives and batched
-forms, which are programs too, and its text at each stage down to StableHLO. Each
-is made on first use and kept. Next: `_primitive.py` binds programs inside JAX.
+forms, which are programs too. Each is made on first use and kept. Next: `_module.py` for
+the way down to StableHLO; `_primitive.py` binds programs inside JAX.
 """
 
 import dataclasses
 import itertools
-import re
-import threading
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from bmgrad.runtime import _kernels, _pipeline
 from bmgrad.runtime._collectives import word_of
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     axes_of,
+    canonical_platform,
+    check_effects,
     has_tangent,
     plain_aval,
     real_effects,
     tangent_aval,
     without_axis,
 )
+from bmgrad.runtime._module import Module, on_platform
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._put_off import PutOff
 from bmgrad.runtime._types import aval_of, batched_aval, tensor_type
-
-Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
-STAGES: tuple[Stage, ...] = ("bm", "adjoint", "optimized", "stablehlo")
 
 # Of input axes, size, output axes and the name of the axis. See `Program`.
 Batched: TypeAlias = Callable[
     [tuple[int, ...], int, tuple[int, ...], Hashable], "tuple[Source, Batched | None] | None"
 ]
 
-_T = TypeVar("_T")
 _P = TypeVar("_P", bound="Program")
-_dump_numbers = itertools.count(1)
 
 
 class Linearized(NamedTuple):
@@ -61,7 +58,7 @@ class Linearized(NamedTuple):
         return [next(made) if i is None else known[i] for i in self.sources]
 
 
-class Program:
+class Program(Module):
     """An immutable function `@main` in the bm dialect; equal only to itself.
 
     Attributes:
@@ -72,6 +69,8 @@ class Program:
       effects: what it does beside computing outputs, as JAX's effects.
       put_off: the calls in it whose derivative rules are not there yet.
       references: the names of the references that it reads or changes.
+      needs_devices: whether the lowering of a kernel in it asks which devices it is for.
+      platform: the only one that it runs on, or None.
 
     Where functions bring a batching rule, which is Python, `batched` makes the module of the
     program over a batch, given what `batch` is, and what batches that; None if it cannot.
@@ -91,107 +90,65 @@ class Program:
         options: Options | None = None,
         effects: frozenset[Any] = frozenset(),
         references: tuple[str, ...] = (),
+        needs_devices: bool = False,
+        platform: str | None = None,
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: "Batched | None" = None,
         put_off: Sequence[PutOff] = (),
     ) -> None:
         if len(in_names) != len(in_avals):
             raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")
-        self.name = name
+        super().__init__(module, name, options or Options())
         self.in_avals = tuple(plain_aval(aval) for aval in in_avals)
         self.out_avals = tuple(plain_aval(aval) for aval in out_avals)
         self.in_names = tuple(in_names)
-        self.options = options or Options()
         self.effects = effects
         self.references = references
-        self._stages: dict[Stage, Source] = {"bm": module}
+        self.needs_devices = needs_devices
+        self.platform = platform
+        self.put_off = put_off
         self._perturbed = perturbed
         self._batched = batched
-        self.put_off = put_off
-        self._memo: dict[Hashable, object] = {}
-        # Derived programs are keys of JAX's caches, so each must be made once only.
-        self._lock = threading.RLock()
-        self._dump_number: int | None = None
 
     def __repr__(self) -> str:
         ins = ", ".join(aval.str_short() for aval in self.in_avals)
         outs = ", ".join(aval.str_short() for aval in self.out_avals)
         return f"{type(self).__name__}({self.name}: ({ins}) -> ({outs}))"
 
-    # -- Stages ------------------------------------------------------------------------------
+    # -- Kernels that have no results ----------------------------------------------------------
 
-    def as_text(self, stage: Stage) -> str:
-        """The program as MLIR text.
+    def without_checks(self) -> "Program":
+        """The program without each `checkify.check` in it."""
+        kept = self.effects - check_effects(self.effects)
+        return self._without_kernels(_kernels.is_check, kept)
 
-        `"bm"`: as imported; `"adjoint"`: transforms expanded; `"optimized"`: what is
-        lowered; `"stablehlo"`: in the generic form, which any MLIR parser reads.
-        """
-        if stage not in STAGES:
-            raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-        return _pipeline.text(self._stage(stage), generic=stage == "stablehlo")
+    def with_checks_only(self) -> "Program":
+        """The program without what calls back to Python and takes no results from there."""
+        kept = self.effects - (real_effects(self.effects) - check_effects(self.effects))
+        return self._without_kernels(lambda number: not _kernels.is_check(number), kept)
 
-    def stablehlo(self, platform: str | None = None) -> bytes:
-        """The program in StableHLO as bytecode, with the user's locations.
+    def _without_kernels(self, drop: Callable[[int], bool], effects: frozenset[Any]) -> "Program":
+        if effects == self.effects:
+            return self
+        edit = partial(_pipeline.without_kernels, drop=drop)
+        return self.once(("effects", effects), lambda: self._edited(edit, effects))
 
-        Given the `platform` that it is for, only what belongs there of what depends on it.
-        """
-        source = self._stages["bm"]
-        if platform is None or not _pipeline.chooses_platform(source):
-            return self._lowered()[0]
-        return self.once(("stablehlo", platform), lambda: self._lowered_for(source, platform))
-
-    def _lowered_for(self, source: Source, platform: str) -> bytes:
-        chosen = _pipeline.on_platform(
-            source, lambda number: _kernels.branch_of(_kernels.get(number), platform)
+    def _edited(self, edit: Callable[[Source], Source], effects: frozenset[Any]) -> "Program":
+        """The program whose modules `edit` has changed."""
+        make = self._rebuild
+        if self.asks:
+            make = partial(make, perturbed=lambda active: edit(self._source_for(active)))
+        if self._batched:
+            make = partial(make, batched=_edited(self._batched, edit))
+        return self._derived(
+            make,
+            "",
+            edit(self.source()),
+            self.in_avals,
+            self.out_avals,
+            self.in_names,
+            effects=effects,
         )
-        return _pipeline.stablehlo(chosen, self.options)[0]
-
-    def _lowered(self) -> tuple[bytes, list[int]]:
-        """StableHLO, and the inputs that it does not read."""
-        return self.once("stablehlo", self._make_lowered)
-
-    def _make_lowered(self) -> tuple[bytes, list[int]]:
-        if self.options.dump_dir is not None:
-            self._stage("stablehlo")
-        # All at once: stages that nobody looks at are not written down.
-        return _pipeline.stablehlo(self._stages["bm"], self.options)
-
-    def source(self) -> Source:
-        """The module as imported, text or bytecode: for programs that call this one."""
-        return self._stages["bm"]
-
-    def _stage(self, stage: Stage) -> Source:
-        with self._lock:
-            if stage not in self._stages:
-                before = self._stage(STAGES[STAGES.index(stage) - 1])
-                if stage == "adjoint":
-                    self._dump("bm", before)
-                    pipeline = _pipeline.differentiate()
-                elif stage == "optimized":
-                    pipeline = _pipeline.optimize(self.options)
-                else:
-                    pipeline = _pipeline.lower()
-                self._stages[stage] = after = _pipeline.run(before, pipeline)
-                self._dump(stage, after)
-            return self._stages[stage]
-
-    def _dump(self, stage: Stage, source: Source) -> None:
-        directory = self.options.dump_dir
-        if directory is None:
-            return
-        if self._dump_number is None:
-            self._dump_number = next(_dump_numbers)
-        directory.mkdir(parents=True, exist_ok=True)
-        name = re.sub(r"[^\w.]+", "_", self.name)
-        path = directory / f"{self._dump_number:04d}-{name}-{STAGES.index(stage) + 1}-{stage}.mlir"
-        path.write_text(_pipeline.text(source, locations=True))
-
-    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """What `make` returned for `key` on this program, called once at most."""
-        with self._lock:
-            if key not in self._memo:
-                self._memo[key] = make()
-            return self._memo[key]  # type: ignore[return-value]
 
     # -- Derived programs --------------------------------------------------------------------
 
@@ -203,7 +160,7 @@ class Program:
     def perturbed(self, active: Sequence[bool]) -> "Program":
         """The program for derivatives of the `active` inputs only, and of their derivatives."""
         source = self._source_for(tuple(active))
-        if source is self._stages["bm"]:
+        if source is self.source():
             return self
         return self.once(
             ("perturbed program", tuple(active)),
@@ -215,8 +172,8 @@ class Program:
     def _source_for(self, active: tuple[bool, ...]) -> Source:
         make = self._perturbed
         if make is None or not any(active):
-            return self._stages["bm"]
-        return self.once(("perturbed", active), lambda: make(active) or self._stages["bm"])
+            return self.source()
+        return self.once(("perturbed", active), lambda: make(active) or self.source())
 
     def jvp(self, active: Sequence[bool]) -> "Program":
         """Value and tangent: `(x..., dx of the active...) -> (y..., dy...)`.
@@ -296,7 +253,27 @@ class Program:
         returns one for each float or complex output.
         """
         active = self._checked_active(active)
-        return self.once(("linearize", active), lambda: self._make_linearized(active))
+        return self.once(("linearize", active), lambda: self._linearized_anywhere(active))
+
+    def _linearized_anywhere(self, active: tuple[bool, ...]) -> Linearized:
+        try:
+            return self._make_linearized(active)
+        except Exception:
+            if self.platform or not _pipeline.chooses_platform(self.source()):
+                raise
+        # A branch for another platform may have no derivative.
+        return self._only_here().linearize(active)
+
+    def _only_here(self) -> "Program":
+        """The program with the branches for the current platform only, which is all it runs on."""
+        platform = canonical_platform(get_platform())
+
+        def make() -> Program:
+            program = self._edited(partial(on_platform, platform=platform), self.effects)
+            program.platform = platform
+            return program
+
+        return self.once(("only on", platform), make)
 
     def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
         module = _pipeline.run(self._source_for(active), _pipeline.linearize(_positions(active)))
@@ -355,7 +332,7 @@ class Program:
         named = {} if axis_name is None else {"axis_name": word_of(axis_name)}
         module: Source
         module = wrapped = _pipeline.Wrapped(
-            self._stages["bm"],
+            self.source(),
             "bm.batch",
             {"in_axes": in_axes, "out_axes": out_axes, "size": size, **named},
             [tensor_type(aval) for aval in in_avals],
@@ -400,7 +377,7 @@ class Program:
         word = word_of(axis_name) if self.is_over(axis_name) else ""
         return self.once(
             ("batched", batched, size, word),
-            lambda: _pipeline.batched_results(self._stages["bm"], batched, size, word),
+            lambda: _pipeline.batched_results(self.source(), batched, size, word),
         )
 
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
@@ -411,14 +388,14 @@ class Program:
     def _selected(self, used: tuple[bool, ...]) -> "Program":
         if all(used):
             return self
-        module = _pipeline.select_results(self._stages["bm"], used)
+        module = _pipeline.select_results(self.source(), used)
         out_avals = tuple(itertools.compress(self.out_avals, used))
         return self._derived(
             self._rebuild_selected(used), "", module, self.in_avals, out_avals, self.in_names
         )
 
     def _without_unused_inputs(self) -> "tuple[Program, tuple[bool, ...]]":
-        module = self._stages["bm"]
+        module = self.source()
         # A custom rule may find a derivative where no value goes; a branch for another platform
         # may have none.
         keeps_all = _pipeline.has_custom_rules(module) or _pipeline.chooses_platform(module)
@@ -489,6 +466,8 @@ class Program:
             effects=effects,
             put_off=self.put_off,
             references=tuple(r for r in self.references if r in used),
+            needs_devices=self.needs_devices,
+            platform=self.platform,
         )
 
     def _checked_active(self, active: Sequence[bool]) -> tuple[bool, ...]:
@@ -581,7 +560,7 @@ class LinearProgram(Program):
         self, wanted: tuple[bool, ...], nonzero: tuple[bool, ...]
     ) -> "LinearProgram":
         n = self.num_residuals
-        module = _pipeline.select_results(self._stages["bm"], nonzero)
+        module = _pipeline.select_results(self.source(), nonzero)
         module = _pipeline.run(module, _pipeline.transpose(n))
         module = _pipeline.select_results(module, wanted)
         cts = tuple(itertools.compress(self.out_avals, nonzero))
@@ -595,6 +574,18 @@ class LinearProgram(Program):
             out_avals,
             (*self.in_names[:n], *names),
         )
+
+
+def _edited(batched: Batched, edit: Callable[[Source], Source]) -> Batched:
+    """`batched`, whose modules `edit` changes."""
+
+    def edited(*batch: Any) -> "tuple[Source, Batched | None] | None":
+        if (found := batched(*batch)) is None:
+            return None
+        module, again = found
+        return edit(module), again and _edited(again, edit)
+
+    return edited
 
 
 def _positions(chosen: Sequence[bool]) -> list[int]:

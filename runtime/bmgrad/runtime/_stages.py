@@ -14,8 +14,9 @@ import jax
 from bmgrad.runtime import _artifact
 from bmgrad.runtime._convention import Convention, Variables
 from bmgrad.runtime._jax_internals import ShapedArray
+from bmgrad.runtime._module import Stage
 from bmgrad.runtime._primitive import check_avals, jitted
-from bmgrad.runtime._program import Program, Stage
+from bmgrad.runtime._program import Program
 
 
 class _Staged:

@@ -31,6 +31,12 @@ from bmgrad.runtime._jax_internals._axes import (
     with_axes,
     without_axis,
 )
+from bmgrad.runtime._jax_internals._checks import (
+    Checks,
+    check_effects,
+    is_check,
+    register_checks,
+)
 from bmgrad.runtime._jax_internals._custom_rules import (
     CustomJvp,
     CustomVjp,
@@ -44,12 +50,18 @@ from bmgrad.runtime._jax_internals._custom_rules import (
 from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
+    evaluate_known,
+    function_of,
+    hold_weakly,
     is_saved,
+    needs_devices,
     refused_effects,
+    register_needs_devices,
     scan_counts,
     sparse_definition,
     user_location,
 )
+from bmgrad.runtime._jax_internals._key_reuse import register_key_uses
 from bmgrad.runtime._jax_internals._lowering import (
     Declaration,
     IrValue,
@@ -80,6 +92,7 @@ from bmgrad.runtime._jax_internals._tracing import (
 )
 
 __all__ = [
+    "Checks",
     "CustomJvp",
     "CustomVjp",
     "Declaration",
@@ -99,14 +112,19 @@ __all__ = [
     "call_module",
     "call_without_rule_p",
     "canonical_platform",
+    "check_effects",
     "custom_jvp_rule",
     "custom_rule_key",
     "custom_vjp_rule",
     "define_function",
     "effects_on",
     "evaluate_jaxpr",
+    "evaluate_known",
+    "function_of",
     "has_tangent",
     "has_value",
+    "hold_weakly",
+    "is_check",
     "is_dead",
     "is_reference",
     "is_reference_aval",
@@ -117,6 +135,7 @@ __all__ = [
     "mark_as_whole",
     "match_varying",
     "named_axes",
+    "needs_devices",
     "ordered_effects",
     "physical_aval",
     "placed_as_cotangent",
@@ -127,7 +146,10 @@ __all__ = [
     "referenced_aval",
     "referent_key",
     "refused_effects",
+    "register_checks",
     "register_discharge",
+    "register_key_uses",
+    "register_needs_devices",
     "register_pruning",
     "says_varying",
     "scan_counts",

@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax._src import core, dtypes
+from jax._src import core, dtypes, sharding_impls
+from jax._src import mesh as internal_mesh
 from jax.sharding import PartitionSpec
 
 ShapedArray = jax.core.ShapedArray
@@ -98,12 +99,26 @@ def placed_as_cotangent(ct: Any, primal: ShapedArray) -> Any:
     return jax.reshard(ct, wanted)
 
 
-def without_mesh() -> contextlib.AbstractContextManager[Any]:
+@contextlib.contextmanager
+def without_mesh() -> Iterator[None]:
     """A scope in which values belong to no mesh, as inside a program they do not.
 
-    What a program does is placed where it is called; see `placed_like`.
+    What a program does is placed where it is called; see `placed_like`. A PartitionSpec in a
+    sharding constraint is one of the mesh around.
     """
-    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
+    mesh = internal_mesh.get_concrete_mesh()
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):
+        if mesh.empty:
+            yield
+            return
+        # Where JAX looks for one beside values' own.
+        resources = internal_mesh.thread_resources
+        before, resources.env = resources.env, resources.env.with_mesh(mesh)
+        try:
+            with sharding_impls._internal_use_concrete_mesh(internal_mesh.empty_concrete_mesh):
+                yield
+        finally:
+            resources.env = before
 
 
 def accept_as_array(cls: type, value: Callable[[Any], Any]) -> None:

@@ -27,12 +27,14 @@ class CustomJvp(NamedTuple):
     """The rule of a `custom_jvp_call`: `(x..., dx...) -> (y..., dy...)`.
 
     The arguments are those of the call but its constants; tangents are there for the
-    active arguments and for the results that `out_zeros` does not name zero.
+    active arguments and for the results that `out_zeros` does not name zero. `num_errors`
+    results of the call are error values that `checkify` put before those of the rule.
     """
 
     jaxpr: Any
     consts: list[Any]
     out_zeros: list[bool]
+    num_errors: int = 0
 
 
 def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomJvp:
@@ -40,7 +42,20 @@ def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     rule = params["jvp_jaxpr_fun"]
     with batches_reopened(rule):
         jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
-    return CustomJvp(*discharge_rule(jaxpr, consts), list(out_zeros))
+    jaxpr, consts = discharge_rule(jaxpr, consts)
+    num_given = _closed_over(_closed_over(rule, "fn", "jvp"), "num_errs")
+    if num_given is None:
+        return CustomJvp(jaxpr, consts, list(out_zeros))
+    # Such a rule hands on the errors that it is given, and knows of none that the function adds.
+    count = len(out_zeros)
+    results, tangents = jaxpr.outvars[num_given:count], jaxpr.outvars[count:]
+    num_dropped = num_given - sum(out_zeros[:num_given])
+    return CustomJvp(
+        jaxpr.replace(outvars=[*results, *tangents[num_dropped:]]),
+        consts,
+        list(out_zeros[num_given:]),
+        len(params["call_jaxpr"].out_avals) - (count - num_given),
+    )
 
 
 class CustomVjp(NamedTuple):
@@ -51,8 +66,10 @@ class CustomVjp(NamedTuple):
     argument, and which of the arguments, constants counted, or of the former. `bwd` takes
     residuals and a cotangent, or None, for each result; it returns a cotangent, or
     None, for each argument but the constants. `num_closed_over` of the arguments are
-    constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `values` gives the
-    values of residuals, None for those that are not known.
+    constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `num_errors`
+    results of the call are error values that `checkify` put before those of the rule; they
+    have no cotangents. `values` gives the values of residuals, None for those that are not
+    known.
     """
 
     fwd: Any
@@ -61,23 +78,28 @@ class CustomVjp(NamedTuple):
     residuals: list[tuple[bool, int]]
     bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
     num_closed_over: int = 0
+    num_errors: int = 0
     values: Callable[[], list[Any]] = list
 
 
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
     """`active` says for each argument but the constants whether it has a tangent."""
-    num_closed_over = _num_lifted(params["fwd_jaxpr_thunk"])
-    wanted = [False] * num_closed_over + list(active[num_closed_over:])
-    trace_fwd = params["fwd_jaxpr_thunk"]
-    # JAX knows of the last trace only what `bwd` gets, and of none after one that failed: what
-    # it keeps of others holds no longer.
-    for thunk in _thunks(trace_fwd):
+    lifted = _lifted(params["fwd_jaxpr_thunk"])
+    num_given = lifted.num_errors or 0
+    num_lifted = lifted.num_consts + num_given
+    wanted = [False] * num_lifted + list(active[num_lifted:])
+    # Not by way of JAX's cache. Of the last trace only is known what `bwd` gets, and of none after
+    # one that failed: what JAX keeps of others holds no longer.
+    for thunk in _thunks(params["fwd_jaxpr_thunk"]):
         _closed_over(thunk, "cells").clear()
-    with batches_reopened(trace_fwd):
-        fwd, consts = discharge_rule(*trace_fwd.call_wrapped(*wanted))
+    trace_fwd = _closed_over(params["fwd_jaxpr_thunk"], "fn")
+    with core.set_current_trace(None), batches_reopened(trace_fwd):
+        fwd, consts = discharge_rule(*trace_fwd(*wanted))
     _, _, forwarded = params["out_trees"]()
     made = itertools.count()
-    sources = [(False, next(made)) if f is None else (True, f) for f in forwarded]
+    # Error values that `checkify` put before the arguments are not counted in `forwarded`.
+    sources = [(False, next(made)) if f is None else (True, f + num_given) for f in forwarded]
+    num_made = next(made)
     # Flags and numbers that the rule keeps stay what they are: `bwd` may branch on them.
     known = {
         i: fwd.outvars[number].val
@@ -85,6 +107,8 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         if not is_argument and isinstance(fwd.outvars[number], core.Literal)
     }
     out_avals = [tangent_aval(aval) for aval in params["call_jaxpr"].out_avals]
+    is_checkified = lifted.num_errors is not None
+    num_errors = len(out_avals) - (len(fwd.outvars) - num_made) if is_checkified else 0
 
     def zero(aval: ShapedArray) -> Any:
         if params["symbolic_zeros"]:
@@ -93,12 +117,13 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
         filled = [zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)]
+        filled = filled[num_errors:]
         given = iter(residuals)
         kept = [known[i] if i in known else next(given) for i in range(len(sources))]
         with batches_reopened(params["bwd"]):
             results = params["bwd"].call_wrapped(*kept, *filled)
         # One of the two versions returns log entries beside the cotangents.
-        results = results[0] if isinstance(results, tuple) else results
+        results = results[0] if isinstance(results[0], (list, tuple)) else results
         zeros = (ad.Zero, SymbolicZero)
         return [None if isinstance(ct, zeros) else ct for ct in results]
 
@@ -118,7 +143,17 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
             for is_argument, number in residuals
         ]
 
-    return CustomVjp(fwd, consts, next(made), residuals, bwd, num_closed_over, values)
+    return CustomVjp(
+        fwd,
+        consts,
+        num_made,
+        residuals,
+        bwd,
+        # Error values, which come first, may vary: nothing comes of it.
+        num_lifted if lifted.num_consts else 0,
+        num_errors,
+        values,
+    )
 
 
 def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
@@ -137,10 +172,26 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
     return fwd and (fwd, _wrapped_key(bwd))
 
 
-def _num_lifted(thunk: Any) -> int:
-    """How many constants of a call became arguments when JAX evaluated it from a jaxpr."""
-    of_calls = (_closed_over(inner, "fn", "fwd") for inner in _thunks(thunk))
-    return sum(_closed_over(fwd, "num_consts") or 0 for fwd in of_calls)
+class _Lifted(NamedTuple):
+    """What became arguments of a call when JAX evaluated it from a jaxpr.
+
+    Attributes:
+      num_consts: its constants.
+      num_errors: the error values of `checkify`; None where it has not been there.
+    """
+
+    num_consts: int
+    num_errors: int | None
+
+
+def _lifted(thunk: Any) -> _Lifted:
+    num_consts, num_errors = 0, None
+    for inner in _thunks(thunk):
+        fwd = _closed_over(inner, "fn", "fwd")
+        num_consts += _closed_over(fwd, "num_consts") or 0
+        if (found := _closed_over(fwd, "num_errs")) is not None:
+            num_errors = found + (num_errors or 0)
+    return _Lifted(num_consts, num_errors)
 
 
 def _thunks(thunk: Any) -> list[Any]:

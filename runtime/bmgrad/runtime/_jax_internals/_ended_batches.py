@@ -9,8 +9,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from jax._src import linear_util
 from jax._src.interpreters import batching
 
+_STORES = (linear_util.Store, linear_util.EqualStore)
 # Containers that are longer hold data, not what functions close over.
 _MOST = 64
 
@@ -53,6 +55,8 @@ def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:
             pending += [value.func, value.args, value.keywords]
         elif getattr(value, "__closure__", None):
             pending += [cell.cell_contents for cell in value.__closure__ if _is_set(cell)]
+        elif isinstance(value, _STORES):
+            pass  # What a function returned last, if it was called.
         elif type(value).__module__.startswith("jax.") and hasattr(type(value), "val"):
             pending.append(getattr(value, "val", None))
 

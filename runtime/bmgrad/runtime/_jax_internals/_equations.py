@@ -6,10 +6,13 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from jax._src import core, source_info_util
+import jax
+from jax._src import core, dispatch, source_info_util, util
 from jax._src import effects as jax_effects
 from jax._src.interpreters import partial_eval
 from jax.extend.source_info_util import register_exclusion
+
+from bmgrad.runtime._jax_internals._avals import ShapedArray
 
 # bmgrad's own frames are not the user's: neither for the locations below nor
 # for the ones that JAX puts on its errors.
@@ -36,6 +39,76 @@ def evaluate_jaxpr(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> li
     """Runs or traces a jaxpr with these constants and arguments."""
     results: list[Any] = core.eval_jaxpr(jaxpr, consts, *args)
     return results
+
+
+def with_equations(jaxpr: Any, eqns: Sequence[Any], effects: Collection[Any]) -> Any:
+    """`jaxpr`, closed or not, with these equations and effects."""
+    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    changed = opened.replace(eqns=list(eqns), effects=effects)
+    return changed if opened is jaxpr else jaxpr.replace(jaxpr=changed)
+
+
+def with_inner_jaxprs(
+    params: Mapping[str, Any], change: Callable[[Any], Any]
+) -> dict[str, Any] | None:
+    """An equation's parameters, of which the jaxprs are changed; None where it has no jaxprs."""
+    found = False
+
+    def changed(value: Any) -> Any:
+        nonlocal found
+        if isinstance(value, tuple):
+            return tuple(map(changed, value))
+        if not hasattr(value, "eqns"):
+            return value
+        found = True
+        return change(value)
+
+    all_changed = {
+        name: changed(value) if isinstance(value, tuple) or hasattr(value, "eqns") else value
+        for name, value in params.items()
+    }
+    return all_changed if found else None
+
+
+def function_of(jaxpr: Any, *, keeps_rules: bool) -> Callable[..., list[Any]]:
+    """The function of the inputs of `jaxpr`, then of its constants, none of which it holds.
+
+    With `keeps_rules` functions in it keep their derivative rules, which may hold anything.
+    """
+    jaxpr = jaxpr if keeps_rules else _without_rules(jaxpr)
+    count = len(jaxpr.invars)
+    if hasattr(jaxpr, "with_consts"):  # One of the two versions attaches them.
+        plain = jaxpr.with_consts([])
+        return lambda *args: evaluate_jaxpr(plain, (), [*args[count:], *args[:count]])
+    return lambda *args: evaluate_jaxpr(jaxpr, args[count:], args[:count])
+
+
+def _without_rules(jaxpr: Any) -> Any:
+    opened = getattr(jaxpr, "jaxpr", jaxpr)
+    return with_equations(jaxpr, [_without_rule(eqn) for eqn in opened.eqns], opened.effects)
+
+
+def _without_rule(eqn: Any) -> Any:
+    params = with_inner_jaxprs(eqn.params, _without_rules)
+    if params is None:
+        return eqn
+    if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
+        call = {"call_jaxpr": params["call_jaxpr"]}
+        return eqn.replace(primitive=core.closed_call_p, params=call)
+    return eqn.replace(params=params)
+
+
+def evaluate_known(
+    function: Callable[..., Sequence[Any]],
+    in_avals: Sequence[ShapedArray],
+    known: Sequence[bool],
+    args: Sequence[Any],
+) -> list[Any]:
+    """Runs or traces of `function` what follows from the `known` arguments, which are given."""
+    closed = jax.make_jaxpr(function)(*in_avals)
+    unknown = [not is_known for is_known in known]
+    part, *_ = partial_eval.partial_eval_jaxpr_nounits(closed, unknown, instantiate=False)
+    return evaluate_jaxpr(part.jaxpr, part.consts, args)
 
 
 def scan_counts(params: Mapping[str, Any]) -> tuple[int, int]:
@@ -69,6 +142,24 @@ def sparse_definition(primitive: str) -> Callable[..., Any]:
     module = importlib.import_module(f"jax.experimental.sparse.{form}")
     definition: Callable[..., Any] = getattr(module, f"_{primitive}_impl")
     return definition
+
+
+def hold_weakly(cls: type) -> None:
+    """Lets JAX's caches hold parameters of class `cls` no longer than others do."""
+    util.weakref_cache_key_types.add(cls)
+
+
+def needs_devices(eqn: Any) -> bool:
+    """Whether lowering the equation asks which devices it is for."""
+    inner = core.jaxprs_in_params(eqn.params)
+    return eqn.primitive in dispatch.prim_requires_devices_during_lowering or any(
+        map(dispatch.jaxpr_has_prim_requiring_devices, inner)
+    )
+
+
+def register_needs_devices(primitive: Any) -> None:
+    """Says that lowering `primitive` asks which devices it is for."""
+    dispatch.prim_requires_devices_during_lowering.add(primitive)
 
 
 def refused_effects(effects: Collection[Any]) -> list[str]:

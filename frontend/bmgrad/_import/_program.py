@@ -1,0 +1,186 @@
+"""From a traced function to a program.
+
+In: a jaxpr and the arrays it closes over. Out: a `Program` whose inputs are those of the jaxpr and
+then those arrays, and which can be imported anew for other derivatives and batches. Next:
+`_importer.py`, which writes its module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import jax
+
+from bmgrad._import._errors import UnsupportedError
+from bmgrad._import._importer import Importer, held, input_names, write_module
+from bmgrad._import._perturbed import Marker, asks
+from bmgrad._import._rebatching import Rebatching
+from bmgrad.runtime import _pipeline
+from bmgrad.runtime._jax_internals import (
+    ShapedArray,
+    TracedJaxpr,
+    function_of,
+    has_tangent,
+    is_dead,
+    is_reference,
+    named_axes,
+    plain_aval,
+    with_axes,
+)
+from bmgrad.runtime._options import Options
+from bmgrad.runtime._origin import Origin
+from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._program import Program
+
+
+class Imported(NamedTuple):
+    """A program, the arrays to call it with after the arguments, and its references by name."""
+
+    program: Program
+    consts: list[Any]
+    references: dict[str, Any]
+    origin: Origin | None
+
+
+def import_program(
+    traced: TracedJaxpr,
+    *,
+    name: str,
+    options: Options | None = None,
+    scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    differentiated: Sequence[bool] = (),
+) -> Imported:
+    """Imports what `bmgrad.runtime._jax_internals.trace` returned.
+
+    The inputs of the program are those of the jaxpr, whose names appear in messages and
+    in the IR, followed by `Imported.consts`: the arrays that `traced` and inner functions
+    close over, for no array is baked into a program. `scope` is what derivative rules are
+    traced in. `differentiated` are the inputs of the jaxpr that a derivative will be taken of,
+    if that is known.
+    """
+    jaxpr = traced.jaxpr
+    consts = [const for const in traced.consts if not is_reference(const)]
+    axes = named_axes()
+    asking, count = asks(jaxpr), len(jaxpr.invars)
+    unknown = [False] * (count - len(differentiated))
+    expected = [
+        wanted and has_tangent(var.aval)
+        for var, wanted in zip(jaxpr.invars, [*differentiated, *unknown], strict=True)
+    ]
+
+    def perturbed_in(active: Sequence[bool]) -> Any:
+        """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
+        of_consts = iter(active[count:])
+        inputs = [not is_reference(const) and next(of_consts) for const in traced.consts]
+        return Marker().mark(jaxpr, [*inputs, *active[:count]])[0]
+
+    is_marked = asking and any(expected)
+    written = perturbed_in([*expected, *(False for _ in consts)]) if is_marked else jaxpr
+    in_rules = _InRules(scope, axes)
+    importer = Importer(in_rules, asking)
+    # The program keeps what its modules hold numbers of.
+    put_off = importer.put_off
+    with scope():
+        module, captures = write_module(importer, traced, written, name)
+    references = [reference for reference, _ in importer.module.references]
+    if any(map(is_dead, [*consts, *captures, *references])):
+        raise UnsupportedError(
+            f"{name} reads a value that left the loop body or inner function that computed it; "
+            "return the value from there instead"
+        )
+
+    def again(traced: TracedJaxpr, jaxpr: Any, *, consts_are_known: bool = False) -> Source | None:
+        """The module of another jaxpr for these inputs; None where its rules use further ones."""
+        anew = Importer(in_rules, asking)
+        written, captured = write_module(
+            anew, traced, jaxpr, name, captures, references, consts_are_known=consts_are_known
+        )
+        put_off.extend(anew.put_off)
+        found = len(captured), len(anew.module.references)
+        return written if found == (len(captures), len(references)) else None
+
+    def perturbed(active: Sequence[bool]) -> Source | None:
+        """The program, with rules that know that a derivative of these inputs is taken."""
+        if is_marked and list(active[:count]) == expected and not any(active[count:]):
+            return None
+        with in_rules():
+            found = again(traced, perturbed_in(active[: count + len(consts)]))
+        if found is None and is_marked:
+            raise UnsupportedError(
+                f"a derivative rule in {name} reads a value of a trace around it, which was not "
+                "known to be needed when the function was traced"
+            )
+        return found
+
+    def batch(traced: TracedJaxpr) -> Source | None:
+        """The program that a batch was traced to."""
+        return again(traced, traced.jaxpr, consts_are_known=True)
+
+    # What makes it anew holds values of one trace: such a program is not shared.
+    if asking:
+        make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
+    elif importer.has_batching_rules:
+        batched = Rebatching(traced, True, axes, scope, batch)
+        make = functools.partial(Program, batched=batched, put_off=put_off)
+    else:
+        make = functools.partial(_shared_program, put_off=tuple(put_off))
+    names = _pipeline.references(module) if references else ()
+    used = {known.name: ref for ref, known in importer.module.references if known.name in names}
+    inputs = [*jaxpr.invars, *held(traced, jaxpr.constvars)]
+    program = make(
+        module,
+        tuple(map(plain_aval, [*(var.aval for var in inputs), *map(jax.typeof, captures)])),
+        tuple(plain_aval(var.aval) for var in jaxpr.outvars),
+        name=name,
+        in_names=(*input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
+        options=options or Options(),
+        effects=frozenset(importer.effects),
+        needs_devices=importer.needs_devices,
+        platform=importer.platform,
+        references=tuple(used),
+    )
+    # What looks into functions has no place for references.
+    origin = None if references else _origin(traced, captures, importer)
+    return Imported(program, [*consts, *captures], used, origin)
+
+
+def _origin(traced: TracedJaxpr, captures: Sequence[Any], importer: Importer) -> Origin:
+    jaxpr, consts = traced.jaxpr, traced.consts
+    # Rules may close over a trace around this one, which would be kept with them.
+    inside_trace = any(isinstance(array, jax.core.Tracer) for array in (*consts, *captures))
+    evaluate = function_of(jaxpr, keeps_rules=not inside_trace)
+    num_inputs = len(jaxpr.invars) + len(consts)
+    return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), importer.rules_check)
+
+
+@dataclasses.dataclass(frozen=True)
+class _InRules:
+    """Enters what derivative rules are traced in, as it was when their program was traced."""
+
+    scope: Callable[[], AbstractContextManager[Any]]
+    axes: Sequence[tuple[Hashable, int]]
+    x64: bool = dataclasses.field(default_factory=lambda: bool(jax.config.read("jax_enable_x64")))
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self.scope(), with_axes(self.axes), jax.enable_x64(self.x64):
+            yield
+
+
+@functools.lru_cache(maxsize=512)
+def _shared_program(
+    source: Source,
+    in_avals: tuple[ShapedArray, ...],
+    out_avals: tuple[ShapedArray, ...],
+    **keywords: Any,
+) -> Program:
+    """The program that `source` says, one for equal sources.
+
+    So calls that trace a function anew each time (`vjp`, `jvp`, `linearize` outside `jit`)
+    find what was derived from it and compiled.
+    """
+    return Program(source, in_avals, out_avals, **keywords)
