@@ -211,3 +211,14 @@ def test_rules_that_two_calls_need_for_different_arguments():
     slopes = bm.grad(fun, argnums=(0, 1))(np.float32(2.0), np.float32(5.0))
     np.testing.assert_allclose(slopes, (98.0, 28.0), rtol=1e-5)
     assert (True, True) in asked
+
+
+def test_rules_of_what_no_derivative_perturbs_wait():
+    def fun(x, y):
+        return power(x, 3) * power(y, 2)
+
+    np.testing.assert_allclose(bm.grad(fun)(2.0, 5.0), 300.0)
+    assert asked == [3]
+    mixed = bm.grad(lambda y: bm.grad(fun)(2.0, y))
+    np.testing.assert_allclose(mixed(5.0), 120.0)
+    assert 2 in asked
