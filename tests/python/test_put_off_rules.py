@@ -222,3 +222,37 @@ def test_rules_of_what_no_derivative_perturbs_wait():
     mixed = bm.grad(lambda y: bm.grad(fun)(2.0, y))
     np.testing.assert_allclose(mixed(5.0), 120.0)
     assert 2 in asked
+
+
+# Linear in its first operand; its rule refuses derivatives in the second, a state, as solvers do.
+scaled_p = Primitive("scaled")
+scaled_p.def_impl(lambda x, state: x * state)
+scaled_p.def_abstract_eval(lambda x, state: x)
+mlir.register_lowering(scaled_p, mlir.lower_fun(lambda x, state: x * state, multiple_results=False))
+ad.primitive_transposes[scaled_p] = lambda ct, x, state: (scaled_p.bind(ct, state), None)
+
+
+def _scaled_jvp(primals, tangents):
+    dx, dstate = tangents
+    assert isinstance(dstate, ad.Zero), "the state has no derivative"
+    return scaled_p.bind(*primals), scaled_p.bind(dx, primals[1])
+
+
+ad.primitive_jvps[scaled_p] = _scaled_jvp
+
+
+def test_what_rules_apply_to_tangents_is_told_what_is_perturbed():
+    @jax.custom_jvp
+    def square(x):
+        return x * x
+
+    square.defjvp(
+        lambda primals, tangents: (square(*primals), scaled_p.bind(primals[0] * tangents[0], 2.0))
+    )
+
+    def fun(x):
+        return square(x) + power(x, 1)
+
+    np.testing.assert_allclose(bm.grad(fun)(3.0), 7.0)
+    np.testing.assert_allclose(bm.jvp(bm.grad(square), (3.0,), (1.0,))[1], 2.0)
+    np.testing.assert_allclose(bm.grad(bm.grad(lambda x: square(x) * power(x, 2)))(3.0), 108.0)
