@@ -1,13 +1,19 @@
 """Derivative rules of calls in other rules: imported when a derivative needs them, not before."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jax.experimental import checkify
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+import bmgrad as bp
 import bmgrad.math as bm
 
 X = jnp.array([0.5, -1.2, 2.0], np.float32)
@@ -259,3 +265,106 @@ def test_what_rules_apply_to_tangents_is_told_what_is_perturbed():
     np.testing.assert_allclose(bm.grad(fun)(3.0), 108.0)
     np.testing.assert_allclose(bm.jvp(slope, (3.0,), (1.0,))[1], 108.0)
     np.testing.assert_allclose(bm.grad(slope)(3.0), 108.0)
+
+
+def test_calls_of_which_other_results_are_read():
+    """The backward rule of `two` is told which results anybody reads."""
+
+    @jax.custom_vjp
+    def two(y):
+        return jnp.sin(y), jnp.cos(2 * y)
+
+    def bwd(y, cts):
+        ct = 0.0
+        if not isinstance(cts[0], SymbolicZero):
+            ct = ct + cts[0] * jnp.cos(y)
+        if not isinstance(cts[1], SymbolicZero):
+            ct = ct - 2 * cts[1] * jnp.sin(2 * y)
+        return (ct,)
+
+    two.defvjp(lambda y: (two(y.value), y.value), bwd, symbolic_zeros=True)
+    inner = jax.jit(two)
+
+    def fun(x, y):
+        first, _ = inner(y)
+        second, third = inner(y)
+        return x * (first + third * second)
+
+    def mixed(lib):
+        return lib.grad(lambda y: lib.grad(fun)(1.3, y))(0.7)
+
+    np.testing.assert_allclose(mixed(bm), mixed(jax), rtol=1e-5)
+
+
+def test_rules_that_do_not_ask_get_all_tangents():
+    @jax.custom_jvp
+    def product(x, y):
+        return x * y
+
+    @product.defjvp
+    def _(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        return product(x, y), y * dx + x * dy
+
+    @jax.custom_jvp
+    def area(x, y):
+        return x * x * y / 2
+
+    @area.defjvp
+    def _(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        return area(x, y), product(x, y) * dx + x * x / 2 * dy
+
+    second = bm.grad(bm.grad(lambda x: area(x, 3.0) + power(x, 2)))
+    np.testing.assert_allclose(second(0.5), 5.0)
+
+
+def _with_inner_rule(slope):
+    """`x^3 / 3`, whose rule calls `x^2`, whose rule calls `slope`; other rules make that wait."""
+    square = jax.custom_jvp(lambda x: x * x)
+    square.defjvp(lambda primals, tangents: (square(*primals), slope(primals[0]) * tangents[0]))
+    cube = jax.custom_jvp(lambda x: x**3 / 3)
+    cube.defjvp(lambda primals, tangents: (cube(*primals), square(*primals) * tangents[0]))
+    return bm.grad(bm.grad(lambda x: cube(x) + power(x, 2)))
+
+
+def test_waiting_rules_read_keys():
+    key = jax.random.key(3)
+    second = _with_inner_rule(lambda x: 2 * x + 0 * jax.random.normal(key))
+    np.testing.assert_allclose(second(0.5), 3.0)
+
+
+def test_effects_of_waiting_rules_are_refused():
+    for slope in (
+        lambda x: (jax.debug.print("{}", x), 2 * x)[1],
+        lambda x: (checkify.check(x > 1, "small"), 2 * x)[1],
+    ):
+        with pytest.raises(NotImplementedError, match="has effects, a check or a collective"):
+            _with_inner_rule(slope)(0.5)
+
+
+class Layer(bp.Base):
+    def __init__(self):
+        super().__init__()
+        self.w = bm.TrainVar(jnp.ones(3))
+
+    def waiting(self, x):
+        return (power(x, 3) * self.w.value).sum()
+
+    def with_rule(self, x):
+        scaled = jax.custom_vjp(lambda x: x * self.w.value)
+        scaled.defvjp(lambda x: (scaled(x), None), lambda _, ct: (ct * self.w.value,))
+        return scaled(x).sum()
+
+
+@pytest.mark.parametrize("method", ["waiting", "with_rule"])
+@pytest.mark.parametrize(
+    "transform", [bm.grad, bm.jit, lambda f: bm.grad(lambda x: bm.grad(f)(x).sum())]
+)
+def test_rules_keep_no_model_alive(method, transform):
+    layer = Layer()
+    transform(getattr(layer, method))(X)
+    alive = weakref.ref(layer)
+    del layer
+    gc.collect()
+    assert alive() is None

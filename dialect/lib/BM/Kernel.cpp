@@ -19,6 +19,10 @@ void bmgrad::bm::addKernelOps(BMDialect &dialect) {
       >();
 }
 
+/// On a write to a reference: the elements of a batch share it, whether or not
+/// what is written depends on the batch.
+static constexpr StringLiteral kShared("bm.shared");
+
 static ArrayRef<int64_t> axesOf(Attribute batch) {
   return cast<DenseI64ArrayAttr>(batch).asArrayRef();
 }
@@ -123,7 +127,8 @@ static func::CallOp replaceByCall(Operation *op, const Twine &symbol,
 }
 
 LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
-  if (getReference() && !getBatches().empty() && getName() != "get")
+  bool isShared = !getBatches().empty() || (*this)->hasAttr(kShared);
+  if (getReference() && isShared && getName() != "get")
     return emitError("write to a reference that the elements of a batch share");
   std::string symbol = symbolOf(*this);
   if (!(*this)->getParentOfType<ModuleOp>().lookupSymbol(symbol)) {

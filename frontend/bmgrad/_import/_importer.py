@@ -30,6 +30,7 @@ from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
 from bmgrad.runtime import _pipeline
+from bmgrad.runtime._errors import TOO_DEEP, put_off
 from bmgrad.runtime._jax_internals import (
     TracedJaxpr,
     check_effects,
@@ -39,8 +40,7 @@ from bmgrad.runtime._jax_internals import (
 )
 from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
-from bmgrad.runtime._put_off import Imported as ImportedLater
-from bmgrad.runtime._put_off import PutOff
+from bmgrad.runtime._put_off import PutOff, WithRules
 
 _T = TypeVar("_T")
 
@@ -48,8 +48,7 @@ _T = TypeVar("_T")
 _TINY = 3
 # Derivative rules in derivative rules, other than of themselves: derivatives of this order. A rule
 # may call functions with ever new rules, as the adjoint of an ODE solver solves an ODE, or the
-# derivative of `sinc` is another series. Those with loops in them cost seconds to follow. Deeper
-# ones are put off until a derivative needs them.
+# derivative of `sinc` is another series. Those with loops in them cost seconds to follow.
 _DEEPEST = 5
 _DEEPEST_WITH_LOOPS = 3
 
@@ -129,11 +128,15 @@ def _without_further_inputs(module: Module, body: Body, count: int) -> Body:
 
     def write(args: list[Value]) -> list[Value]:
         given = [module.capture(array) for array in captures[:count]]
-        constants = [module.constant(np.asarray(array)) for array in captures[count:]]
+        constants = [module.constant(_words(array)) for array in captures[count:]]
         types = [value.type for value in body.results]
         return module.call(symbol, [*given, *constants, *args], types)
 
     return module.body([value.type for value in body.args], write, body.names)
+
+
+def _words(array: Any) -> np.ndarray[Any, Any]:
+    return np.asarray(jax.random.key_data(array) if _is_key(array) else array)
 
 
 class Importer:
@@ -409,9 +412,11 @@ class Importer:
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""
+        if not self._lazy:
+            return put_off(UnsupportedError(TOO_DEEP))
         in_rules, policy = self._in_rules, self.policy
 
-        def make(active: Sequence[bool]) -> ImportedLater:
+        def make(active: Sequence[bool]) -> WithRules:
             importer = Importer(in_rules, lazy=True)
             importer.policy = policy
             name = str(eqn.primitive.name)
@@ -423,11 +428,21 @@ class Importer:
                     "reference, that was not known to be needed; pass it to the function as an "
                     "argument"
                 )
-            return ImportedLater(source, importer.put_off)
+            if importer.needs_more_than(eqn):
+                raise UnsupportedError(
+                    f"the derivative rule of `{name}`, called in the derivative rule of another "
+                    "function, has effects, a check or a collective, or needs to know the devices; "
+                    "leave it out of the rule, or take fewer derivatives"
+                )
+            return WithRules(source, importer.put_off)
 
-        put_off = PutOff(make, len(captures))
-        self.put_off.append(put_off)
-        return put_off.reason
+        waiting = PutOff(make, len(captures))
+        self.put_off.append(waiting)
+        return waiting.reason
+
+    def needs_more_than(self, eqn: Equation) -> bool:
+        """Whether what was imported has to be said of its program, more than `eqn` says."""
+        return self.rules_check or self.needs_devices or not self.effects <= eqn.effects
 
     def _forget(self, checkpoint: tuple[int, int], num_defined: int) -> None:
         """Takes back what was written since."""

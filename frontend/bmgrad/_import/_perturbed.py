@@ -39,7 +39,9 @@ def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
 
 
 def marked(eqn: Equation, active: Sequence[bool]) -> Equation:
-    """A call of which the operands `active` have tangents."""
+    """A call of which the operands `active` have tangents, if its rule is told."""
+    if not _is_asked(eqn):
+        return eqn
     return eqn.replace(params={**eqn.params, _PERTURBED: tuple(active)})
 
 

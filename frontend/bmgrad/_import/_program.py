@@ -121,13 +121,16 @@ def import_program(
         return again(traced, traced.jaxpr, consts_are_known=True)
 
     # What makes it anew holds values of one trace: such a program is not shared.
+    make: Callable[..., Program]
     if asking:
         make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
     elif importer.has_batching_rules:
         batched = Rebatching(traced, True, axes, scope, batch)
         make = functools.partial(Program, batched=batched, put_off=put_off)
+    elif put_off:
+        make = functools.partial(Program, put_off=put_off)
     else:
-        make = functools.partial(_shared_program, put_off=tuple(put_off))
+        make = _shared_program
     names = _pipeline.references(module) if references else ()
     used = {known.name: ref for ref, known in importer.module.references if known.name in names}
     inputs = [*jaxpr.invars, *held(traced, jaxpr.constvars)]
@@ -144,15 +147,13 @@ def import_program(
         references=tuple(used),
     )
     # What looks into functions has no place for references.
-    origin = None if references else _origin(traced, captures, importer)
+    origin = None if references else _origin(traced, importer)
     return Imported(program, [*consts, *captures], used, origin)
 
 
-def _origin(traced: TracedJaxpr, captures: Sequence[Any], importer: Importer) -> Origin:
+def _origin(traced: TracedJaxpr, importer: Importer) -> Origin:
     jaxpr, consts = traced.jaxpr, traced.consts
-    # Rules may close over a trace around this one, which would be kept with them.
-    inside_trace = any(isinstance(array, jax.core.Tracer) for array in (*consts, *captures))
-    evaluate = function_of(jaxpr, keeps_rules=not inside_trace)
+    evaluate = function_of(jaxpr)
     num_inputs = len(jaxpr.invars) + len(consts)
     return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), importer.rules_check)
 

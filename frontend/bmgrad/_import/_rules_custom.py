@@ -129,12 +129,13 @@ def emit_put_off(
 ) -> list[Value]:
     """The call of a function, which `make` writes, whose rules wait until they are needed.
 
-    Calls with the same `objects` are calls of one function.
+    Calls with the same `objects`, of which the same results are read, are calls of one function.
     """
     avals = [atom.aval for atom in eqn.invars], [var.aval for var in eqn.outvars]
     made = b.once(
-        (*objects, emit_put_off),
+        objects,
         lambda: without_rule(b, name, avals, make(), partial(b.import_later, eqn)),
+        (emit_put_off, *map(id, objects), read_results(eqn)),
     )
     return emit_custom_jvp(b, eqn, made, attributes=attributes)
 
@@ -189,7 +190,8 @@ def jvp_functions(
             raise RuleRaised(
                 UnsupportedError(
                     f"the derivative rule of {name}, called in the derivative rule of another "
-                    "function, reads a value of that rule, which JAX has forgotten"
+                    "function, reads a value of that rule, or of a trace around it, which JAX has "
+                    "forgotten; pass the value to the function as an argument"
                 )
             )
         captures = union(primal.captures(), jvp.captures())

@@ -142,7 +142,7 @@ def _rows_reverse(
     tangent_outputs = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in program.out_avals]
     nonzero = [i < num_values for i, has in enumerate(tangent_outputs) if has]
     transposed = linearized.lin.transpose((True,) * len(wrt), nonzero)
-    batched = transposed.batch([*[-1] * len(residuals), *[0] * len(basis)], size)
+    batched = transposed.mapped([*[-1] * len(residuals), *[0] * len(basis)], size)
     columns = bind(batched, *residuals, *basis, references=traced.references_in(arguments))
     blocks, offset = [], 0
     for value in values:

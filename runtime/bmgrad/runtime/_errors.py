@@ -34,6 +34,12 @@ class BatchError(UnsupportedError, ValueError):
     """A result that depends on a batch, where it is to have none; JAX raises ValueError."""
 
 
+TOO_DEEP = (
+    "a derivative of this order needs derivative rules nested deeper in other rules than "
+    "they are followed"
+)
+
+
 class RulesWanted(Exception):
     """A derivative in the operands `flags` of `call` needs rules whose import was put off."""
 
@@ -64,8 +70,6 @@ def put_off(error: Exception) -> str:
         _put_off.append(error.with_traceback(None))
     return f"{_REASON}{_numbers[key]}"
 
-
-SHARED_WRITE = "write to a reference that the elements of a batch share"
 
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
@@ -101,7 +105,7 @@ _REASONS = [
         for primitive in ("swap", "addupdate")
     ),
     _Reason(
-        SHARED_WRITE,
+        "write to a reference that the elements of a batch share",
         UnsupportedError,
         "; return the value, and write outside of what is mapped (performing a set/swap operation "
         "with vmapped value on an unbatched array reference)",

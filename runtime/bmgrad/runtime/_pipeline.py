@@ -16,7 +16,11 @@ from bmgrad.mlir import ir
 from bmgrad.mlir.dialects import func
 from bmgrad.mlir.passmanager import PassManager
 from bmgrad.runtime import _linking, _put_off
-from bmgrad.runtime._errors import SHARED_WRITE, RulesWanted, error_at, from_diagnostic
+from bmgrad.runtime._errors import (
+    RulesWanted,
+    UnsupportedError,
+    from_diagnostic,
+)
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._put_off import Flags, PutOff
 
@@ -245,7 +249,9 @@ def _with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
             before = wanted.get(asked.call, (False,) * len(asked.flags))
             wanted[asked.call] = tuple(map(operator.or_, before, asked.flags))
             if wanted[asked.call] == before:
-                raise
+                raise UnsupportedError(
+                    "a derivative rule was imported and is still wanted: this is a fault of bmgrad"
+                ) from None
         module_now = _with_rules(source, wanted)
 
 
@@ -365,19 +371,17 @@ def references(source: Source) -> set[str]:
     return found
 
 
-def refuse_writes(source: Source) -> None:
-    """Raises an error where something in it writes to a reference."""
-    found: list[Any] = []
+def with_shared_references(source: Source) -> bytes:
+    """`source`, in which to write to a reference is an error of whoever runs it."""
 
-    def visit(op: Any) -> Any:
+    def mark(op: Any) -> Any:
         if "reference" in op.attributes and op.attributes["name"].value != "get":
-            found.append(op)
-        return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+            op.attributes["bm.shared"] = ir.UnitAttr.get()
+        return ir.WalkResult.ADVANCE
 
     with _opened(source) as module:
-        module.operation.walk(visit)
-        if found:
-            raise error_at(SHARED_WRITE, found[0].location)
+        module.operation.walk(mark)
+        return _bytecode(module)
 
 
 def _run(manager: Any, module: ir.Module) -> None:

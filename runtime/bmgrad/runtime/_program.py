@@ -357,10 +357,11 @@ class Program(Module):
 
     def mapped(self, *args: Any, **keywords: Any) -> "Program":
         """`batch`, where the elements share the references, so that none is to write to one."""
-        batch = self.batch(*args, **keywords)
-        if batch.references:
-            _pipeline.refuse_writes(batch._stage("adjoint"))
-        return batch
+        if not self.references:
+            return self.batch(*args, **keywords)
+        edit = _pipeline.with_shared_references
+        shared = self.once("shared", lambda: self._edited(edit, self.effects))
+        return shared.batch(*args, **keywords)
 
     @property
     def has_batching_rules(self) -> bool:

@@ -21,7 +21,7 @@ _WANTED = re.compile(_REASON + r"(\d+) for ([01]+)")
 Flags = tuple[bool, ...]
 
 
-class Imported(NamedTuple):
+class WithRules(NamedTuple):
     """A module whose `@main` is a call with its rules, and what that has put off in turn."""
 
     module: Any
@@ -35,10 +35,10 @@ class PutOff:
     given which of the others a derivative perturbs.
     """
 
-    def __init__(self, make: Callable[[Flags], Imported], num_captured: int) -> None:
+    def __init__(self, make: Callable[[Flags], WithRules], num_captured: int) -> None:
         self.num_captured = num_captured
         self._make = make
-        self._made: dict[Flags, Imported] = {}
+        self._made: dict[Flags, WithRules] = {}
         self._lock = threading.RLock()
         self._number = next(_numbers)
         _known[self._number] = self

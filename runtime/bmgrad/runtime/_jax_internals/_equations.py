@@ -70,12 +70,12 @@ def with_inner_jaxprs(
     return all_changed if found else None
 
 
-def function_of(jaxpr: Any, *, keeps_rules: bool) -> Callable[..., list[Any]]:
+def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     """The function of the inputs of `jaxpr`, then of its constants, none of which it holds.
 
-    With `keeps_rules` functions in it keep their derivative rules, which may hold anything.
+    Functions in it have no derivative rules, which may hold anything: a trace, a model.
     """
-    jaxpr = jaxpr if keeps_rules else _without_rules(jaxpr)
+    jaxpr = _without_rules(jaxpr)
     count = len(jaxpr.invars)
     if hasattr(jaxpr, "with_consts"):  # One of the two versions attaches them.
         plain = jaxpr.with_consts([])
@@ -93,8 +93,11 @@ def _without_rule(eqn: Any) -> Any:
     if params is None:
         return eqn
     if eqn.primitive.name in ("custom_jvp_call", "custom_vjp_call"):
-        call = {"call_jaxpr": params["call_jaxpr"]}
-        return eqn.replace(primitive=core.closed_call_p, params=call)
+        closed = params["call_jaxpr"]
+        # What changes the arguments of calls, as `checkify` does, does not change their names.
+        debug_info = closed.jaxpr.debug_info._replace(arg_names=None, result_paths=None)
+        closed = closed.replace(jaxpr=closed.jaxpr.replace(debug_info=debug_info))
+        return eqn.replace(primitive=core.closed_call_p, params={"call_jaxpr": closed})
     return eqn.replace(params=params)
 
 

@@ -1,0 +1,135 @@
+"""References (`jax.new_ref`) that a function makes, and what it does with others beside them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from test_references import X, same, stash
+
+import bmgrad.math as bm
+
+
+def test_references_of_the_function_are_differentiated():
+    def in_place(x):
+        ref = jax.new_ref(x)
+        ref[0] = 2.0 * x[1]
+        ref[1] += x[2]
+        return ref[...] ** 2
+
+    def in_loops(x):
+        total, seen = jax.new_ref(jnp.zeros(())), jax.new_ref(jnp.zeros(3))
+
+        def count(i, state):
+            total[...] = jnp.sin(total[...] + x[i])
+            return state
+
+        def step(c, i):
+            seen[i] = c
+            return c * x[i], None
+
+        lax.fori_loop(0, 3, count, 0)
+        c, _ = lax.scan(step, 1.0, jnp.arange(3))
+        return seen[...] * c + total[...]
+
+    for fun in (in_place, in_loops):
+        loss = lambda x, fun=fun: jnp.sum(fun(x) * x)  # noqa: E731
+        np.testing.assert_allclose(bm.grad(loss)(X), jax.grad(loss)(X), rtol=1e-6)
+        np.testing.assert_allclose(bm.jit(fun)(X), fun(X), rtol=1e-6)
+
+
+def test_references_of_the_function_beside_others():
+    def fun(ref, x):
+        inner = jax.new_ref(x)
+
+        @jax.jit
+        def swap():
+            inner[...] = jnp.sin(inner[...]) * ref[0]
+            ref[0] += 1.0
+
+        def step(c, _):
+            swap()
+            inner.addupdate(ref[2])
+            return c + 1, inner[...]
+
+        swap()
+        return lax.scan(step, 0, None, length=3)[1].sum() + stash(ref, inner[...] * X)[0]
+
+    same(lambda t, ref: t.grad(lambda x: fun(ref, x))(0.7), X)
+    same(lambda t, ref: t.grad(jax.jit(lambda x: fun(ref, x)))(0.7), X)
+
+
+def test_references_in_a_checkpoint():
+    """JAX has no reverse mode where one that the function makes is used in it."""
+
+    def run(transforms, ref):
+        wrap = jax.checkpoint if transforms is bm else lambda fun: fun
+
+        @wrap
+        def fun(x):
+            inner = jax.new_ref(x)
+
+            @wrap
+            def block(x):
+                inner[...] = jnp.sin(inner[...] * x)
+                return stash(ref, inner[...] * X)[0] * ref[1]
+
+            return block(x * ref[0]) * inner[...]
+
+        return transforms.grad(fun)(0.7)
+
+    same(run, X)
+
+
+@jax.custom_vjp
+def five(x):
+    return jax.nn.relu(x)
+
+
+five.defvjp(lambda x: (x, None), lambda _, ct: (5 * ct,))
+
+
+@jax.custom_jvp
+def seven(x):
+    return five(x)
+
+
+seven.defjvp(lambda primals, tangents: (primals[0], 7 * tangents[0]))
+
+
+def test_rules_beside_references_of_the_function_are_kept():
+    """JAX forgets them when it puts values in the place of references."""
+
+    def straight(x):
+        ref = jax.new_ref(seven(x))
+        ref[...] = five(ref[...])
+        return five(ref[...])
+
+    def inside(x):
+        ref = jax.new_ref(x)
+
+        @jax.jit
+        def scale():
+            ref[...] = five(ref[...])
+
+        scale()
+        lax.cond(x > 0, lambda: ref.__setitem__(..., seven(ref[...])), lambda: None)
+        step = lambda c, _: (five(c), ref.__setitem__(..., jnp.sin(five(ref[...]))))  # noqa: E731
+        c, _ = lax.scan(step, x, None, length=2)
+        return c * ref[...]
+
+    for fun in (straight, inside, jax.jit(straight), jax.jit(inside)):
+        same(lambda t, fun=fun: t.grad(fun)(0.7))
+    same(lambda t: t.jvp(lambda x: jax.new_ref(seven(x))[...], (0.7,), (1.0,)))
+
+
+def test_rules_for_references_of_the_function():
+    def fun(x):
+        ref = jax.new_ref(jnp.zeros_like(x))
+        return jnp.sin(stash(ref, jnp.sin(x)))
+
+    np.testing.assert_allclose(bm.jit(fun)(0.7), fun(0.7), rtol=1e-6)
+    with pytest.raises(
+        NotImplementedError, match=r"rule of stash is for a reference(.|\n)*make it"
+    ):
+        bm.grad(fun)(0.7)
