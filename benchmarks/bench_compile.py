@@ -22,7 +22,7 @@ import jax
 import bmgrad.math as bm
 from benchmarks import _models
 from benchmarks._harness import Report, arguments, check_equal, once, spell
-from bmgrad._import._importer import _shared_program
+from bmgrad._import._program import _shared_program
 
 CASES: dict[str, _models.Case] = {
     "5,000 elementwise ops": _models.chain(5000),
