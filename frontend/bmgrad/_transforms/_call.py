@@ -17,7 +17,7 @@ import functools
 import threading
 import types
 import weakref
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,7 @@ from bmgrad import _tracing_state
 from bmgrad._array import Array
 from bmgrad._import import VALUE_ERRORS
 from bmgrad._tracing_state import TraceContext, current, tracing
+from bmgrad._transforms._targets import Targets
 from bmgrad._transforms._trace import (
     Arguments,
     Static,
@@ -356,18 +357,20 @@ class Transform(abc.ABC):
         state: State,
         arguments: Arguments,
         *,
-        lifted: Sequence[Array] = (),
-        wrt: Collection[int] = (),
+        targets: Targets | None = None,
         function: Callable[..., Any] | None = None,
     ) -> TracedFunction:
-        """The function of this transform (or ``function`` in its place) as a program."""
+        """The function of this transform, or ``function`` in its place, as a program.
+
+        It is to be differentiated for ``targets``.
+        """
         return state.trace(
             function or self.function,
             arguments,
             name=self.function_name,
             owner=self.owner,
-            lifted=lifted,
-            wrt=wrt,
+            lifted=targets.variables if targets else (),
+            wrt=targets.leaves(arguments) if targets else (),
         )
 
     def key_parts(self) -> dict[str, Any]:

@@ -38,13 +38,7 @@ class GradTransform(Transform):
         function = checked_function(
             self.function, targets.has_aux, self.function_name, self._check_value
         )
-        traced = self.trace(
-            state,
-            arguments,
-            lifted=targets.variables,
-            wrt=targets.leaves(arguments),
-            function=function,
-        )
+        traced = self.trace(state, arguments, targets=targets, function=function)
         value_tree, aux_tree = traced.out_tree.children()
         wrt = targets.inputs(traced, arguments)
         program = traced.program.vjp(wrt, range(value_tree.num_leaves))

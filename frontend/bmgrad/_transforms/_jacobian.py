@@ -57,13 +57,7 @@ class JacobianTransform(Transform):
                 targets.check_output_dtype(jnp.result_type(leaf), kind)
 
         checked = checked_function(function, targets.has_aux, self.function_name, check_value)
-        traced = self.trace(
-            state,
-            arguments,
-            lifted=targets.variables,
-            wrt=targets.leaves(arguments),
-            function=checked,
-        )
+        traced = self.trace(state, arguments, targets=targets, function=checked)
         value_tree, aux_tree = traced.out_tree.children()
         num_values = value_tree.num_leaves
         wrt = targets.inputs(traced, arguments)
