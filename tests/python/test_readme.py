@@ -27,3 +27,13 @@ def printed():
 def test_adjoint_of_the_example(document, printed):
     (shown,) = (ir for ir in blocks(document, "mlir") if ir.startswith("module @Linear.loss.grad"))
     assert printed.strip() == shown.strip()
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "benchmarks").glob("bench_*.py")), ids=lambda p: p.stem
+)
+def test_benchmarks_find_what_they_measure(script):
+    """They look into the package, so it must not move away from them."""
+    command = [sys.executable, "-m", f"benchmarks.{script.stem}", "--help"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
