@@ -5,9 +5,9 @@ primitives have none here, unless somebody registered one with bmgrad.
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -78,7 +78,7 @@ def transpose_of(primitive: Any) -> Transpose | None:
     if (ours := _registered.get(primitive)) and ours.transpose:
         rule, linear = ours.transpose, _shape
     elif (found := ad.primitive_transposes.get(primitive)) and not is_of_jax(primitive):
-        rule, linear = partial(_spread, found), ad.UndefinedPrimal
+        rule, linear = functools.partial(_spread, found), ad.UndefinedPrimal
     else:
         return None
 
@@ -108,12 +108,17 @@ def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
 
 def is_of_jax(primitive: Any) -> bool:
     """Whether a module of JAX holds `primitive`, as all of JAX's own are held."""
-    if primitive not in _of_jax:
-        # It may be of a module that was imported since.
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in ("jax", "jaxlib"):
-                _of_jax.update(v for v in vars(module).values() if isinstance(v, Primitive))
-    return primitive in _of_jax
+    # It may be of a module that was imported since.
+    return primitive in _held_by_jax(len(sys.modules))
 
 
-_of_jax: set[Any] = set()
+@functools.lru_cache(maxsize=1)
+def _held_by_jax(_: int) -> frozenset[Any]:
+    """The primitives in JAX's modules, when there are so many modules in all."""
+    return frozenset(
+        value
+        for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in ("jax", "jaxlib")
+        for value in vars(module).values()
+        if isinstance(value, Primitive)
+    )
