@@ -49,6 +49,30 @@ FailureOr<func::FuncOp> Flattener::adopt(FailureOr<func::FuncOp> made) {
   return made;
 }
 
+/// The name of what is at `loc`, with its named scopes, if it is in any.
+static NameLoc nameAt(Location loc) {
+  auto site = dyn_cast<CallSiteLoc>(loc);
+  return site ? dyn_cast<NameLoc>(site.getCallee()) : NameLoc();
+}
+
+/// Where an op is from that a call is replaced by. The named scopes of a call
+/// are around those in its body.
+static Location inlinedAt(Location inner, Location call) {
+  // What has no line of its own belongs to the line of the call.
+  if (isa<UnknownLoc>(inner))
+    return call;
+  NameLoc around = nameAt(call);
+  if (!around)
+    return inner;
+  NameLoc named = nameAt(inner);
+  std::string name = around.getName().str();
+  if (named)
+    name += "/" + named.getName().str();
+  Location at = named ? named.getChildLoc() : inner;
+  return CallSiteLoc::get(
+      NameLoc::get(StringAttr::get(call.getContext(), name), at), at);
+}
+
 LogicalResult Flattener::replaceByBody(Operation *call, func::FuncOp callee) {
   if (!callee.getBody().hasOneBlock())
     return call->emitError("cannot inline @")
@@ -58,10 +82,8 @@ LogicalResult Flattener::replaceByBody(Operation *call, func::FuncOp callee) {
   IRMapping mapping;
   mapping.map(body.getArguments(), call->getOperands());
   for (Operation &op : body.without_terminator())
-    // What has no line of its own belongs to the line of the call.
     b.clone(op, mapping)->walk([&](Operation *inner) {
-      if (isa<UnknownLoc>(inner->getLoc()))
-        inner->setLoc(call->getLoc());
+      inner->setLoc(inlinedAt(inner->getLoc(), call->getLoc()));
     });
   for (auto [result, value] :
        llvm::zip_equal(call->getResults(), body.getTerminator()->getOperands()))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from derivative_checks import check_batching, check_derivatives
 from jax import lax
+from jax._src.interpreters import ad as internal_ad
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import scan_p
@@ -175,6 +176,29 @@ def test_linear_in_all_operands():
     batch_by_map(blend_p)
     check_derivatives(lambda x, y: jnp.sin(blend_p.bind(x, y)), V, 2 * V)
     check_batching(lambda x, y: jnp.sin(blend_p.bind(x, y)), V, 2 * V)
+
+
+def test_a_linearization_in_the_place_of_a_forward_rule():
+    raised_p = primitive("raised", lambda x, y: x**3 * y, lambda x, y: x)
+    batching.defbroadcasting(raised_p)
+    asked = []
+
+    def linearize(is_vjp, perturbed, x, y):
+        asked.append(tuple(perturbed))
+
+        def linear(factors, dx, dy):
+            terms = [f * t for f, t in zip(factors, (dx, dy), strict=True) if type(t) is not ad.Zero]
+            return sum(terms)
+
+        return raised_p.bind(x, y), True, (3 * x**2 * y, x**3), linear
+
+    # JAX has no public name for them.
+    internal_ad.primitive_linearizations[raised_p] = linearize
+    fun = lambda x, y: jnp.sin(raised_p.bind(x, y))  # noqa: E731
+    check_derivatives(fun, V, 2 * V, oracle=lambda x, y: jnp.sin(x**3 * y))
+    asked.clear()
+    np.testing.assert_allclose(bm.grad(lambda x: raised_p.bind(x, 2 * V).sum())(V), 6 * V**3)
+    assert asked == [(True, False)]
 
 
 def test_without_transpose():

@@ -1,7 +1,9 @@
 """Derivative rules of calls in other rules: imported when a derivative needs them, not before."""
 
 import gc
+import itertools
 import weakref
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +114,7 @@ mlir.register_lowering(
     scale_p, mlir.lower_fun(lambda x, *, factor: factor.value * x, multiple_results=False)
 )
 ad.deflinear2(scale_p, lambda ct, x, *, factor: [scale_p.bind(ct, factor=factor)])
+batching.defvectorized(scale_p)
 
 
 def test_transposes_in_a_loop_of_a_rule():
@@ -134,6 +137,104 @@ def test_transposes_in_a_loop_of_a_rule():
     np.testing.assert_allclose(bm.grad(fun)(X), 16 * X, rtol=1e-6)
     _, tangent = bm.jvp(fun, (X,), (X,))
     np.testing.assert_allclose(tangent, (16 * X * X).sum(), rtol=1e-6)
+
+
+    # The transpose of a batch that is first asked for when the batch is there.
+    mapped = bm.vmap(lambda x: bm.grad(lambda x: repeated(x) * power(x, 1))(x))
+    np.testing.assert_allclose(mapped(X), 16 * X, rtol=1e-6)
+
+
+transposed = []
+
+
+def _product_transpose(ct, x, y, *, label):
+    known = [None if ad.is_undefined_primal(each) else each for each in (x, y)]
+    transposed.append(tuple(each is None for each in known))
+    if known == [None, None]:
+        raise ValueError("not linear in both")
+    return [None if x is not None else ct * y for x, y in zip(known, known[::-1], strict=True)]
+
+
+product_p = Primitive("product")
+product_p.def_impl(lambda x, y, *, label: x * y)
+product_p.def_abstract_eval(lambda x, y, *, label: x)
+mlir.register_lowering(
+    product_p, mlir.lower_fun(lambda x, y, *, label: x * y, multiple_results=False)
+)
+ad.primitive_transposes[product_p] = _product_transpose
+ad.defjvp(
+    product_p,
+    lambda dx, x, y, *, label: product_p.bind(dx, y, label=label),
+    lambda dy, x, y, *, label: product_p.bind(x, dy, label=label),
+)
+batching.defbroadcasting(product_p)
+
+
+def product(x, y):
+    return product_p.bind(x, y, label=Exponent(None))
+
+
+def test_transposes_wait_until_one_is_needed():
+    transposed.clear()
+    bm.jvp(lambda x: jnp.sin(product(x, X)), (X,), (X,))
+    # A forward rule is asked with what it applies to tangents; nothing else is.
+    assert transposed == [(True, False)]
+    transposed.clear()
+    np.testing.assert_allclose(bm.grad(lambda x: product(x, X).sum())(X), X)
+    assert transposed == [(True, False)]
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_transposes_in_loops_for_one_operand_and_the_other(mapped):
+    """What depends on tangents in a loop is known when it is transposed, not before."""
+
+    @jax.custom_jvp
+    def scaled(x, y):
+        return x * y**2
+
+    @scaled.defjvp
+    def _(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+
+        def step(carry, _):
+            dx, dy = carry
+            return (product(dx, y), product(x * y, dy)), dy
+
+        (dx, dy), dys = lax.scan(step, (dx, dy), None, length=2)
+        return scaled(x, y), dx + dys[1] + x * y * dys[0]
+
+    def gradients(library, x, y):
+        value = lambda x, y: (scaled(x, y) + power(x, 1)).sum()  # noqa: E731
+        return library.grad(value, argnums=(0, 1))(x, y)
+
+    results = []
+    for library in (bm, jax):
+        of = partial(gradients, library)
+        if mapped:
+            results.append(jax.jit(jax.vmap(of, (0, None)))(jnp.stack([X, 2 * X]), 1 + X))
+        else:
+            results.append(jax.jit(of)(X, 1 + X))
+    for got, want in zip(*results, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("modes", list(itertools.product(("forward", "reverse"), repeat=3)))
+def test_third_derivatives_of_products(modes):
+    def derivative(library, fun, mode):
+        if mode == "forward":
+            return lambda *x: library.jvp(fun, x, tuple(map(jnp.cos, x)))[1]
+        return lambda *x: sum(
+            jnp.sum(ct * jnp.sin(a))
+            for ct, a in zip(library.vjp(fun, *x)[1](jnp.ones(())), x, strict=True)
+        )
+
+    results = []
+    for library in (bm, jax):
+        fun = lambda x, y: jnp.sin(product(x, product(x, y))).sum()  # noqa: E731
+        for mode in modes:
+            fun = derivative(library, fun, mode)
+        results.append(jax.jit(fun)(X, 0.5 + X))
+    np.testing.assert_allclose(*results, rtol=1e-4)
 
 
 def test_arrays_that_waiting_rules_read():
@@ -319,18 +420,22 @@ def test_rules_that_do_not_ask_get_all_tangents():
     np.testing.assert_allclose(second(0.5), 5.0)
 
 
-def _with_inner_rule(slope):
+def _second_derivative(slope):
+    return bm.grad(bm.grad(_rule_in_rule(slope)))
+
+
+def _rule_in_rule(slope):
     """`x^3 / 3`, whose rule calls `x^2`, whose rule calls `slope`; other rules make that wait."""
     square = jax.custom_jvp(lambda x: x * x)
     square.defjvp(lambda primals, tangents: (square(*primals), slope(primals[0]) * tangents[0]))
     cube = jax.custom_jvp(lambda x: x**3 / 3)
     cube.defjvp(lambda primals, tangents: (cube(*primals), square(*primals) * tangents[0]))
-    return bm.grad(bm.grad(lambda x: cube(x) + power(x, 2)))
+    return lambda x: cube(x) + power(x, 2)
 
 
 def test_waiting_rules_read_keys():
     key = jax.random.key(3)
-    second = _with_inner_rule(lambda x: 2 * x + 0 * jax.random.normal(key))
+    second = _second_derivative(lambda x: 2 * x + 0 * jax.random.normal(key))
     np.testing.assert_allclose(second(0.5), 3.0)
 
 
@@ -339,8 +444,19 @@ def test_effects_of_waiting_rules_are_refused():
         lambda x: (jax.debug.print("{}", x), 2 * x)[1],
         lambda x: (checkify.check(x > 1, "small"), 2 * x)[1],
     ):
-        with pytest.raises(NotImplementedError, match="has effects, a check or a collective"):
-            _with_inner_rule(slope)(0.5)
+        with pytest.raises(NotImplementedError, match="of a kind that nothing has"):
+            _second_derivative(slope)(0.5)
+
+
+def test_effects_of_waiting_rules_that_the_program_has_too(capfd):
+    def fun(x):
+        jax.debug.print("outside")
+        return _rule_in_rule(lambda x: (jax.debug.print("inside {}", x), 2 * x)[1])(x)
+
+    np.testing.assert_allclose(bm.grad(bm.grad(fun))(0.5), 3.0)
+    jax.effects_barrier()
+    printed = capfd.readouterr().out.split()
+    assert {"outside", "inside", "0.5"} <= set(printed)
 
 
 class Layer(bp.Base):

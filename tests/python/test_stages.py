@@ -227,6 +227,33 @@ def test_dump_dir(model, tmp_path, monkeypatch):
     assert len(os.listdir(directory)) > 4
 
 
+def _scoped(x):
+    with jax.named_scope("outer"):
+        # Written in place, as a function that is called, and in a loop.
+        y = jax.nn.relu(x)
+        with jax.named_scope("inner"):
+            y = jax.jit(lambda y: jnp.tanh(y) * jnp.cos(y) * jnp.sin(y) * y)(y)
+        y, _ = jax.lax.scan(lambda c, _: (jnp.exp(-c), None), y, None, length=3)
+    return (y * y).sum()
+
+
+def test_named_scopes_reach_the_profiler():
+    compiled = jax.jit(bm.grad(_scoped)).lower(jnp.ones(3)).compile().as_text()
+    names = re.findall('op_name=".*bmgrad_program/(.*?)"', compiled)
+    assert {"outer/custom_jvp_call", "outer/inner/jit", "outer/exp"} <= set(names)
+    bm_text = bm.grad(_scoped).lower(jnp.ones(3)).as_text("bm")
+    assert "outer" not in bm_text
+
+
+def test_errors_in_named_scopes_name_the_line():
+    def fun(x):
+        with jax.named_scope("outer"):
+            return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: jnp.sin(c) * 2 * c, x).sum()
+
+    with pytest.raises(ValueError, match=r"at .*test_stages.py:\d+"):
+        bm.grad(fun)(jnp.ones(3))
+
+
 def test_inputs_have_the_names_that_the_function_gives_them():
     def loss(first, tree, /, second, *rest, key):
         return first + tree["w"] + second + sum(rest) + key

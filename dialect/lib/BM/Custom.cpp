@@ -241,8 +241,8 @@ LogicalResult UnperturbedOp::emitJvp(JvpFrame &frame) {
 }
 
 LogicalResult UnperturbedOp::emitTranspose(TransposeFrame &frame) {
-  if (frame.cotangents.front())
-    return emitError() << getReason();
+  // A function is transposed without its derivative rule.
+  frame.operandCotangents.front() = frame.cotangents.front();
   return success();
 }
 

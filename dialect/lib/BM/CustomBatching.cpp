@@ -41,7 +41,8 @@ static Value firstOf(ImplicitLocOpBuilder &b, Value value) {
 
 /// On a batched function: the function that it applies.
 static constexpr StringLiteral kBatchOf("bm.batch_of");
-/// On one without a body: the batches that it is over, innermost first.
+/// On one without a body: the batches that it is over, innermost first, with
+/// the axes of the operands of the op.
 static constexpr StringLiteral kBatches("bm.batches");
 
 /// A function that applies `name` to each element of a batch: marked arguments
@@ -49,7 +50,9 @@ static constexpr StringLiteral kBatches("bm.batches");
 /// has none.
 static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
                                      ArrayRef<bool> batched,
-                                     ArrayRef<Kind> kinds, BatchAxis axis) {
+                                     ArrayRef<Kind> kinds,
+                                     const BatchFrame &frame) {
+  BatchAxis axis = frame.axis;
   int64_t size = axis.size;
   auto function =
       SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, name);
@@ -74,12 +77,14 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   ImplicitLocOpBuilder b(function.getLoc(), op->getContext());
   b.setInsertionPointAfter(function);
   SmallVector<Type> arguments, batchedResults, results;
-  SmallVector<int64_t> inAxes, outAxes;
+  auto axes = [](ArrayRef<bool> flags) {
+    return llvm::map_to_vector(
+        flags, [](bool flag) -> int64_t { return flag ? 0 : -1; });
+  };
+  SmallVector<int64_t> inAxes = axes(batched), outAxes;
   for (auto [type, flag] :
-       llvm::zip_equal(function.getArgumentTypes(), batched)) {
+       llvm::zip_equal(function.getArgumentTypes(), batched))
     arguments.push_back(flag ? Type(batchedType(type, size)) : type);
-    inAxes.push_back(flag ? 0 : -1);
-  }
   SmallVector<bool> differs =
       batchedCallResults(op, name.getValue(), batched, axis);
   for (auto [type, kind, differ] :
@@ -97,7 +102,7 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   if (function.isExternal()) {
     wrapper->setDiscardableAttrs(function->getDiscardableAttrDictionary());
     SmallVector<NamedAttribute> batch{
-        b.getNamedAttr("in_axes", b.getDenseI64ArrayAttr(inAxes)),
+        b.getNamedAttr("in_axes", b.getDenseI64ArrayAttr(axes(frame.batched))),
         b.getNamedAttr("size", b.getI64IntegerAttr(size))};
     if (axisName)
       batch.push_back(b.getNamedAttr("axis_name", axisName));
@@ -162,11 +167,11 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
                      differentiableFlags(getInputs(), frame.batched));
   unsigned numTangents = differentiable(getResultTypes()).size();
   auto primal = makeBatched(*this, getPrimalAttr(), frame.batched,
-                            each(getNumResults()), frame.axis);
+                            each(getNumResults()), frame);
   FlatSymbolRefAttr rule = getRuleAttr();
   if (rule)
     rule = makeBatched(*this, rule, ruleFlags,
-                       each(getNumResults() + numTangents), frame.axis);
+                       each(getNumResults() + numTangents), frame);
   SmallVector<Attribute> transposes;
   for (const GivenTranspose &given : givenTransposes(*this)) {
     SmallVector<bool> flags, linear;
@@ -174,7 +179,7 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
       (given.isLinear(index) ? linear : flags).push_back(flag);
     flags.append(numTangents, true);
     transposes.push_back(makeBatched(*this, given.function, flags,
-                                     summedUnless(linear), frame.axis));
+                                     summedUnless(linear), frame));
   }
   ArrayAttr batchedTransposes;
   if (!transposes.empty())
@@ -193,9 +198,9 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
       batchedCallResults(*this, getPrimal(), frame.batched, frame.axis);
   SmallVector<Kind> kinds = sharedUnless(marks);
   auto primal =
-      makeBatched(*this, getPrimalAttr(), frame.batched, kinds, frame.axis);
+      makeBatched(*this, getPrimalAttr(), frame.batched, kinds, frame);
   kinds.append(each(numResiduals));
-  auto fwd = makeBatched(*this, getFwdAttr(), frame.batched, kinds, frame.axis);
+  auto fwd = makeBatched(*this, getFwdAttr(), frame.batched, kinds, frame);
   SmallVector<bool> flags(numResiduals, true);
   SmallVector<Type> types;
   for (auto [type, mark] : llvm::zip_equal(getResultTypes(), marks)) {
@@ -206,7 +211,7 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
   auto bwd =
       makeBatched(*this, getBwdAttr(), flags,
                   summedUnless(differentiableFlags(getInputs(), frame.batched)),
-                  frame.axis);
+                  frame);
   auto made = CustomVjpOp::create(
       frame.b, types, primal, fwd, bwd, frame.b.getI64IntegerAttr(numResiduals),
       getNumClosedOverAttr(), getHasSideEffectAttr(), frame.operands);
@@ -221,7 +226,7 @@ LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
   flags.append(getNumResults(), true);
   auto bwd = makeBatched(*this, getBwdAttr(), flags,
                          summedUnless(frame.batched.drop_front(numResiduals)),
-                         frame.axis);
+                         frame);
   auto made = CustomLinOp::create(
       frame.b, batchedTypes(getResultTypes(), frame.size), bwd,
       getHasSideEffectAttr(), frame.operands.take_front(numResiduals),
@@ -241,7 +246,7 @@ LogicalResult LinearSolveOp::emitBatch(BatchFrame &frame) {
     auto function =
         SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(*this, name);
     return makeBatched(*this, name, flags, each(function.getNumResults()),
-                       frame.axis);
+                       frame);
   };
   SmallVector<Value> rhs;
   for (unsigned index = 0; index < numUnknowns; ++index)

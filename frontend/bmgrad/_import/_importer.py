@@ -13,13 +13,14 @@ import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import is_unperturbed, marked
@@ -36,6 +37,7 @@ from bmgrad.runtime._jax_internals import (
     check_effects,
     is_reference,
     is_reference_aval,
+    named_scope,
     user_location,
 )
 from bmgrad.runtime._pipeline import Source
@@ -139,6 +141,23 @@ def _words(array: Any) -> np.ndarray[Any, Any]:
     return np.asarray(jax.random.key_data(array) if _is_key(array) else array)
 
 
+@dataclasses.dataclass(eq=False)
+class Needs:
+    """What is said of a program beside its module, for the derivative rules in it as well."""
+
+    effects: set[Any] = dataclasses.field(default_factory=set)
+    devices: bool = False
+    # Whether a derivative rule has a `checkify.check` that its function has not.
+    rules_check: bool = False
+
+    def beyond(self, declared: Needs) -> str:
+        """What is needed more than was `declared`, in words."""
+        further = [str(effect) for effect in self.effects - declared.effects]
+        further += ["a check"] * (self.rules_check > declared.rules_check)
+        further += ["a need to know the devices"] * (self.devices > declared.devices)
+        return ", ".join(further)
+
+
 class Importer:
     """The state of one import: what rules read operands from and write ops to.
 
@@ -146,8 +165,15 @@ class Importer:
     of calls that no derivative perturbs, are put off.
     """
 
-    def __init__(self, in_rules: Callable[[], AbstractContextManager[Any]], lazy: bool) -> None:
+    def __init__(
+        self,
+        in_rules: Callable[[], AbstractContextManager[Any]],
+        lazy: bool,
+        asked: AskedRules | None = None,
+    ) -> None:
         self.module = Module()
+        # Rules that have been traced before the import.
+        self.asked = asked or AskedRules()
         self.op = self.module.op
         self.multi_op = self.module.multi_op
         self.constant = self.module.constant
@@ -155,18 +181,15 @@ class Importer:
         # their references are called here.
         self.linked: dict[str, tuple[Program, dict[str, str]]] = {}
         self.put_off: list[PutOff] = []
-        # Of the program, and of the derivative rules in it.
-        self.effects: set[Any] = set()
+        self.needs = Needs()
         self.tangents = Tangents()
         # What the innermost `jax.checkpoint` around is asked what to keep.
         self.policy: Callable[..., Any] | None = None
         self.has_batching_rules = False
-        self.needs_devices = False
         # The only one that the program runs on, or None.
         self.platform: str | None = None
-        # Whether a derivative rule has a `checkify.check` that its function has not.
-        self.rules_check = False
-        self._in_rules, self._lazy = in_rules, lazy
+        self._in_rules, self.is_lazy = in_rules, lazy
+        self._alone: _Alone | None = None
         # How many rules, each inside the one before, are being written.
         self._rule_depth = 0
         self._env: dict[Any, Operand] = {}
@@ -175,6 +198,8 @@ class Importer:
         self._equation: Equation = None
         # Where the user's code is, and what equations without a location of their own get.
         self._where: tuple[str, int, int] | None = None
+        # The names of the `jax.named_scope` around, within the function that is being written.
+        self._scope = ""
         self._default_location = "loc(unknown)"
         self._defined: dict[Hashable, tuple[Any, Any]] = {}
         # Functions with derivative rules that are being written, and those of them
@@ -254,7 +279,7 @@ class Importer:
     def note_checks(self, rule: Any, function: Any = None) -> None:
         """Notes the checks in the jaxpr of a derivative rule that the `function` has not."""
         further = rule.effects - (function.effects if function is not None else set())
-        self.rules_check |= bool(check_effects(further))
+        self.needs.rules_check |= bool(check_effects(further))
 
     # -- Equations -------------------------------------------------------------------------------
 
@@ -263,17 +288,20 @@ class Importer:
     ) -> list[Value]:
         """Writes the ops of `jaxpr` here and returns its results."""
         module = self.module
-        outer = self._env, self._equation, self._where, module.location
+        outer = self._env, self._equation, self._where, self._scope, module.location
         # Versions of JAX differ in which of these a jaxpr calls constants.
         inputs = [*jaxpr.constvars, *jaxpr.invars]
         env: dict[Any, Operand] = dict(zip(inputs, [*consts, *args], strict=True))
-        self._env = env
+        self._env, around = env, self._scope
         module.variables(env)
         for eqn in jaxpr.eqns:
             self._equation = eqn
-            where = user_location(eqn)
+            where, scope = user_location(eqn), named_scope(eqn)
             if where is None:
                 module.location = self._default_location
+            elif scope or around:
+                self._where, self._scope = where, "/".join(filter(None, (around, scope)))
+                module.location = module.location_of(where, f"{self._scope}/{eqn.primitive.name}")
             else:
                 self._where = where
                 module.location = module.location_of(where)
@@ -287,7 +315,7 @@ class Importer:
                 env.update(zip(eqn.outvars, result, strict=True))
         results = [self.read(atom) for atom in jaxpr.outvars]
         module.end_variables()
-        self._env, self._equation, self._where, module.location = outer
+        self._env, self._equation, self._where, self._scope, module.location = outer
         return results
 
     def body(self, closed: Any) -> Body:
@@ -299,6 +327,17 @@ class Importer:
         )
         self._default_location = outer
         return body
+
+    def primal_body(self, closed: Any) -> Body:
+        """The block of a function that has a derivative rule.
+
+        Rules of calls in it are no more needed than those of calls in the rule.
+        """
+        self._rule_depth += 1
+        try:
+            return self.body(closed)
+        finally:
+            self._rule_depth -= 1
 
     def evaluate_closed(self, closed: Any, args: Sequence[Operand]) -> list[Value]:
         """`evaluate`, with the arrays that `closed` closes over captured."""
@@ -347,8 +386,13 @@ class Importer:
         # Functions that are called within a `jax.checkpoint` are marked as its policy says.
         key = key or tuple(map(id, objects)), id(self.policy)
         if key not in self._defined:
+            # It may be called from other scopes too.
+            outer, self._scope = (self._scope, self.module.location), ""
+            if outer[0] and self._where:
+                self.module.location = self.module.location_of(self._where)
             # The objects are kept, or others could take over their identity.
             self._defined[key] = (*objects, self.policy), define()
+            self._scope, self.module.location = outer
         result: _T = self._defined[key][1]
         return result
 
@@ -408,41 +452,46 @@ class Importer:
             if is_deep:
                 raise Unsupported("a rule for references (jax.new_ref) lies too deep in others")
             return False
-        return is_deep or (self._lazy and bool(self._rule_depth or is_unperturbed(eqn)))
+        waits = self._rule_depth or is_unperturbed(eqn) or (self._alone and self._alone.waits)
+        return is_deep or (self.is_lazy and bool(waits))
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""
-        if not self._lazy:
+        if not self.is_lazy:
             return put_off(UnsupportedError(TOO_DEEP))
-        in_rules, policy = self._in_rules, self.policy
+        alone = self._alone_later(eqn, captures, self.transposes_of(eqn), waits=False)
+        return self._put_off(
+            PutOff(lambda active: alone._replace(eqn=marked(eqn, active)).imported(), len(captures))
+        )
 
-        def make(active: Sequence[bool]) -> WithRules:
-            importer = Importer(in_rules, lazy=True)
-            importer.policy = policy
-            name = str(eqn.primitive.name)
-            with in_rules():
-                source, found = write_module(importer, *_alone(marked(eqn, active)), name, captures)
-            if len(found) != len(captures) or importer.module.references:
-                raise UnsupportedError(
-                    f"the derivative rule of `{name}` reads a value of a trace around it, or a "
-                    "reference, that was not known to be needed; pass it to the function as an "
-                    "argument"
-                )
-            if importer.needs_more_than(eqn):
-                raise UnsupportedError(
-                    f"the derivative rule of `{name}`, called in the derivative rule of another "
-                    "function, has effects, a check or a collective, or needs to know the devices; "
-                    "leave it out of the rule, or take fewer derivatives"
-                )
-            return WithRules(source, importer.put_off)
+    def transpose_later(
+        self,
+        eqn: Equation,
+        captures: Sequence[Any],
+        transposes: tuple[tuple[int, ...], ...],
+        waits: bool,
+    ) -> str:
+        """The like for a transpose; with `waits` the forward rule of `eqn` is still put off."""
+        alone = self._alone_later(eqn, captures, transposes, waits)
+        return self._put_off(PutOff(lambda _: alone.imported(), len(captures), is_transpose=True))
 
-        waiting = PutOff(make, len(captures))
+    def _alone_later(
+        self,
+        eqn: Equation,
+        captures: Sequence[Any],
+        transposes: tuple[tuple[int, ...], ...],
+        waits: bool,
+    ) -> _Alone:
+        declared = self._alone.declared if self._alone else self.needs
+        return _Alone(eqn, captures, self._in_rules, self.policy, declared, transposes, waits)
+
+    def _put_off(self, waiting: PutOff) -> str:
         self.put_off.append(waiting)
         return waiting.reason
 
-    def needs_more_than(self, eqn: Equation) -> bool:
-        """Whether what was imported has to be said of its program, more than `eqn` says."""
-        return self.rules_check or self.needs_devices or not self.effects <= eqn.effects
+    def transposes_of(self, eqn: Equation) -> tuple[tuple[int, ...], ...]:
+        """The operands, together, with respect to which `eqn` is known to be transposed."""
+        return self._alone.transposes if self._alone and eqn is self._alone.eqn else ()
 
     def _forget(self, checkpoint: tuple[int, int], num_defined: int) -> None:
         """Takes back what was written since."""
@@ -465,9 +514,9 @@ class Importer:
             self.module.declare(symbol, ins, outs)
             self.linked[symbol] = program, names
             self.put_off += program.put_off
-            self.effects |= program.effects
+            self.needs.effects |= program.effects
             self.has_batching_rules |= program.has_batching_rules
-            self.needs_devices |= program.needs_devices
+            self.needs.devices |= program.needs_devices
             self.platform = program.platform or self.platform
             return symbol, outs
 
@@ -489,16 +538,52 @@ class Importer:
         return UnsupportedError(f"{primitive}{reason}{where}")
 
 
-def _alone(eqn: Equation) -> tuple[TracedJaxpr, Any]:
-    """A function of just one equation, which takes each of its operands."""
-    inputs: list[Any] = []
-    for atom in eqn.invars:
-        is_new = not isinstance(atom, Literal) and atom not in inputs
-        inputs.append(atom if is_new else _Unread(atom.aval))
-    jaxpr = SimpleNamespace(constvars=[], invars=inputs, outvars=eqn.outvars, eqns=[eqn])
-    in_avals, out_avals = ([v.aval for v in group] for group in (inputs, eqn.outvars))
-    names = [f"x{i}" for i in range(len(inputs))]
-    return TracedJaxpr(jaxpr, [], in_avals, out_avals, names), jaxpr
+class _Alone(NamedTuple):
+    """An equation to import by itself, with the rules that were put off.
+
+    `declared` is what is said of the program that has it. `transposes` are the operands, together,
+    with respect to which it is transposed; with `waits` its forward rule is still put off.
+    """
+
+    eqn: Equation
+    captures: Sequence[Any]
+    in_rules: Callable[[], AbstractContextManager[Any]]
+    policy: Callable[..., Any] | None
+    declared: Needs
+    transposes: tuple[tuple[int, ...], ...]
+    waits: bool
+
+    def imported(self) -> WithRules:
+        importer = Importer(self.in_rules, lazy=True)
+        importer.policy, importer._alone = self.policy, self
+        name = str(self.eqn.primitive.name)
+        with self.in_rules():
+            source, found = write_module(importer, *self._function(), name, self.captures)
+        if len(found) != len(self.captures) or importer.module.references:
+            raise UnsupportedError(
+                f"the derivative rule of `{name}` reads a value of a trace around it, or a "
+                "reference, that was not known to be needed; pass it to the function as an "
+                "argument"
+            )
+        if further := importer.needs.beyond(self.declared):
+            raise UnsupportedError(
+                f"the derivative rule of `{name}`, called in the derivative rule of another "
+                f"function, has {further}, of a kind that nothing has that was imported before; "
+                "leave it out of the rule, or take fewer derivatives"
+            )
+        return WithRules(source, importer.put_off)
+
+    def _function(self) -> tuple[TracedJaxpr, Any]:
+        """A function of just the equation, which takes each of its operands."""
+        inputs: list[Any] = []
+        for atom in self.eqn.invars:
+            is_new = not isinstance(atom, Literal) and atom not in inputs
+            inputs.append(atom if is_new else _Unread(atom.aval))
+        outvars = self.eqn.outvars
+        jaxpr = SimpleNamespace(constvars=[], invars=inputs, outvars=outvars, eqns=[self.eqn])
+        in_avals, out_avals = ([v.aval for v in group] for group in (inputs, outvars))
+        names = [f"x{i}" for i in range(len(inputs))]
+        return TracedJaxpr(jaxpr, [], in_avals, out_avals, names), jaxpr
 
 
 @dataclasses.dataclass(eq=False)

@@ -63,7 +63,7 @@ class Module:
         self._next_value = 0
         self._functions: list[str] = []
         self._symbols: dict[str, None] = {}
-        self._locations: dict[tuple[str, int, int], str] = {}
+        self._locations: dict[tuple[tuple[str, int, int], str], str] = {}
         self._tables: dict[tuple[Any, tuple[int, ...], bytes], Any] = {}
         # By identity, each with what it names in the program.
         self._references: dict[int, tuple[Any, Reference]] = {}
@@ -317,19 +317,21 @@ class Module:
         for symbol in list(self._symbols)[num_symbols:]:
             del self._symbols[symbol]
 
-    def location_of(self, where: tuple[str, int, int]) -> str:
-        """The location text of a file, line and column."""
-        known = self._locations.get(where)
+    def location_of(self, where: tuple[str, int, int], name: str = "") -> str:
+        """The location text of a file, line and column, and of what has a name there."""
+        known = self._locations.get((where, name))
         if known is None:
-            known = self._locations[where] = f"loc(#at{len(self._locations)})"
+            known = self._locations[where, name] = f"loc(#at{len(self._locations)})"
         return known
 
     def text(self, name: str) -> str:
         """The module."""
-        aliases = [
-            f"{alias[4:-1]} = loc({string(file)}:{line}:{column})"
-            for (file, line, column), alias in self._locations.items()
-        ]
+        aliases = []
+        for ((file, line, column), of), alias in self._locations.items():
+            at = f"{string(file)}:{line}:{column}"
+            # A name alone would become the name of the result where the IR is printed.
+            location = f"callsite({string(of)}({at}) at {at})" if of else at
+            aliases.append(f"{alias[4:-1]} = loc({location})")
         inside = "\n".join(self._functions)
         return f"module @{self.new_symbol(name)} {{\n{inside}\n}}\n" + "\n".join(aliases) + "\n"
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from jax.extend.core import Literal
 
-from bmgrad._import._errors import RuleRaised, asking_a_rule
+from bmgrad._import._asked import AskedRules
+from bmgrad._import._errors import RuleRaised
 from bmgrad._import._registry import CALLEES, Equation, rule_of
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._foreign import has_own_jvp
-from bmgrad.runtime._jax_internals import custom_jvp_rule, has_tangent, scan_counts
+from bmgrad.runtime._jax_internals import has_tangent, scan_counts
 
 Flags = tuple[bool, ...]
 
@@ -100,22 +101,11 @@ def _inner_jaxprs(eqn: Equation) -> list[Any]:
     return list(params["branches"]) if name == "cond" else []
 
 
-def _told_by_rule(eqn: Equation, inputs: Sequence[bool], perturbed: list[bool]) -> list[bool]:
-    """Those of the `perturbed` results that the rule of a call does not say are zero."""
-    closed, count = eqn.params["call_jaxpr"], eqn.params["num_consts"]
-    try:
-        with asking_a_rule(closed.in_avals):
-            made = custom_jvp_rule(eqn.params, inputs[count:])
-    except RuleRaised:
-        return perturbed  # It is asked again where the derivative is needed.
-    is_zero = [*[False] * made.num_errors, *made.out_zeros]
-    return [flag and not zero for flag, zero in zip(perturbed, is_zero, strict=True)]
-
-
 class Marker:
     """Marks the calls of a jaxpr; each inner jaxpr once for the same inputs and results."""
 
-    def __init__(self) -> None:
+    def __init__(self, asked: AskedRules) -> None:
+        self._asked = asked
         self._marked: dict[tuple[int, Flags, Flags | None], tuple[Any, Flags, Any]] = {}
 
     def mark(
@@ -183,8 +173,19 @@ class Marker:
         if name == "bmgrad_program":
             return {"program": params["program"].perturbed(inputs)}, perturbed
         if name == "custom_jvp_call" and any(perturbed):
-            perturbed = _told_by_rule(eqn, inputs, perturbed)
+            perturbed = self._told_by_rule(eqn, inputs, perturbed)
         return {_PERTURBED: tuple(inputs), _READ: read}, perturbed
+
+    def _told_by_rule(
+        self, eqn: Equation, inputs: Sequence[bool], perturbed: list[bool]
+    ) -> list[bool]:
+        """Those of the `perturbed` results that the rule of a call does not say are zero."""
+        try:
+            made = self._asked.jvp(eqn.params, inputs[eqn.params["num_consts"] :])
+        except RuleRaised:
+            return perturbed  # It is asked again where the derivative is needed.
+        is_zero = [*[False] * made.num_errors, *made.out_zeros]
+        return [flag and not zero for flag, zero in zip(perturbed, is_zero, strict=True)]
 
     def _mark_loop(
         self, body: Any, inputs: list[bool], first: int, count: int

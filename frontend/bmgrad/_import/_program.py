@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import UnsupportedError
 from bmgrad._import._importer import Importer, held, input_names, write_module
 from bmgrad._import._perturbed import Marker, asks
@@ -72,19 +73,21 @@ def import_program(
         for var, wanted in zip(jaxpr.invars, [*differentiated, *unknown], strict=True)
     ]
 
-    def perturbed_in(active: Sequence[bool]) -> Any:
+    def perturbed_in(active: Sequence[bool], asked: AskedRules) -> Any:
         """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
         of_consts = iter(active[count:])
         inputs = [not is_reference(const) and next(of_consts) for const in traced.consts]
-        return Marker().mark(jaxpr, [*inputs, *active[:count]])[0]
+        return Marker(asked).mark(jaxpr, [*inputs, *active[:count]])[0]
 
     is_marked = asking and any(expected)
-    written = perturbed_in([*expected, *(False for _ in consts)]) if is_marked else jaxpr
     in_rules = _InRules(scope, axes)
     importer = Importer(in_rules, asking)
     # The program keeps what its modules hold numbers of.
     put_off = importer.put_off
     with scope():
+        written = jaxpr
+        if is_marked:
+            written = perturbed_in([*expected, *(False for _ in consts)], importer.asked)
         module, captures = write_module(importer, traced, written, name)
     references = [reference for reference, _ in importer.module.references]
     if any(map(is_dead, [*consts, *captures, *references])):
@@ -93,9 +96,15 @@ def import_program(
             "return the value from there instead"
         )
 
-    def again(traced: TracedJaxpr, jaxpr: Any, *, consts_are_known: bool = False) -> Source | None:
+    def again(
+        traced: TracedJaxpr,
+        jaxpr: Any,
+        asked: AskedRules | None = None,
+        *,
+        consts_are_known: bool = False,
+    ) -> Source | None:
         """The module of another jaxpr for these inputs; None where its rules use further ones."""
-        anew = Importer(in_rules, asking)
+        anew = Importer(in_rules, asking, asked)
         written, captured = write_module(
             anew, traced, jaxpr, name, captures, references, consts_are_known=consts_are_known
         )
@@ -108,7 +117,8 @@ def import_program(
         if is_marked and list(active[:count]) == expected and not any(active[count:]):
             return None
         with in_rules():
-            found = again(traced, perturbed_in(active[: count + len(consts)]))
+            asked = AskedRules()
+            found = again(traced, perturbed_in(active[: count + len(consts)], asked), asked)
         if found is None and is_marked:
             raise UnsupportedError(
                 f"a derivative rule in {name} reads a value of a trace around it, which was not "
@@ -141,8 +151,8 @@ def import_program(
         name=name,
         in_names=(*input_names(traced), *(f"captured{i}" for i in range(len(captures)))),
         options=options or Options(),
-        effects=frozenset(importer.effects),
-        needs_devices=importer.needs_devices,
+        effects=frozenset(importer.needs.effects),
+        needs_devices=importer.needs.devices,
         platform=importer.platform,
         references=tuple(used),
     )
@@ -155,7 +165,7 @@ def _origin(traced: TracedJaxpr, importer: Importer) -> Origin:
     jaxpr, consts = traced.jaxpr, traced.consts
     evaluate = function_of(jaxpr)
     num_inputs = len(jaxpr.invars) + len(consts)
-    return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), importer.rules_check)
+    return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), importer.needs.rules_check)
 
 
 @dataclasses.dataclass(frozen=True)

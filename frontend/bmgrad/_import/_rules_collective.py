@@ -45,7 +45,7 @@ def _axis(b: Importer, name: Any) -> str:
             "values differ between them; pass check_vma=False to the jax.shard_map around it"
         )
     # Of some collectives JAX does not say so.
-    b.effects.add(axis_effect(name))
+    b.needs.effects.add(axis_effect(name))
     return f"axis = {string(word_of(name))}"
 
 

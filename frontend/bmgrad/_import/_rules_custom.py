@@ -28,7 +28,6 @@ from bmgrad.runtime._errors import UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import (
     CustomVjp,
     TracedJaxpr,
-    custom_jvp_rule,
     custom_rule_key,
     custom_vjp_rule,
     has_tangent,
@@ -61,11 +60,10 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
     key = rule_key, fingerprint(closed), active
     if b.puts_off(eqn, key, has_loops(closed)):
         functions = closed, eqn.params["jvp_jaxpr_fun"]
-        return emit_put_off(b, eqn, function_name(closed), functions, lambda: b.body(closed))
+        return emit_put_off(b, eqn, function_name(closed), functions, lambda: b.primal_body(closed))
 
     def make() -> tuple[Body, Body]:
-        with asking_a_rule(in_avals):
-            jaxpr, consts, out_zeros, num_errors = custom_jvp_rule(eqn.params, active)
+        jaxpr, consts, out_zeros, num_errors = b.asked.jvp(eqn.params, active)
 
         def jvp(values: list[Value]) -> list[Value]:
             primals, given = values[: len(in_avals)], iter(values[len(in_avals) :])
@@ -86,7 +84,7 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
             tangents_out = differentiable(b, [*[None] * num_errors, *out_tangents], out_avals)
             return [*errors, *results, *tangents_out]
 
-        return b.body(closed), b.rule_body(with_tangents(b, in_avals), jvp)
+        return b.primal_body(closed), b.rule_body(with_tangents(b, in_avals), jvp)
 
     try:
         made = b.once(
@@ -114,7 +112,7 @@ def emit_raising(
     name, avals = function_name(closed), (closed.in_avals, closed.out_avals)
     made = b.once(
         (closed, emit_raising),
-        lambda: without_rule(b, name, avals, b.body(closed), lambda _: put_off(error)),
+        lambda: without_rule(b, name, avals, b.primal_body(closed), lambda _: put_off(error)),
     )
     return emit_custom_jvp(b, eqn, made, operands)
 
@@ -241,7 +239,7 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     key = rule_key, fingerprint(closed), active, read, *references.values()
     if b.puts_off(eqn, key, has_loops(closed)):
         functions = closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]
-        return emit_put_off(b, eqn, name, functions, lambda: b.body(closed))
+        return emit_put_off(b, eqn, name, functions, lambda: b.primal_body(closed))
     try:
         made = b.once(
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
@@ -317,7 +315,7 @@ def vjp_functions(
         results = [*errors, *given[custom.num_made :]]
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
-    primal_body = b.body(closed)
+    primal_body = b.primal_body(closed)
     fwd_body = b.rule_body([b.type(aval) for aval in in_avals], fwd)
     captures = union(primal_body.captures(), fwd_body.captures())
     # The function does not depend on what its rule alone closes over.

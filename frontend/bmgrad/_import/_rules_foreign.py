@@ -1,8 +1,9 @@
 """The rules that primitives of third parties bring, traced when such a primitive is imported.
 
 In: an equation. Out: a `bm.custom_jvp` whose functions are the primitive and its rules. Which
-operands are linear in a tangent shows later only, so a transpose is traced for each operand,
-and for all together; what the rule raises then is raised where that one is needed.
+operands are linear in a tangent shows later only, so there is a transpose for each operand, and for
+all together, which waits until it is needed or is traced at once. What the rule raises then is
+raised where that one is needed.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ class TracedJvp(NamedTuple):
 class _Transpose(NamedTuple):
     """With respect to the operands `linear`; `is_zero` likewise says which get no cotangent.
 
-    `traced` is an error where the rule raised one.
+    `traced` is an error where the rule raised one, None where it waits.
     """
 
-    traced: TracedJaxpr | Exception
+    traced: TracedJaxpr | Exception | None
     linear: list[int]
     is_zero: list[bool]
 
@@ -48,15 +49,16 @@ class _Transpose(NamedTuple):
 class ForeignRules(NamedTuple):
     """What a primitive brings; `jvp` is an error where the rule raised one.
 
-    `linear` are the operands for which the transpose was asked. `jvp_waits` until it is needed.
+    `linear` are the operands, together, of which transposes do not wait; `jvp_waits` until it is
+    needed.
     """
 
     in_avals: list[Any]
     out_avals: list[Any]
     jvp: TracedJvp | RuleRaised | None
     transposes: list[_Transpose]
-    linear: list[tuple[int, ...]]
-    jvp_waits: bool = False
+    linear: tuple[tuple[int, ...], ...]
+    jvp_waits: bool
 
 
 def has_rules(primitive: Any, in_avals: Sequence[Any], out_avals: Sequence[Any]) -> bool:
@@ -71,13 +73,15 @@ def foreign_rules(
     in_avals: list[Any],
     out_avals: list[Any],
     active: Sequence[bool],
-    together: tuple[int, ...] = (),
-    jvp_waits: bool = False,
+    linear: tuple[tuple[int, ...], ...],
+    jvp_waits: bool,
+    transposes_wait: bool,
 ) -> ForeignRules | None:
     """The rules of the equation's primitive; None if there is none or nothing to differentiate.
 
     `active` says which operands have a tangent, as the rule is told; with respect to the
-    operands `together` it is transposed as well. With `jvp_waits` the forward rule is put off.
+    operands `linear` it is transposed as well. With `jvp_waits` the forward rule is put off, with
+    `transposes_wait` the transposes with respect to others.
     """
     if not has_rules(eqn.primitive, in_avals, out_avals):
         return None
@@ -96,20 +100,24 @@ def foreign_rules(
                 )
         except RuleRaised as raised:
             traced = raised
-    linear = list(dict.fromkeys([*((i,) for i in inexact), inexact, *filter(None, [together])]))
     transposes = []
     if transpose is not None:
-        tried = [_trace_transpose(transpose, eqn, in_avals, out_avals, [*c]) for c in linear]
-        transposes = [found for found in tried if found is not None]
-    return ForeignRules(
-        in_avals, out_avals, traced, transposes, linear, jvp_waits and jvp is not None
-    )
+        for each in dict.fromkeys([*linear, *((i,) for i in inexact), inexact]):
+            if transposes_wait and each not in linear:
+                transposes.append(_Transpose(None, [*each], []))
+            elif found := _trace_transpose(transpose, eqn, in_avals, out_avals, [*each]):
+                transposes.append(found)
+    waits = jvp_waits and jvp is not None
+    return ForeignRules(in_avals, out_avals, traced, transposes, linear, waits)
 
 
 def call_foreign(
-    b: Importer, eqn: Equation, key: Any, rules: ForeignRules, emit: Write
+    b: Importer, eqn: Equation, key: tuple[Any, ...], rules: ForeignRules, emit: Write
 ) -> list[Value]:
-    """The call of the primitive with its rules; `emit` writes the primitive itself."""
+    """The call of the primitive with its rules; `emit` writes the primitive itself.
+
+    Calls with the same `key` are the same but for what they are linear in.
+    """
     name, jvp, transposes = eqn.primitive.name, rules.jvp, rules.transposes
     names = [name] + ([f"{name}.jvp"] if jvp or rules.jvp_waits else [])
     names += [f"{name}.transpose.{'_'.join(map(str, t.linear))}" for t in transposes]
@@ -131,18 +139,27 @@ def call_foreign(
             ins, outs = (
                 with_tangents(b, some) for some in ([*avals, *rules.in_avals], rules.out_avals)
             )
-            raised = jvp.error if isinstance(jvp, RuleRaised) else None
-            reason = put_off(raised) if raised else b.import_later(eqn, captures)
+            if isinstance(jvp, RuleRaised):
+                reason = put_off(jvp.error)
+            else:
+                # Calls that are linear in other operands wait for one rule, for all that any needs.
+                later = ("later", *key, *map(id, captures))
+                reason = b.once((), lambda: b.import_later(eqn, captures), later)
             b.module.declare(next(unwritten), ins, outs, reason)
         for symbol, made in zip(unwritten, (*forward, *reverse), strict=True):
             if isinstance(made, Body):
                 b.module.function(symbol, made, captures)
+                continue
+            if made.error is None:
+                asked = (*rules.linear, made.linear)
+                reason = b.transpose_later(eqn, captures, asked, rules.jvp_waits)
             else:
-                ins = [*map(b.type, avals), *made.ins]
-                b.module.declare(symbol, ins, made.outs, put_off(made.error))
+                reason = put_off(made.error)
+            b.module.declare(symbol, [*map(b.type, avals), *made.ins], made.outs, reason)
         return WithRule(symbols, captures)
 
-    made = b.once((), lambda: b.with_rule(key, names, define), key)
+    in_progress = (*key, rules.linear, rules.jvp_waits)
+    made = b.once((), lambda: b.with_rule(in_progress, names, define), in_progress)
     return _emit_call(b, eqn, rules, made)
 
 
@@ -239,20 +256,21 @@ def _trace_transpose(
     return _Transpose(traced, linear, is_zero)
 
 
-class _Raised(NamedTuple):
-    """A transpose that is an error, and what it would take and return."""
+class _Declared(NamedTuple):
+    """A transpose that waits or, with an error, is one; and what it would take and return."""
 
-    error: Exception
+    error: Exception | None
+    linear: tuple[int, ...]
     ins: list[TensorType]
     outs: list[TensorType]
 
 
-def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> Body | _Raised:
+def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> Body | _Declared:
     traced, linear = transpose.traced, transpose.linear
-    if isinstance(traced, Exception):
+    if not isinstance(traced, TracedJaxpr):
         known = [aval for i, aval in enumerate(rules.in_avals) if i not in linear]
         ins = [b.type(aval) for aval in (*known, *filter(has_tangent, rules.out_avals))]
-        return _Raised(traced, ins, [b.type(rules.in_avals[i]) for i in linear])
+        return _Declared(traced, tuple(linear), ins, [b.type(rules.in_avals[i]) for i in linear])
 
     b.note_checks(traced.jaxpr)
 

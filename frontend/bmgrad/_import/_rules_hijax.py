@@ -47,7 +47,7 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     active, read = perturbed_arguments(eqn), read_results(eqn)
     key = _key(prim) if mode == "jvp" else (_key(prim), active, read)
     if b.puts_off(eqn, key, has_loops(expanded.jaxpr)):
-        return emit_put_off(b, eqn, name, (prim,), lambda: b.body(expanded))
+        return emit_put_off(b, eqn, name, (prim,), lambda: b.primal_body(expanded))
     try:
         if mode == "jvp":
             made = b.once((prim, mode), lambda: _with_jvp(b, prim, name, expanded, key))
@@ -73,7 +73,7 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr, key: Has
                 name,
                 list(map(has_tangent, expanded.in_avals)),
             )
-        return b.body(expanded), jvp_body(b, jvp, expanded.out_avals)
+        return b.primal_body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
     return jvp_functions(b, name, key, make)
 

@@ -7,7 +7,7 @@ of a third party brings (`_rules_foreign.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bmgrad._import._errors import Unsupported
 from bmgrad._import._perturbed import perturbed_arguments, unmarked_params
@@ -54,10 +54,12 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     active = perturbed_arguments(eqn)
 
     together = tuple(i for i in b.tangents.of(eqn) if has_tangent(in_avals[i]))
-    key: tuple[Any, ...] = ("kernel", number, active)
-    waits = has_rules(eqn.primitive, in_avals, out_avals) and b.puts_off(eqn, (*key, False))
     # What depends on tangents in a rule is transposed in derivatives of the first order.
-    if waits and not together:
+    linear = (together,) if together else b.transposes_of(eqn)
+    key = ("kernel", number, active)
+    in_progress = (*key, linear, False)
+    waits = has_rules(eqn.primitive, in_avals, out_avals) and b.puts_off(eqn, in_progress)
+    if waits and not linear:
         types = [b.type(aval) for aval in in_avals]
         return emit_put_off(
             b,
@@ -68,17 +70,10 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
             ", linear = [], transposes = []",
         )
 
-    key = (*key, waits)
+    def rules_for() -> ForeignRules | None:
+        return foreign_rules(eqn, in_avals, out_avals, active, linear, waits, b.is_lazy)
 
-    def rules_for(together: tuple[int, ...] = ()) -> ForeignRules | None:
-        def make() -> ForeignRules | None:
-            return foreign_rules(eqn, in_avals, out_avals, active, together, waits)
-
-        return b.once((), make, ("rules", *key, together))
-
-    rules = rules_for()
-    if rules and together and together not in rules.linear:
-        key, rules = (*key, together), rules_for(together)
+    rules = b.once((), rules_for, ("rules", *key, linear, waits))
     if rules is not None:
         return call_foreign(b, eqn, key, rules, emit)
     return emit(b.read_all(eqn))
@@ -86,8 +81,8 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
 
 def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     """The number of the equation's kernel, and what writes it."""
-    b.effects |= eqn.effects
-    b.needs_devices |= needs_devices(eqn)
+    b.needs.effects |= eqn.effects
+    b.needs.devices |= needs_devices(eqn)
     out_types = [b.type(var.aval) for var in eqn.outvars]
     in_avals = [atom.aval for atom in eqn.invars]
     number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)

@@ -14,7 +14,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from bmgrad.runtime._jax_internals import ShapedArray, tangent_aval
+from bmgrad.runtime._jax_internals import ShapedArray, linearization_of, tangent_aval
 
 # With None for a zero tangent: `(primals, tangents, params) -> (results, tangents)`.
 Jvp: TypeAlias = Callable[
@@ -49,7 +49,7 @@ def jvp_of(primitive: Any) -> Jvp | None:
         return lambda primals, tangents, params: _as_lists(
             primitive, *registered(primals, tangents, **params)
         )
-    rule = ad.primitive_jvps.get(primitive)
+    rule = ad.primitive_jvps.get(primitive) or _jvp_by_linearization(primitive)
     if rule is None or is_of_jax(primitive):
         return None
 
@@ -62,6 +62,18 @@ def jvp_of(primitive: Any) -> Jvp | None:
         ]
         results, out_tangents = _as_lists(primitive, *rule(tuple(primals), tuple(filled), **params))
         return results, [None if isinstance(t, ad.Zero) else t for t in out_tangents]
+
+    return jvp
+
+
+def _jvp_by_linearization(primitive: Any) -> Callable[..., Any] | None:
+    if (linearize := linearization_of(primitive)) is None:
+        return None
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        perturbed = [not isinstance(t, ad.Zero) for t in tangents]
+        results, _, residuals, linear = linearize(True, perturbed, *primals, **params)
+        return results, linear(residuals, *tangents)
 
     return jvp
 

@@ -252,7 +252,8 @@ def _with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
                 raise UnsupportedError(
                     "a derivative rule was imported and is still wanted: this is a fault of bmgrad"
                 ) from None
-        module_now = _with_rules(source, wanted)
+        # A call that has rules already needs others now.
+        module_now = _with_rules(source if any(before) else module_now, wanted)
 
 
 def _with_rules(source: Source, wanted: Mapping[PutOff, Flags]) -> bytes:
@@ -268,8 +269,10 @@ def _replace_put_off(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
     calls: dict[str, list[Any]] = {}
 
     def collect(op: Any) -> Any:
-        if op.name == "bm.custom_jvp" and "rule" in op.attributes:
-            calls.setdefault(op.attributes["rule"].value, []).append(op)
+        if op.name == "bm.custom_jvp":
+            rules = [op.attributes["rule"]] if "rule" in op.attributes else []
+            for rule in (*rules, *op.attributes.get("transposes", ())):
+                calls.setdefault(rule.value, []).append(op)
         return ir.WalkResult.ADVANCE
 
     module.operation.walk(collect)
@@ -295,12 +298,12 @@ def _replace_put_off(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
 
 
 def _replace_by_call(op: Any, callee: str, put_off: PutOff, flags: Flags) -> None:
-    """`op` becomes a call of `callee`, in which only the flagged operands may be perturbed."""
+    """`op` becomes a call of `callee`, whose rule knows of the flagged operands to be perturbed."""
     count = put_off.num_captured
     operands = list(op.operands)
     with ir.InsertionPoint(op), op.location:
         for i in range(count, len(operands)):
-            if not flags[i]:
+            if not flags[i] and not put_off.is_transpose:
                 reason = put_off.reason_for(tuple(i == k for k in range(len(flags))))
                 guarded = ir.Operation.create(
                     "bm.unperturbed",
@@ -399,7 +402,21 @@ def _run(manager: Any, module: ir.Module) -> None:
 def text(source: Source, *, generic: bool = False, locations: bool = False) -> str:
     """`source` as text; `generic` is the form that any MLIR parser reads."""
     with _opened(source) as module:
-        return _asm(module, generic=generic, locations=locations)
+        if not locations:
+            module.operation.walk(_drop_scope)
+        asm = module.operation.get_asm(
+            enable_debug_info=locations,
+            print_generic_op_form=generic,
+            use_name_loc_as_prefix=not generic,
+        )
+        return str(asm)
+
+
+def _drop_scope(op: Any) -> Any:
+    """Only inputs are to be printed with their names."""
+    if op.location.is_a_callsite():
+        op.location = op.location.caller
+    return ir.WalkResult.ADVANCE
 
 
 def further_results(source: Source, count: int) -> list[tuple[str, int | None]]:
@@ -490,15 +507,6 @@ def read(source: Source) -> ir.Module:
         ir.FunctionType.get(arguments, list(itertools.compress(results, kept)))
     )
     return module
-
-
-def _asm(module: ir.Module, *, generic: bool, locations: bool) -> str:
-    asm = module.operation.get_asm(
-        enable_debug_info=locations,
-        print_generic_op_form=generic,
-        use_name_loc_as_prefix=not generic,
-    )
-    return str(asm)
 
 
 def _bytecode(module: ir.Module) -> bytes:

@@ -32,11 +32,14 @@ class PutOff:
     """A call whose rules are put off. Whoever holds a module with its `reason` keeps it.
 
     The first `num_captured` operands of the call are the last arguments of what `make` imports,
-    given which of the others a derivative perturbs.
+    given which of the others a derivative perturbs. With `is_transpose` what waits is a transpose,
+    and what is imported has that one and otherwise the rules of before.
     """
 
-    def __init__(self, make: Callable[[Flags], WithRules], num_captured: int) -> None:
-        self.num_captured = num_captured
+    def __init__(
+        self, make: Callable[[Flags], WithRules], num_captured: int, is_transpose: bool = False
+    ) -> None:
+        self.num_captured, self.is_transpose = num_captured, is_transpose
         self._make = make
         self._made: dict[Flags, WithRules] = {}
         self._lock = threading.RLock()

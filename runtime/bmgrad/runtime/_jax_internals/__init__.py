@@ -46,6 +46,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     custom_jvp_rule,
     custom_rule_key,
     custom_vjp_rule,
+    linearization_of,
 )
 from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
 from bmgrad.runtime._jax_internals._equations import (
@@ -54,6 +55,7 @@ from bmgrad.runtime._jax_internals._equations import (
     function_of,
     hold_weakly,
     is_saved,
+    named_scope,
     needs_devices,
     refused_effects,
     register_needs_devices,
@@ -131,10 +133,12 @@ __all__ = [
     "is_saved",
     "keeps_gradients_out",
     "keeps_order",
+    "linearization_of",
     "lower_each_platform",
     "mark_as_whole",
     "match_varying",
     "named_axes",
+    "named_scope",
     "needs_devices",
     "ordered_effects",
     "physical_aval",

@@ -23,6 +23,15 @@ ValAccum: Any = internal_ad.ValAccum
 NotNeeded: Any = api.NotNeeded
 
 
+def linearization_of(primitive: Any) -> Callable[..., Any] | None:
+    """What a primitive has instead of a forward rule, or beside it.
+
+    `(is_vjp, perturbed, *primals, **params) -> (results, perturbed, residuals, linear)`, where
+    `linear(residuals, *tangents)` gives the tangents of the results.
+    """
+    return internal_ad.primitive_linearizations.get(primitive)
+
+
 class CustomJvp(NamedTuple):
     """The rule of a `custom_jvp_call`: `(x..., dx...) -> (y..., dy...)`.
 

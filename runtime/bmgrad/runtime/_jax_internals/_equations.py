@@ -35,6 +35,12 @@ def user_location(eqn: Any) -> tuple[str, int, int] | None:
     return _user_frame(eqn.source_info.traceback)
 
 
+def named_scope(eqn: Any) -> str:
+    """The names of the `jax.named_scope` that an equation is in, one in the other."""
+    stack = eqn.source_info.name_stack
+    return str(stack) if stack.stack else ""
+
+
 def evaluate_jaxpr(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
     """Runs or traces a jaxpr with these constants and arguments."""
     results: list[Any] = core.eval_jaxpr(jaxpr, consts, *args)
