@@ -279,3 +279,34 @@ def test_while_loop_forward():
     close(bm.jacfwd(bm.jacfwd(g))(1.7), jax.jacfwd(jax.jacfwd(g))(1.7))
     xs = jnp.array([1.5, 2.0, 9.0])
     close(jax.vmap(bm.jacfwd(g))(xs), jax.vmap(jax.jacfwd(g))(xs))
+
+
+def test_jax_transposes_programs_that_are_linear():
+    x, matrix = jnp.arange(1.0, 4.0), 3 * jnp.eye(3) + 0.1
+
+    def looped(x):
+        return jax.lax.scan(lambda c, a: (c * a, c + x), x, matrix[0])[1].sum(0)
+
+    for fun in (looped, lambda x: jnp.where(matrix[0] > 1, x, 2 * x), lambda x: jnp.sin(matrix) @ x):
+        got, want = (jax.linear_transpose(f, x)(x) for f in (bm.jit(fun), fun))
+        np.testing.assert_allclose(got[0], want[0], rtol=1e-6)
+    in_one = jax.linear_transpose(lambda y: bm.jit(lambda x, y: jnp.exp(x) * y)(x, y), x)
+    np.testing.assert_allclose(in_one(x)[0], jnp.exp(x) * x, rtol=1e-6)
+    rows = jax.linear_transpose(bm.vmap(lambda row: row @ x), matrix)(x)
+    np.testing.assert_allclose(rows[0], jnp.outer(x, x))
+
+
+def test_jax_solves_with_a_program():
+    def solved(product):
+        return lambda b: jax.scipy.sparse.linalg.cg(product, b)[0].sum()
+
+    matrix = 3 * jnp.eye(3) + 0.1
+    gradients = [jax.grad(solved(f))(jnp.ones(3)) for f in (bm.jit(matrix.dot), matrix.dot)]
+    np.testing.assert_allclose(*gradients, rtol=1e-5)
+
+
+@pytest.mark.parametrize("fun", [jnp.sin, lambda x: x * x, lambda x: x @ x, lambda x: x / x[0]])
+def test_programs_that_are_not_linear_have_no_transpose(fun):
+    x = jnp.arange(1.0, 4.0)
+    with pytest.raises(TypeError, match="transposed in x, in which it is not linear"):
+        jax.linear_transpose(bm.jit(fun), x)(fun(x))

@@ -223,6 +223,8 @@ LogicalResult SubOp::emitTranspose(TransposeFrame &frame) {
 }
 
 LogicalResult MulOp::emitTranspose(TransposeFrame &frame) {
+  if (frame.isLinear(0) && frame.isLinear(1))
+    return emitOpError("is linear in one operand at a time");
   unsigned index = frame.isLinear(0) ? 0 : 1;
   Value factor = frame.operands[1 - index];
   frame.operandCotangents[index] =
@@ -233,6 +235,8 @@ LogicalResult MulOp::emitTranspose(TransposeFrame &frame) {
 }
 
 LogicalResult DivOp::emitTranspose(TransposeFrame &frame) {
+  if (frame.isLinear(1))
+    return emitOpError("is not linear in the denominator");
   frame.operandCotangents[0] =
       scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
         return frame.b.createOrFold<DivOp>(getType(), ct, frame.operands[1]);

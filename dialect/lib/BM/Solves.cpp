@@ -88,6 +88,8 @@ LogicalResult TriangularSolveOp::emitJvp(JvpFrame &frame) {
 }
 
 LogicalResult TriangularSolveOp::emitTranspose(TransposeFrame &frame) {
+  if (frame.isLinear(0))
+    return emitOpError("is not linear in the matrix");
   TriangularSolve solve = solveOf(*this);
   solve.transpose = !solve.transpose;
   frame.operandCotangents[1] = solve(Expr(frame.b, frame.operands[0]),
@@ -153,6 +155,8 @@ LogicalResult TridiagonalSolveOp::emitJvp(JvpFrame &frame) {
 }
 
 LogicalResult TridiagonalSolveOp::emitTranspose(TransposeFrame &frame) {
+  if (frame.isLinear(0) || frame.isLinear(1) || frame.isLinear(2))
+    return emitOpError("is not linear in the matrix");
   ImplicitLocOpBuilder &b = frame.b;
   Expr lower(b, frame.operands[0]), upper(b, frame.operands[2]);
   int64_t dim = tensorType(lower.get()).getRank() - 1;

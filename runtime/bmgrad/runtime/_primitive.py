@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -148,18 +149,25 @@ def _transpose(
     cts: Sequence[Any], *operands: Any, program: Program, origin: Origin | None
 ) -> list[Any]:
     args, references = _split(program, operands)
-    if not isinstance(program, LinearProgram) or any(
-        ad.is_undefined_primal(arg) for arg in args[: program.num_residuals]
-    ):
-        raise TypeError(f"{program.name} is not linear in the inputs it is transposed in")
-    residuals, linear = args[: program.num_residuals], args[program.num_residuals :]
-    wanted = tuple(ad.is_undefined_primal(arg) for arg in linear)
+    is_linear = tuple(ad.is_undefined_primal(arg) for arg in args)
     nonzero = tuple(not _is_zero(ct) for ct in cts)
     of_references = [None] * len(references)
     if not any(nonzero):
         zeros = [ad.Zero(arg.aval) if ad.is_undefined_primal(arg) else None for arg in args]
         return [*zeros, *of_references]
     given = (ct for ct in cts if not _is_zero(ct))
+    if isinstance(program, LinearProgram) and not any(is_linear[: program.num_residuals]):
+        residuals, wanted = args[: program.num_residuals], is_linear[program.num_residuals :]
+    else:
+        # A linear function is its own derivative, at any point.
+        linearized = program.linearized_where_linear(is_linear)
+        point = [
+            jnp.zeros(arg.aval.shape, arg.aval.dtype) if flag else arg
+            for arg, flag in zip(args, is_linear, strict=True)
+        ]
+        outputs = bind(linearized.fwd, *point, references=references)
+        residuals, wanted = linearized.residuals(point, outputs), (True,) * sum(is_linear)
+        program = linearized.lin
     transposed = program.transpose(wanted, nonzero)
     results = iter(bind(transposed, *residuals, *given, references=references))
     return [

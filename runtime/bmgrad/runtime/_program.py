@@ -255,6 +255,18 @@ class Program(Module):
         active = self._checked_active(active)
         return self.once(("linearize", active), lambda: self._linearized_anywhere(active))
 
+    def linearized_where_linear(self, active: tuple[bool, ...]) -> Linearized:
+        """`linearize`, where the program is linear in the `active` inputs; else TypeError."""
+        linearized = self.linearize(active)
+        count, num_made = len(active), linearized.sources.count(None)
+        known = [i for i in linearized.sources if i is not None]
+        used = [i + count in known for i in range(len(self.out_avals))] + [True] * num_made
+        unused = linearized.fwd._selected(tuple(used))._lowered()[1]
+        if any(flag and (i in known or i not in unused) for i, flag in enumerate(active)):
+            names = ", ".join(itertools.compress(self.in_names, active))
+            raise TypeError(f"{self.name} is transposed in {names}, in which it is not linear")
+        return linearized
+
     def _linearized_anywhere(self, active: tuple[bool, ...]) -> Linearized:
         try:
             return self._make_linearized(active)
