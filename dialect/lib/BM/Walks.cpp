@@ -23,6 +23,12 @@ using namespace bmgrad::bm;
 LogicalResult bmgrad::bm::jvpBlock(ImplicitLocOpBuilder &b, Block &block,
                                    IRMapping &mapping,
                                    DenseMap<Value, Value> &tangents) {
+  LogicalResult status = success();
+  // The ops after one that fails say as well what they lack.
+  auto fail = [&](Operation &op) {
+    status = failure();
+    b.clone(op, mapping);
+  };
   for (Operation &op : block.without_terminator()) {
     b.setLoc(op.getLoc());
     SmallVector<Value> operandTangents;
@@ -36,14 +42,19 @@ LogicalResult bmgrad::bm::jvpBlock(ImplicitLocOpBuilder &b, Block &block,
       continue;
     }
     auto rule = dyn_cast<DifferentiableOpInterface>(&op);
-    if (!rule)
-      return op.emitOpError("has no derivative rule");
+    if (!rule) {
+      op.emitOpError("has no derivative rule");
+      fail(op);
+      continue;
+    }
     SmallVector<Value> primals;
     for (Value operand : op.getOperands())
       primals.push_back(mapping.lookup(operand));
     JvpFrame frame{b, primals, operandTangents};
-    if (failed(rule.emitJvp(frame)))
-      return failure();
+    if (failed(rule.emitJvp(frame))) {
+      fail(op);
+      continue;
+    }
     for (auto [result, primal, tangent] : llvm::zip_equal(
              op.getResults(), frame.results, frame.resultTangents)) {
       mapping.map(result, primal);
@@ -51,7 +62,7 @@ LogicalResult bmgrad::bm::jvpBlock(ImplicitLocOpBuilder &b, Block &block,
         tangents[result] = tangent;
     }
   }
-  return success();
+  return status;
 }
 
 /// Marks flow from operands to the results that `passes` admits.
@@ -241,6 +252,7 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
     cloneFreeInto(b, value, linear, mapping);
     return mapping.lookup(value);
   };
+  LogicalResult status = success();
   for (Operation *op : llvm::reverse(linearOps)) {
     SmallVector<Value> resultCotangents;
     bool active = false;
@@ -251,9 +263,12 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
     if (!active)
       continue;
     auto rule = dyn_cast<LinearOpInterface>(op);
-    if (!rule)
-      return op->emitOpError(
+    // The ops before one that fails say as well what they lack.
+    if (!rule) {
+      status = op->emitOpError(
           "is linear in a tangent but has no transpose rule");
+      continue;
+    }
     b.setLoc(op->getLoc());
     SmallVector<Value> operands;
     for (Value operand : op->getOperands())
@@ -261,8 +276,10 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
                                                   : primalAt(operand));
     TransposeFrame frame{b, operands, resultCotangents};
     frame.operandCotangents.assign(op->getNumOperands(), Value());
-    if (failed(rule.emitTranspose(frame)))
-      return failure();
+    if (failed(rule.emitTranspose(frame))) {
+      status = failure();
+      continue;
+    }
     for (auto [operand, cotangent] :
          llvm::zip_equal(op->getOperands(), frame.operandCotangents))
       if (cotangent && linear.contains(operand)) {
@@ -270,7 +287,7 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
         slot = accumulate(b, slot, cotangent);
       }
   }
-  return success();
+  return status;
 }
 
 //===----------------------------------------------------------------------===//

@@ -2,6 +2,7 @@
 
 import re
 import traceback
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from bmgrad.runtime._put_off import Flags, PutOff, wanted
@@ -41,11 +42,10 @@ TOO_DEEP = (
 
 
 class RulesWanted(Exception):
-    """A derivative in the operands `flags` of `call` needs rules whose import was put off."""
+    """A derivative needs rules whose import was put off: of these calls, in these operands."""
 
-    def __init__(self, call: PutOff, flags: Flags) -> None:
-        self.call = call
-        self.flags = flags
+    def __init__(self, calls: Sequence[tuple[PutOff, Flags]]) -> None:
+        self.calls = calls
 
 
 # In the IR, before a number: why a derivative rule has no body.
@@ -153,11 +153,13 @@ _REASONS = [
 ]
 
 
-def from_diagnostic(diagnostic: Any) -> Exception | None:
-    """The error that a pass reported; None if it is about broken IR, which is our fault."""
+def from_diagnostics(diagnostics: Sequence[Any]) -> Exception | None:
+    """The error that a pass reported first; None if it is about broken IR, which is our fault."""
+    asked = [wanted(str(each.message)) for each in diagnostics]
+    if asked[0]:
+        return RulesWanted([each for each in asked if each])
+    diagnostic = diagnostics[0]
     message = str(diagnostic.message)
-    if asked := wanted(message):
-        return RulesWanted(*asked)
     if found := re.search(_REASON + r"(\d+)", message):
         error = _put_off[int(found[1])]
         if not isinstance(error, UnsupportedError):

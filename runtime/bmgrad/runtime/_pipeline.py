@@ -19,7 +19,7 @@ from bmgrad.runtime import _linking, _put_off
 from bmgrad.runtime._errors import (
     RulesWanted,
     UnsupportedError,
-    from_diagnostic,
+    from_diagnostics,
 )
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._put_off import Flags, PutOff
@@ -246,14 +246,17 @@ def _with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
             with _opened(module_now) as module:
                 return act(module)
         except RulesWanted as asked:
-            before = wanted.get(asked.call, (False,) * len(asked.flags))
-            wanted[asked.call] = tuple(map(operator.or_, before, asked.flags))
-            if wanted[asked.call] == before:
+            known = dict(wanted)
+            for call, flags in asked.calls:
+                before = wanted.get(call, (False,) * len(flags))
+                wanted[call] = tuple(map(operator.or_, before, flags))
+            if wanted == known:
                 raise UnsupportedError(
                     "a derivative rule was imported and is still wanted: this is a fault of bmgrad"
                 ) from None
-        # A call that has rules already needs others now.
-        module_now = _with_rules(source if any(before) else module_now, wanted)
+        # Where a call has rules already and needs others, what has them is of no use.
+        is_new = all(wanted[call] == flags for call, flags in known.items())
+        module_now = _with_rules(module_now if is_new else source, wanted)
 
 
 def _with_rules(source: Source, wanted: Mapping[PutOff, Flags]) -> bytes:
@@ -277,6 +280,7 @@ def _replace_put_off(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
 
     module.operation.walk(collect)
     symbols, callees = ir.SymbolTable(module.operation), {}
+    replaced: set[int] = set()
     for function in list(module.body.operations):
         symbol, attributes = function.sym_name.value, function.attributes
         put_off = _put_off.find(attributes["bm.reason"].value if "bm.reason" in attributes else "")
@@ -292,7 +296,10 @@ def _replace_put_off(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
         called = _batched(module, with_rules, of_callee, batches, put_off.num_captured)
         symbols.erase(function)
         for op in calls.get(symbol, ()):
-            _replace_by_call(op, called, put_off, wanted[put_off])
+            # What replaces one that lacks several rules may still lack the others.
+            if id(op) not in replaced:
+                _replace_by_call(op, called, put_off, wanted[put_off])
+                replaced.add(id(op))
     _linking.link(module, callees)
     return bool(callees)
 
@@ -392,7 +399,7 @@ def _run(manager: Any, module: ir.Module) -> None:
     try:
         manager.run(module.operation)
     except ir.MLIRError as failure:
-        error = from_diagnostic(failure.error_diagnostics[0])
+        error = from_diagnostics(failure.error_diagnostics)
         if error is None:
             raise
     if error is not None:
