@@ -187,8 +187,8 @@ def test_a_linearization_in_the_place_of_a_forward_rule():
         asked.append(tuple(perturbed))
 
         def linear(factors, dx, dy):
-            terms = [f * t for f, t in zip(factors, (dx, dy), strict=True) if type(t) is not ad.Zero]
-            return sum(terms)
+            pairs = zip(factors, (dx, dy), strict=True)
+            return sum(factor * t for factor, t in pairs if type(t) is not ad.Zero)
 
         return raised_p.bind(x, y), True, (3 * x**2 * y, x**3), linear
 

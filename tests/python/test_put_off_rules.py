@@ -138,7 +138,6 @@ def test_transposes_in_a_loop_of_a_rule():
     _, tangent = bm.jvp(fun, (X,), (X,))
     np.testing.assert_allclose(tangent, (16 * X * X).sum(), rtol=1e-6)
 
-
     # The transpose of a batch that is first asked for when the batch is there.
     mapped = bm.vmap(lambda x: bm.grad(lambda x: repeated(x) * power(x, 1))(x))
     np.testing.assert_allclose(mapped(X), 16 * X, rtol=1e-6)
