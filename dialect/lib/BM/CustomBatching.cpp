@@ -178,8 +178,8 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
     for (auto [index, flag] : llvm::enumerate(frame.batched))
       (given.isLinear(index) ? linear : flags).push_back(flag);
     flags.append(numTangents, true);
-    transposes.push_back(makeBatched(*this, given.function, flags,
-                                     summedUnless(linear), frame));
+    transposes.push_back(
+        makeBatched(*this, given.function, flags, summedUnless(linear), frame));
   }
   ArrayAttr batchedTransposes;
   if (!transposes.empty())
@@ -208,10 +208,9 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
     if (isDifferentiable(type))
       flags.push_back(mark);
   }
-  auto bwd =
-      makeBatched(*this, getBwdAttr(), flags,
-                  summedUnless(differentiableFlags(getInputs(), frame.batched)),
-                  frame);
+  auto bwd = makeBatched(
+      *this, getBwdAttr(), flags,
+      summedUnless(differentiableFlags(getInputs(), frame.batched)), frame);
   auto made = CustomVjpOp::create(
       frame.b, types, primal, fwd, bwd, frame.b.getI64IntegerAttr(numResiduals),
       getNumClosedOverAttr(), getHasSideEffectAttr(), frame.operands);
@@ -224,9 +223,9 @@ LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
   unsigned numResiduals = getResiduals().size();
   SmallVector<bool> flags(frame.batched.take_front(numResiduals));
   flags.append(getNumResults(), true);
-  auto bwd = makeBatched(*this, getBwdAttr(), flags,
-                         summedUnless(frame.batched.drop_front(numResiduals)),
-                         frame);
+  auto bwd =
+      makeBatched(*this, getBwdAttr(), flags,
+                  summedUnless(frame.batched.drop_front(numResiduals)), frame);
   auto made = CustomLinOp::create(
       frame.b, batchedTypes(getResultTypes(), frame.size), bwd,
       getHasSideEffectAttr(), frame.operands.take_front(numResiduals),

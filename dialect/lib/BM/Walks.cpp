@@ -265,8 +265,8 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
     auto rule = dyn_cast<LinearOpInterface>(op);
     // The ops before one that fails say as well what they lack.
     if (!rule) {
-      status = op->emitOpError(
-          "is linear in a tangent but has no transpose rule");
+      status =
+          op->emitOpError("is linear in a tangent but has no transpose rule");
       continue;
     }
     b.setLoc(op->getLoc());
