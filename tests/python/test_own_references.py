@@ -123,7 +123,48 @@ def test_rules_beside_references_of_the_function_are_kept():
     same(lambda t: t.jvp(lambda x: jax.new_ref(seven(x))[...], (0.7,), (1.0,)))
 
 
-def test_rules_for_references_of_the_function():
+@jax.custom_vjp
+def scaled(ref, y):
+    return ref[...] * y
+
+
+# Not what the derivative is.
+scaled.defvjp(
+    lambda ref, y: (scaled(ref, y), (ref[...], y)),
+    lambda kept, ct: (7 * ct * kept[1], 3 * ct * kept[0]),
+)
+
+
+def test_rules_that_read_references_of_the_function():
+    def straight(x):
+        ref = jax.new_ref(x)
+        ref[...] = jnp.sin(ref[...])
+        product = scaled(ref, 2 * x)
+        ref[...] *= 2
+        return product * ref[...]
+
+    def in_a_loop(x):
+        ref = jax.new_ref(x)
+        c, _ = lax.scan(lambda c, _: (jax.jit(scaled)(ref, c), None), x, None, length=3)
+        return c * ref[...]
+
+    for fun in (straight, jax.jit(straight), in_a_loop):
+        same(lambda t, fun=fun: t.grad(fun)(0.7))
+        same(lambda t, fun=fun: t.vmap(t.grad(fun))(X))
+
+    # JAX has no second derivatives of these.
+    of_values = jax.custom_vjp(lambda held, y: held * y)
+    of_values.defvjp(
+        lambda held, y: (of_values(held, y), (held, y)),
+        lambda kept, ct: (7 * ct * kept[1], 3 * ct * kept[0]),
+    )
+    plain = lambda x: of_values(jnp.sin(x), 2 * x) * 2 * jnp.sin(x)  # noqa: E731
+    np.testing.assert_allclose(
+        bm.grad(bm.grad(straight))(0.7), jax.grad(jax.grad(plain))(0.7), rtol=1e-6
+    )
+
+
+def test_rules_that_keep_references_of_the_function():
     def fun(x):
         ref = jax.new_ref(jnp.zeros_like(x))
         return jnp.sin(stash(ref, jnp.sin(x)))

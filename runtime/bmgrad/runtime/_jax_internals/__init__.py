@@ -6,6 +6,7 @@ locations, results of merged modules. Tested with the two JAX versions that
 Next: `_primitive.py` uses the lowering half, the frontend the tracing half.
 """
 
+from bmgrad.runtime._jax_internals import _own_references as _own_references
 from bmgrad.runtime._jax_internals._avals import (
     ShapedArray,
     accept_as_array,

@@ -2,7 +2,8 @@
 
 JAX does it when all derivatives are taken: a reference becomes the value that it holds, and what
 changes it returns the new one. Functions with derivative rules become plain ones then, so for
-functions that are yet to be differentiated such calls are sealed, and opened afterwards.
+functions that are yet to be differentiated such calls are sealed, and opened afterwards. Next:
+`_own_references.py` for those that are given such a reference.
 """
 
 import dataclasses
@@ -26,8 +27,8 @@ ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
 _HAVE_RULES = frozenset({"call_hi_primitive", "custom_jvp_call", "custom_vjp_call"})
 _CALLS = frozenset({"checkpoint", "jit", "remat2"})
 
-_sealed_p = Primitive("bmgrad_sealed")
-_sealed_p.multiple_results = True
+sealed_p = Primitive("bmgrad_sealed")
+sealed_p.multiple_results = True
 # In the place of calls of which JAX discharges all references or none.
 _call_p = Primitive("bmgrad_call")
 _call_p.multiple_results = True
@@ -94,7 +95,7 @@ def _mapped_param(value: Any, change: Callable[[Any], Any]) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Sealed:
+class Sealed:
     """A call, by identity, for parameters of equations are hashed."""
 
     eqn: Any
@@ -104,16 +105,16 @@ def _seal(eqn: Any) -> Any:
     if eqn.primitive.name in _CALLS and any(is_reference_aval(x.aval) for x in eqn.invars):
         jaxpr = _mapped(eqn.params["jaxpr"], _seal)
         closed = ClosedJaxpr(getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", ()))
-        return eqn.replace(primitive=_call_p, params={"jaxpr": closed, "sealed": _Sealed(eqn)})
+        return eqn.replace(primitive=_call_p, params={"jaxpr": closed, "sealed": Sealed(eqn)})
     if eqn.primitive.name not in _HAVE_RULES:
         return eqn
     # JAX is not to look for references inside.
     others = {e for e in eqn.effects if e is not core.internal_mutable_array_effect}
-    return eqn.replace(primitive=_sealed_p, params={"sealed": _Sealed(eqn)}, effects=others)
+    return eqn.replace(primitive=sealed_p, params={"sealed": Sealed(eqn)}, effects=others)
 
 
 def _unseal(eqn: Any) -> Any:
-    if eqn.primitive not in (_sealed_p, _call_p):
+    if eqn.primitive not in (sealed_p, _call_p):
         return eqn
     call = eqn.params["sealed"].eqn
     params = dict(call.params)
@@ -124,7 +125,7 @@ def _unseal(eqn: Any) -> Any:
     return eqn.replace(primitive=call.primitive, params=params)
 
 
-def _sealed_type(*avals: Any, sealed: _Sealed) -> Any:
+def _sealed_type(*avals: Any, sealed: Sealed) -> Any:
     on_inputs = effects_on(i for i, aval in enumerate(avals) if is_reference_aval(aval))
     others = [
         effect
@@ -139,7 +140,7 @@ def _call_type(*_: Any, jaxpr: Any, **__: Any) -> Any:
     return jaxpr.out_avals, core.positional_effects(jaxpr)
 
 
-def _on_values(jaxpr: Any, operands: Sequence[Any]) -> Any:
+def on_values(jaxpr: Any, operands: Sequence[Any]) -> Any:
     """The closed jaxpr for these operands, of which some are values in the place of references."""
     changed = [
         is_reference_aval(aval) and not is_reference_aval(jax.typeof(operand))
@@ -148,20 +149,13 @@ def _on_values(jaxpr: Any, operands: Sequence[Any]) -> Any:
     return discharge.discharge_state(jaxpr, should_discharge=changed, lower=False)
 
 
-def _call_on_values(*operands: Any, jaxpr: Any, sealed: _Sealed) -> Any:
-    return _call_p.bind(*operands, jaxpr=_on_values(jaxpr, operands), sealed=sealed)
+def with_rules_on_values(closed: Any, operands: Sequence[Any]) -> Any:
+    """`on_values`, where functions in it keep their derivative rules."""
+    return _mapped(on_values(_mapped(closed, _seal), operands), _unseal)
 
 
-def _sealed_on_values(*operands: Any, sealed: _Sealed) -> Any:
-    call = sealed.eqn
-    if "call_jaxpr" not in call.params:
-        raise UnsupportedError(
-            f"`{call.primitive.name}` takes a reference (jax.new_ref) that the function to compile "
-            "makes; make it outside"
-        )
-    jaxpr = call.params["call_jaxpr"]
-    name = jaxpr.jaxpr.debug_info.func_name
-    return call_without_rule_p.bind(*operands, jaxpr=_on_values(jaxpr, operands), name=name)
+def _call_on_values(*operands: Any, jaxpr: Any, sealed: Sealed) -> Any:
+    return _call_p.bind(*operands, jaxpr=on_values(jaxpr, operands), sealed=sealed)
 
 
 def register_discharge(
@@ -197,8 +191,7 @@ def register_discharge(
         discharge.register_partial_discharge_rule(primitive)(partial_rule)
 
 
-register_discharge(_sealed_p, _sealed_on_values, lambda sealed: len(sealed.eqn.outvars))
 register_discharge(_call_p, _call_on_values, lambda jaxpr, sealed: len(jaxpr.out_avals))
-_sealed_p.def_effectful_abstract_eval(_sealed_type)
+sealed_p.def_effectful_abstract_eval(_sealed_type)
 _call_p.def_effectful_abstract_eval(_call_type)
 call_without_rule_p.def_effectful_abstract_eval(_call_type)
