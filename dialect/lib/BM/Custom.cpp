@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CustomRules.h"
+#include "bmgrad/Dialect/BM/Control.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 
@@ -261,8 +262,14 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
       *this, getFwdAttr());
   auto call = func::CallOp::create(frame.b, getFwdAttr(), fwd.getResultTypes(),
                                    frame.primals);
-  llvm::append_range(frame.results,
-                     call.getResults().take_front(getNumResults()));
+  // Where the residuals are made when they are needed, what is run before that
+  // need not make them.
+  ValueRange primals = call.getResults().take_front(getNumResults());
+  if (getOptimizeRemat() && (*this)->getParentOfType<RematOp>())
+    primals = func::CallOp::create(frame.b, getPrimalAttr(), getResultTypes(),
+                                   frame.primals)
+                  .getResults();
+  llvm::append_range(frame.results, primals);
   auto tangent = CustomLinOp::create(
       frame.b, differentiable(getResultTypes()), getBwdAttr(),
       getHasSideEffectAttr(), call.getResults().drop_front(getNumResults()),

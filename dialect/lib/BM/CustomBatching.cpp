@@ -213,7 +213,8 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
       summedUnless(differentiableFlags(getInputs(), frame.batched)), frame);
   auto made = CustomVjpOp::create(
       frame.b, types, primal, fwd, bwd, frame.b.getI64IntegerAttr(numResiduals),
-      getNumClosedOverAttr(), getHasSideEffectAttr(), frame.operands);
+      getNumClosedOverAttr(), getOptimizeRematAttr(), getHasSideEffectAttr(),
+      frame.operands);
   llvm::append_range(frame.results, made.getResults());
   frame.resultBatched = marks;
   return success();

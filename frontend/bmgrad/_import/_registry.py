@@ -80,3 +80,5 @@ class WithRule(NamedTuple):
     num_closed_over: int = 0
     # Whether a reverse rule has effects whose order counts.
     rule_keeps_order: bool = False
+    # Whether a `jax.checkpoint` is to run the function where it needs no residuals of the rule.
+    optimizes_remat: bool = False

@@ -348,7 +348,8 @@ def vjp_functions(
         b.module.declare(bwd_symbol, ins, outs, put_off(bwd))
     num_residuals = len(bwd_captures) + len(residual_avals) - len(kept_references)
     in_order = keeps_order(custom.fwd.effects) or (isinstance(bwd, _Bwd) and bwd.keeps_order)
-    return WithRule(symbols, captures, num_residuals, num_closed_over, in_order)
+    optimizes = any(eqn.primitive.name == "remat_opt" for eqn in custom.fwd.eqns)
+    return WithRule(symbols, captures, num_residuals, num_closed_over, in_order, optimizes)
 
 
 def emit_custom_vjp(
@@ -362,6 +363,7 @@ def emit_custom_vjp(
         f"primal = @{primal}, fwd = @{fwd}, bwd = @{bwd}, "
         f"num_residuals = {i64(made.num_residuals)}, "
         f"num_closed_over = {i64(made.num_closed_over)}"
+        f"{', optimize_remat' if made.optimizes_remat else ''}"
         f"{side_effect(eqn) or (', has_side_effect' if made.rule_keeps_order else '')}"
     )
     types = [b.type(var.aval) for var in eqn.outvars]

@@ -69,14 +69,16 @@ def BM_UnperturbedOp : BM_Op<"unperturbed", !listconcat(
 
 def BM_CustomVjpOp : BM_CustomRule<"custom_vjp", (ins FlatSymbolRefAttr:$fwd, FlatSymbolRefAttr:$bwd,
                                                       ConfinedAttr<I64Attr, [IntNonNegative]>:$num_residuals,
-                                                      DefaultValuedAttr<I64Attr, "0">:$num_closed_over)> {
+                                                      DefaultValuedAttr<I64Attr, "0">:$num_closed_over,
+                                                      UnitAttr:$optimize_remat)> {
   let summary = "Call of a function with its own reverse derivative";
   let description = [{
     Where nothing is differentiated, a call of `primal`. For reverse mode, `fwd` takes the inputs and
     returns the outputs and `num_residuals` residuals; `bwd` takes the residuals and a cotangent for each float
     or complex output, and returns a cotangent for each float or complex input. There is no forward mode.
     The first `num_closed_over` inputs are no arguments of the user's function but values that it closes over: the
-    rule knows nothing of them, so a derivative with respect to them is an error.
+    rule knows nothing of them, so a derivative with respect to them is an error. With `optimize_remat`, in a `bm.remat`,
+    the results are those of `primal`, and `fwd` gives the residuals when they are needed.
     Example:
     ```mlir
     %r = bm.custom_vjp @f, @f.fwd, @f.bwd(%x) {num_residuals = 1 : i64} : (tensor<3xf32>) -> tensor<3xf32>
