@@ -348,8 +348,9 @@ def vjp_functions(
         b.module.declare(bwd_symbol, ins, outs, put_off(bwd))
     num_residuals = len(bwd_captures) + len(residual_avals) - len(kept_references)
     in_order = keeps_order(custom.fwd.effects) or (isinstance(bwd, _Bwd) and bwd.keeps_order)
-    optimizes = any(eqn.primitive.name == "remat_opt" for eqn in custom.fwd.eqns)
-    return WithRule(symbols, captures, num_residuals, num_closed_over, in_order, optimizes)
+    return WithRule(
+        symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat
+    )
 
 
 def emit_custom_vjp(

@@ -115,6 +115,7 @@ def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool
         residuals=[(False, i) for i in range(count)],
         bwd=bwd,
         num_closed_over=_hijax.num_closed_over(prim),
+        optimizes_remat=_hijax.optimizes_remat(prim),
     )
 
 

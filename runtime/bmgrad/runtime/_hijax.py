@@ -112,6 +112,11 @@ def num_closed_over(prim: Any) -> int:
     return len(jax.tree.leaves(prim.in_avals[0])) if takes_them else 0
 
 
+def optimizes_remat(prim: Any) -> bool:
+    """Whether a user's function was given its rule with `optimize_remat=True`."""
+    return type(prim).__name__ == "CustomVJPTraced" and bool(prim.opt_remat)
+
+
 def _unflatten(prim: Any, flat: Sequence[Any]) -> tuple[Any, ...]:
     args: tuple[Any, ...] = jax.tree.unflatten(prim.in_tree, flat)
     return args

@@ -78,7 +78,7 @@ class CustomVjp(NamedTuple):
     constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `num_errors`
     results of the call are error values that `checkify` put before those of the rule; they
     have no cotangents. `values` gives the values of residuals, None for those that are not
-    known.
+    known. With `optimizes_remat` a `jax.checkpoint` runs the function where it needs no residuals.
     """
 
     fwd: Any
@@ -89,6 +89,7 @@ class CustomVjp(NamedTuple):
     num_closed_over: int = 0
     num_errors: int = 0
     values: Callable[[], list[Any]] = list
+    optimizes_remat: bool = False
 
 
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
@@ -162,6 +163,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         num_lifted if lifted.num_consts else 0,
         num_errors,
         values,
+        any(eqn.primitive.name == "remat_opt" for eqn in fwd.eqns),
     )
 
 
