@@ -12,6 +12,15 @@ X, M = jnp.arange(3.0), jnp.arange(6.0).reshape(2, 3)
 
 
 class TestJit:
+    def test_classes_and_modules_are_static(self):
+        """Such as have the attributes of arrays."""
+        fun = bm.jit(lambda x, kind: x.astype(getattr(kind, "int8", kind)))
+        for kind in (np.float16, jnp.float16, np):
+            want = np.dtype(getattr(kind, "int8", kind))
+            assert fun(np.ones(2, np.float32), kind).dtype == want
+        of_kind = bm.grad(lambda x, kind: jnp.sum(2 * x.astype(kind)))
+        np.testing.assert_array_equal(of_kind(np.ones(2, np.float32), np.float16), [2, 2])
+
     def test_tree_kwargs_and_static(self):
         @bm.jit
         def g(p, x, *, mode="add"):

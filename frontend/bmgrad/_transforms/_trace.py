@@ -396,7 +396,8 @@ def is_array_like(leaf: Any) -> bool:
     if isinstance(leaf, (bool, int, float, complex)):
         return True
     dtype = getattr(leaf, "dtype", None)
-    if dtype is None or not hasattr(leaf, "shape"):
+    # Classes of arrays and scalars have these attributes too, modules functions of these names.
+    if dtype is None or not isinstance(getattr(leaf, "shape", None), tuple):
         return False
     if getattr(dtype, "kind", None) in ("O", "S", "U", "M", "m"):
         what = "Python objects" if dtype.kind == "O" else f"dtype {dtype}"
