@@ -46,12 +46,56 @@ def test_derivatives_of_a_series_of_series():
         np.testing.assert_allclose(derivative(0.0), expected, rtol=1e-5)
 
 
-def test_too_high_an_order_is_an_error():
+def test_orders_without_end():
+    derivative, expected = power(9), 2.0**9
+    for level in range(9, 2, -1):
+        derivative, expected = bm.grad(derivative), expected * level / 2
+    np.testing.assert_allclose(derivative(2.0), expected, rtol=1e-6)
+
+
+def test_too_high_an_order_outside_jit_is_an_error():
+    """What is traced at each call is compared with what was compiled, rules and all."""
+
+    def derived(fun):
+        return lambda x: bm.vjp(fun, x)[1](1.0)[0]
+
     derivative = power(9)
     for _ in range(6):
-        derivative = bm.grad(derivative)
+        derivative = derived(derivative)
     with pytest.raises(NotImplementedError, match="nested deeper in other rules"):
         derivative(2.0)
+    np.testing.assert_allclose(bm.jit(derivative)(2.0), 9 * 8 * 7 * 6 * 5 * 4 * 2.0**3, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["cell", "object", "default", "backward"])
+def test_rules_in_rules_that_hold_values_of_the_function(kind):
+    """Only the inner rule reads `w`."""
+
+    def loss(w, x):
+        class Model:
+            def __init__(self):
+                self.w = w
+
+            def rule(self, primals, tangents):
+                return inner(*primals), self.w * tangents[0]
+
+        rules = {
+            "cell": lambda primals, tangents: (inner(*primals), w * tangents[0]),
+            "object": Model().rule,
+            "default": lambda primals, tangents, w=w: (inner(*primals), w * tangents[0]),
+        }
+        if kind == "backward":
+            inner = jax.custom_vjp(lambda y: 2 * y)
+            inner.defvjp(lambda y: (inner(y), None), lambda _, ct: (ct * w,))
+        else:
+            inner = jax.custom_jvp(lambda y: 2 * y)
+            inner.defjvp(rules[kind])
+        outer = jax.custom_jvp(lambda y: y)
+        outer.defjvp(lambda primals, tangents: (outer(*primals), inner(primals[0]) * tangents[0]))
+        return outer(x)
+
+    second = bm.grad(bm.grad(loss, argnums=1), argnums=1)
+    assert float(second(3.0, 1.0)) == 3
 
 
 def test_rules_that_read_a_value_of_the_rule_around_them():

@@ -171,7 +171,8 @@ def test_rules_that_make_residuals_only_when_they_are_needed():
     fun = jax.custom_vjp(jnp.tan)
     fun.defvjp(lambda x: (jnp.sin(x), x), lambda x, ct: (jnp.cos(x) * ct,), optimize_remat=True)
     for of in (fun, jax.vmap(fun), _loop(fun)):
-        loss = lambda x, f=jax.checkpoint(of): (f(x) ** 2).sum()  # noqa: E731
+        wrapped = jax.checkpoint(of)
+        loss = lambda x, f=wrapped: (f(x) ** 2).sum()  # noqa: E731
         got, want = bm.value_and_grad(loss)(X), jax.value_and_grad(loss)(X)
         for ours, theirs in zip(got, want, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-5)

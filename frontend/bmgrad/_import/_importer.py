@@ -38,6 +38,7 @@ from bmgrad.runtime._jax_internals import (
     is_reference,
     is_reference_aval,
     named_scope,
+    rules_hold_tracers,
     user_location,
 )
 from bmgrad.runtime._pipeline import Source
@@ -453,7 +454,7 @@ class Importer:
                 raise Unsupported("a rule for references (jax.new_ref) lies too deep in others")
             return False
         waits = self._rule_depth or is_unperturbed(eqn) or (self._alone and self._alone.waits)
-        return is_deep or (self.is_lazy and bool(waits))
+        return is_deep or (self.is_lazy and bool(waits) and not rules_hold_tracers(eqn))
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""

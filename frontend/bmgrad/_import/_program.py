@@ -28,6 +28,7 @@ from bmgrad.runtime._jax_internals import (
     has_tangent,
     is_dead,
     is_reference,
+    is_staged,
     named_axes,
     plain_aval,
     with_axes,
@@ -81,7 +82,8 @@ def import_program(
 
     is_marked = asking and any(expected)
     in_rules = _InRules(scope, axes)
-    importer = Importer(in_rules, asking)
+    lazy = asking or is_staged()
+    importer = Importer(in_rules, lazy)
     # The program keeps what its modules hold numbers of.
     put_off = importer.put_off
     with scope():
@@ -104,7 +106,7 @@ def import_program(
         consts_are_known: bool = False,
     ) -> Source | None:
         """The module of another jaxpr for these inputs; None where its rules use further ones."""
-        anew = Importer(in_rules, asking, asked)
+        anew = Importer(in_rules, lazy, asked)
         written, captured = write_module(
             anew, traced, jaxpr, name, captures, references, consts_are_known=consts_are_known
         )

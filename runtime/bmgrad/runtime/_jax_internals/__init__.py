@@ -38,6 +38,7 @@ from bmgrad.runtime._jax_internals._checks import (
     is_check,
     register_checks,
 )
+from bmgrad.runtime._jax_internals._closures import rules_hold_tracers
 from bmgrad.runtime._jax_internals._custom_rules import (
     CustomJvp,
     CustomVjp,
@@ -90,6 +91,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     TracedJaxpr,
     has_value,
     is_dead,
+    is_staged,
     trace,
     variable_of,
 )
@@ -132,6 +134,7 @@ __all__ = [
     "is_reference",
     "is_reference_aval",
     "is_saved",
+    "is_staged",
     "keeps_gradients_out",
     "keeps_order",
     "linearization_of",
@@ -156,6 +159,7 @@ __all__ = [
     "register_key_uses",
     "register_needs_devices",
     "register_pruning",
+    "rules_hold_tracers",
     "says_varying",
     "scan_counts",
     "sparse_definition",

@@ -114,6 +114,10 @@ class OpenTrace:
         _epoch.renew_if_tainted()
 
 
+# What JAX is told about our own traces.
+_TRACED_FOR = "bmgrad"
+
+
 def trace(
     fun: Callable[..., Sequence[Any]],
     in_avals: Sequence[ShapedArray],
@@ -128,7 +132,7 @@ def trace(
     JAX transform, and inside itself. Exceptions of `fun` pass through. With `values`, one
     for each input or None, Python code in `fun` may ask for what is computed from them.
     """
-    debug_info = DebugInfo("bmgrad", name, tuple(arg_names), None)
+    debug_info = DebugInfo(_TRACED_FOR, name, tuple(arg_names), None)
     kind = partial_eval.DynamicJaxprTrace if values is None else ValuedTrace
     inner = kind(debug_info, parent_trace=core.trace_ctx.trace)
     opened = OpenTrace(inner, arg_names)
@@ -171,6 +175,16 @@ def trace(
         [v.aval for v in jaxpr.outvars],
         opened._names,
     )
+
+
+def is_staged() -> bool:
+    """Whether what is called now is traced once, under `jax.jit`, and not at each call."""
+    trace, outermost = core.trace_ctx.trace, None
+    while trace is not None:
+        if isinstance(trace, partial_eval.DynamicJaxprTrace):
+            outermost = trace
+        trace = getattr(trace, "parent_trace", None)
+    return outermost is not None and outermost.frame.debug_info.traced_for != _TRACED_FOR
 
 
 def is_dead(value: Any) -> bool:
