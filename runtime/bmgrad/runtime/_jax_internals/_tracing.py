@@ -179,12 +179,13 @@ def trace(
 
 def is_staged() -> bool:
     """Whether what is called now is traced once, under `jax.jit`, and not at each call."""
-    trace, outermost = core.trace_ctx.trace, None
+    trace, info = core.trace_ctx.trace, None
     while trace is not None:
         if isinstance(trace, partial_eval.DynamicJaxprTrace):
-            outermost = trace
+            info = trace.frame.debug_info
         trace = getattr(trace, "parent_trace", None)
-    return outermost is not None and outermost.frame.debug_info.traced_for != _TRACED_FOR
+    # The outermost counts.
+    return info is not None and info.traced_for != _TRACED_FOR
 
 
 def is_dead(value: Any) -> bool:
