@@ -1,25 +1,21 @@
-"""From a jaxpr to a module of the bm dialect.
+"""From equations of a jaxpr to ops of the bm dialect.
 
-In: a jaxpr and the arrays it closes over. Out: a module whose `@main` takes the inputs of
-the jaxpr and then those arrays. Each equation becomes ops by the rule of its
-primitive, found by name in `_registry.py`; a primitive without a rule becomes a
-kernel. Next: `_rules_elementwise.py` for the simplest rules, `_module.py` for how ops
-are written.
+Each equation becomes ops by the rule of its primitive, found by name in `_registry.py`; a primitive
+without a rule becomes a kernel. Next: `_rules_elementwise.py` for the simplest rules, `_module.py`
+for how ops are written, `_write.py` for whole modules.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
-from types import SimpleNamespace
-from typing import Any, NamedTuple, TypeVar, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from bmgrad._import._alone import Alone, Needs
 from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
 from bmgrad._import._module import Body, Module
@@ -29,21 +25,17 @@ from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
-from bmgrad._import._text import TensorType, Value, i64_array, type_of_array
-from bmgrad.runtime import _pipeline
+from bmgrad._import._text import TensorType, Value, i64_array, is_key, type_of_array
 from bmgrad.runtime._errors import TOO_DEEP, put_off
 from bmgrad.runtime._jax_internals import (
-    TracedJaxpr,
     check_effects,
-    is_reference,
     is_reference_aval,
     named_scope,
     rules_hold_tracers,
     user_location,
 )
-from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
-from bmgrad.runtime._put_off import PutOff, WithRules
+from bmgrad.runtime._put_off import PutOff
 
 _T = TypeVar("_T")
 
@@ -54,109 +46,6 @@ _TINY = 3
 # derivative of `sinc` is another series. Those with loops in them cost seconds to follow.
 _DEEPEST = 5
 _DEEPEST_WITH_LOOPS = 3
-
-
-def write_module(
-    importer: Importer,
-    traced: TracedJaxpr,
-    jaxpr: Any,
-    name: str,
-    known: Sequence[Any] | None = None,
-    references: Sequence[Any] = (),
-    *,
-    consts_are_known: bool = False,
-) -> tuple[Source, list[Any]]:
-    """The module of `jaxpr`, and the arrays that are its last inputs.
-
-    Those arrays are what inner functions close over, or the `known` ones if possible. The
-    constants of the jaxpr are inputs too, unless they are among the known ones. The first
-    references of the program are `references`.
-    """
-    inputs = list(jaxpr.invars)
-    if not consts_are_known:
-        inputs += held(traced, jaxpr.constvars)
-    module = importer.module
-
-    def main(args: list[Value]) -> list[Value]:
-        count = len(jaxpr.invars)
-        for closed_over in (*references, *(known or ())):
-            module.operand(closed_over)
-        if consts_are_known:
-            return importer.evaluate(jaxpr, [*map(module.operand, traced.consts)], args)
-        for const, value in zip(held(traced, traced.consts), args[count:], strict=True):
-            module.alias(const, value)
-        values = iter(args[count:])
-        consts = [module.operand(c) if is_reference(c) else next(values) for c in traced.consts]
-        return importer.evaluate(jaxpr, consts, args[:count])
-
-    try:
-        types = [importer.type(var.aval) for var in inputs]
-        body = module.body(types, main, input_names(traced)[: len(inputs)])
-    except Unsupported as reason:
-        raise importer.error(reason) from None
-    captures = body.captures()
-    if known is not None and not any(
-        isinstance(a, jax.core.Tracer) for a in captures[len(known) :]
-    ):
-        body, captures = _without_further_inputs(module, body, len(known)), list(known)
-    module.function(module.new_symbol("main"), body, captures, public=True)
-    text = module.text(name)
-    callees = {
-        symbol: (program.source(), names) for symbol, (program, names) in importer.linked.items()
-    }
-    return _pipeline.linked(text, callees) if callees else text, captures
-
-
-def held(traced: TracedJaxpr, of_consts: Sequence[_T]) -> list[_T]:
-    """Those of `of_consts`, one for each constant, that belong to arrays, not to references."""
-    pairs = zip(of_consts, traced.consts, strict=True)
-    return [each for each, const in pairs if not is_reference(const)]
-
-
-def input_names(traced: TracedJaxpr) -> list[str]:
-    count = len(held(traced, traced.consts))
-    return [*traced.in_names, *(f"const{i}" for i in range(count))]
-
-
-def _without_further_inputs(module: Module, body: Body, count: int) -> Body:
-    """The block `body` with the first `count` of the arrays that it closes over as inputs.
-
-    The others, which rules bring that were not asked before, are constants.
-    """
-    captures = body.captures()
-    if len(captures) == count:
-        return body
-    symbol = module.new_symbol("with_constants")
-    module.function(symbol, body, captures)
-
-    def write(args: list[Value]) -> list[Value]:
-        given = [module.capture(array) for array in captures[:count]]
-        constants = [module.constant(_words(array)) for array in captures[count:]]
-        types = [value.type for value in body.results]
-        return module.call(symbol, [*given, *constants, *args], types)
-
-    return module.body([value.type for value in body.args], write, body.names)
-
-
-def _words(array: Any) -> np.ndarray[Any, Any]:
-    return np.asarray(jax.random.key_data(array) if _is_key(array) else array)
-
-
-@dataclasses.dataclass(eq=False)
-class Needs:
-    """What is said of a program beside its module, for the derivative rules in it as well."""
-
-    effects: set[Any] = dataclasses.field(default_factory=set)
-    devices: bool = False
-    # Whether a derivative rule has a `checkify.check` that its function has not.
-    rules_check: bool = False
-
-    def beyond(self, declared: Needs) -> str:
-        """What is needed more than was `declared`, in words."""
-        further = [str(effect) for effect in self.effects - declared.effects]
-        further += ["a check"] * (self.rules_check > declared.rules_check)
-        further += ["a need to know the devices"] * (self.devices > declared.devices)
-        return ", ".join(further)
 
 
 class Importer:
@@ -190,7 +79,7 @@ class Importer:
         # The only one that the program runs on, or None.
         self.platform: str | None = None
         self._in_rules, self.is_lazy = in_rules, lazy
-        self._alone: _Alone | None = None
+        self.alone: Alone | None = None
         # How many rules, each inside the one before, are being written.
         self._rule_depth = 0
         self._env: dict[Any, Operand] = {}
@@ -225,7 +114,7 @@ class Importer:
                 "shape, of bool, 8 to 64-bit integers, float16, bfloat16, float32, float64 and "
                 "complex numbers"
             ) from None
-        self._has_keys |= _is_key(aval)
+        self._has_keys |= is_key(aval)
         self._types[aval.shape, aval.dtype] = type
         return type
 
@@ -453,7 +342,7 @@ class Importer:
             if is_deep:
                 raise Unsupported("a rule for references (jax.new_ref) lies too deep in others")
             return False
-        waits = self._rule_depth or is_unperturbed(eqn) or (self._alone and self._alone.waits)
+        waits = self._rule_depth or is_unperturbed(eqn) or (self.alone and self.alone.waits)
         return is_deep or (self.is_lazy and bool(waits) and not rules_hold_tracers(eqn))
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
@@ -482,9 +371,10 @@ class Importer:
         captures: Sequence[Any],
         transposes: tuple[tuple[int, ...], ...],
         waits: bool,
-    ) -> _Alone:
-        declared = self._alone.declared if self._alone else self.needs
-        return _Alone(eqn, captures, self._in_rules, self.policy, declared, transposes, waits)
+    ) -> Alone:
+        declared = self.alone.declared if self.alone else self.needs
+        make = partial(Importer, self._in_rules, lazy=True)
+        return Alone(eqn, captures, make, self._in_rules, self.policy, declared, transposes, waits)
 
     def _put_off(self, waiting: PutOff) -> str:
         self.put_off.append(waiting)
@@ -492,7 +382,7 @@ class Importer:
 
     def transposes_of(self, eqn: Equation) -> tuple[tuple[int, ...], ...]:
         """The operands, together, with respect to which `eqn` is known to be transposed."""
-        return self._alone.transposes if self._alone and eqn is self._alone.eqn else ()
+        return self.alone.transposes if self.alone and eqn is self.alone.eqn else ()
 
     def _forget(self, checkpoint: tuple[int, int], num_defined: int) -> None:
         """Takes back what was written since."""
@@ -525,7 +415,7 @@ class Importer:
         return self.module.call(symbol, args, types)
 
     def _touches_keys(self, eqn: Equation) -> bool:
-        return any(_is_key(atom.aval) for atom in (*eqn.invars, *eqn.outvars))
+        return any(is_key(atom.aval) for atom in (*eqn.invars, *eqn.outvars))
 
     # -- Errors ----------------------------------------------------------------------------------
 
@@ -537,66 +427,6 @@ class Importer:
             file, line, _ = self._where
             where = f"\n  at {file}:{line}"
         return UnsupportedError(f"{primitive}{reason}{where}")
-
-
-class _Alone(NamedTuple):
-    """An equation to import by itself, with the rules that were put off.
-
-    `declared` is what is said of the program that has it. `transposes` are the operands, together,
-    with respect to which it is transposed; with `waits` its forward rule is still put off.
-    """
-
-    eqn: Equation
-    captures: Sequence[Any]
-    in_rules: Callable[[], AbstractContextManager[Any]]
-    policy: Callable[..., Any] | None
-    declared: Needs
-    transposes: tuple[tuple[int, ...], ...]
-    waits: bool
-
-    def imported(self) -> WithRules:
-        importer = Importer(self.in_rules, lazy=True)
-        importer.policy, importer._alone = self.policy, self
-        name = str(self.eqn.primitive.name)
-        with self.in_rules():
-            source, found = write_module(importer, *self._function(), name, self.captures)
-        if len(found) != len(self.captures) or importer.module.references:
-            raise UnsupportedError(
-                f"the derivative rule of `{name}` reads a value of a trace around it, or a "
-                "reference, that was not known to be needed; pass it to the function as an "
-                "argument"
-            )
-        if further := importer.needs.beyond(self.declared):
-            raise UnsupportedError(
-                f"the derivative rule of `{name}`, called in the derivative rule of another "
-                f"function, has {further}, of a kind that nothing has that was imported before; "
-                "leave it out of the rule, or take fewer derivatives"
-            )
-        return WithRules(source, importer.put_off)
-
-    def _function(self) -> tuple[TracedJaxpr, Any]:
-        """A function of just the equation, which takes each of its operands."""
-        inputs: list[Any] = []
-        for atom in self.eqn.invars:
-            is_new = not isinstance(atom, Literal) and atom not in inputs
-            inputs.append(atom if is_new else _Unread(atom.aval))
-        outvars = self.eqn.outvars
-        jaxpr = SimpleNamespace(constvars=[], invars=inputs, outvars=outvars, eqns=[self.eqn])
-        in_avals, out_avals = ([v.aval for v in group] for group in (inputs, outvars))
-        names = [f"x{i}" for i in range(len(inputs))]
-        return TracedJaxpr(jaxpr, [], in_avals, out_avals, names), jaxpr
-
-
-@dataclasses.dataclass(eq=False)
-class _Unread:
-    """The input for an operand that is a literal, or another operand once more."""
-
-    aval: Any
-
-
-def _is_key(aval: Any) -> bool:
-    """Whether the elements are PRNG keys."""
-    return bool(jnp.issubdtype(aval.dtype, jax.dtypes.extended))
 
 
 def open_jaxpr(closed: Any) -> tuple[Any, Sequence[Any]]:

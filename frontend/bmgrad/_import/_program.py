@@ -17,9 +17,10 @@ import jax
 
 from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import UnsupportedError
-from bmgrad._import._importer import Importer, held, input_names, write_module
+from bmgrad._import._importer import Importer
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
+from bmgrad._import._write import held, input_names, write_module
 from bmgrad.runtime import _pipeline
 from bmgrad.runtime._jax_internals import (
     ShapedArray,

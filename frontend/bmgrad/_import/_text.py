@@ -127,3 +127,8 @@ def i64_array(values: Iterable[Any]) -> str:
 def i32_array(values: Iterable[Any]) -> str:
     items = ", ".join(str(int(v)) for v in values)
     return f"array<i32: {items}>" if items else "array<i32>"
+
+
+def is_key(aval: Any) -> bool:
+    """Whether the elements are PRNG keys."""
+    return bool(jax.numpy.issubdtype(aval.dtype, jax.dtypes.extended))

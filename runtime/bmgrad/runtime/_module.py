@@ -68,6 +68,10 @@ class Module:
     def _lowered_for(self, source: Source, platform: str) -> bytes:
         return _pipeline.stablehlo(on_platform(source, platform), self.options)[0]
 
+    def unused_inputs(self) -> list[int]:
+        """The inputs that nothing reads once the module is StableHLO."""
+        return self._lowered()[1]
+
     def _lowered(self) -> tuple[bytes, list[int]]:
         """StableHLO, and the inputs that it does not read."""
         return self.once("stablehlo", self._make_lowered)

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from bmgrad.runtime import _kernels, _pipeline
 from bmgrad.runtime._collectives import word_of
@@ -24,6 +24,7 @@ from bmgrad.runtime._jax_internals import (
     tangent_aval,
     without_axis,
 )
+from bmgrad.runtime._linearized import Linearized
 from bmgrad.runtime._module import Module, on_platform
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._pipeline import Source
@@ -37,25 +38,6 @@ Batched: TypeAlias = Callable[
 ]
 
 _P = TypeVar("_P", bound="Program")
-
-
-class Linearized(NamedTuple):
-    """`fwd(x...) -> (y..., made...)` and `lin(residuals..., dx...) -> dy...`.
-
-    Residuals that are inputs or results are not returned once more, which would copy them:
-    `sources` says for each residual which it is, counting inputs first; None for those made.
-    """
-
-    fwd: "Program"
-    lin: "LinearProgram"
-    sources: tuple[int | None, ...]
-
-    def residuals(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-        """What `lin` takes, from what `fwd` takes and returns."""
-        num_made = self.sources.count(None)
-        known = [*inputs, *outputs[: len(outputs) - num_made]]
-        made = iter(outputs[len(outputs) - num_made :])
-        return [next(made) if i is None else known[i] for i in self.sources]
 
 
 class Program(Module):
@@ -258,11 +240,7 @@ class Program(Module):
     def linearized_where_linear(self, active: tuple[bool, ...]) -> Linearized:
         """`linearize`, where the program is linear in the `active` inputs; else TypeError."""
         linearized = self.linearize(active)
-        count, num_made = len(active), linearized.sources.count(None)
-        known = [i for i in linearized.sources if i is not None]
-        used = [i + count in known for i in range(len(self.out_avals))] + [True] * num_made
-        unused = linearized.fwd._selected(tuple(used))._lowered()[1]
-        if any(flag and (i in known or i not in unused) for i, flag in enumerate(active)):
+        if linearized.depends_on(active):
             names = ", ".join(itertools.compress(self.in_names, active))
             raise TypeError(f"{self.name} is transposed in {names}, in which it is not linear")
         return linearized
@@ -396,9 +374,10 @@ class Program(Module):
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
         """The program with the `used` outputs and what they need; which inputs are kept."""
         key = tuple(used)
-        return self.once(("pruned", key), lambda: self._selected(key)._without_unused_inputs())
+        return self.once(("pruned", key), lambda: self.selected(key)._without_unused_inputs())
 
-    def _selected(self, used: tuple[bool, ...]) -> "Program":
+    def selected(self, used: tuple[bool, ...]) -> "Program":
+        """The program with the `used` outputs, and all inputs."""
         if all(used):
             return self
         module = _pipeline.select_results(self.source(), used)
@@ -412,7 +391,7 @@ class Program(Module):
         # A custom rule may find a derivative where no value goes; a branch for another platform
         # may have none.
         keeps_all = _pipeline.has_custom_rules(module) or _pipeline.chooses_platform(module)
-        unused = [] if keeps_all else self._lowered()[1]
+        unused = [] if keeps_all else self.unused_inputs()
         kept = tuple(i not in unused for i in range(len(self.in_avals)))
         if not unused:
             return self, kept
