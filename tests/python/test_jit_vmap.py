@@ -15,7 +15,8 @@ class TestJit:
     def test_classes_and_modules_are_static(self):
         """Such as have the attributes of arrays."""
         fun = bm.jit(lambda x, kind: x.astype(getattr(kind, "int8", kind)))
-        for kind in (np.float16, jnp.float16, np):
+        with_shape = type("WithShape", (), {"shape": (3,), "dtype": np.float32, "int8": np.int8})
+        for kind in (np.float16, jnp.float16, np, with_shape):
             want = np.dtype(getattr(kind, "int8", kind))
             assert fun(np.ones(2, np.float32), kind).dtype == want
         of_kind = bm.grad(lambda x, kind: jnp.sum(2 * x.astype(kind)))

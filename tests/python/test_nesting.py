@@ -299,6 +299,17 @@ def test_jax_transposes_programs_that_are_linear():
     np.testing.assert_allclose(rows[0], jnp.outer(x, x))
 
 
+def test_transposes_are_of_what_functions_compute():
+    """Not of their derivatives, which rules give or which are zero."""
+    x = jnp.arange(1.0, 4.0)
+    doubled = jax.custom_jvp(lambda x: 2 * x)
+    doubled.defjvp(lambda primals, tangents: (doubled(*primals), 7 * tangents[0]))
+    by_integers = lambda x: x.astype(int).astype(x.dtype) + x  # noqa: E731
+    for fun in (doubled, by_integers):
+        got, want = (jax.linear_transpose(f, x)(x) for f in (bm.jit(fun), fun))
+        np.testing.assert_allclose(got[0], want[0])
+
+
 def test_jax_solves_with_a_program():
     def solved(product):
         return lambda b: jax.scipy.sparse.linalg.cg(product, b)[0].sum()
@@ -308,7 +319,22 @@ def test_jax_solves_with_a_program():
     np.testing.assert_allclose(*gradients, rtol=1e-5)
 
 
-@pytest.mark.parametrize("fun", [jnp.sin, lambda x: x * x, lambda x: x @ x, lambda x: x / x[0]])
+_sine = jax.custom_jvp(jnp.sin)
+_sine.defjvp(lambda primals, tangents: (_sine(*primals), 7 * tangents[0]))
+
+
+@pytest.mark.parametrize(
+    "fun",
+    [
+        jnp.sin,
+        lambda x: x * x,
+        lambda x: x @ x,
+        lambda x: x / x[0],
+        jnp.sign,
+        lambda x: 2 * jax.lax.stop_gradient(x),
+        _sine,
+    ],
+)
 def test_programs_that_are_not_linear_have_no_transpose(fun):
     x = jnp.arange(1.0, 4.0)
     with pytest.raises(TypeError, match="transposed in x, in which it is not linear"):

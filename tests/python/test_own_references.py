@@ -174,3 +174,20 @@ def test_rules_that_keep_references_of_the_function():
         NotImplementedError, match=r"rule of stash is for a reference(.|\n)*make it"
     ):
         bm.grad(fun)(0.7)
+
+
+@pytest.mark.parametrize("kind", ["asks", "holds a value", "remat"])
+def test_rules_for_references_that_need_more(kind):
+    def loss(x):
+        factor = jnp.float32(3.0) * 2
+        fun = jax.custom_vjp(lambda ref, y: ref[...] * y)
+        fun.defvjp(
+            lambda ref, y: (fun(ref, y), (1.0, 2.0)) if kind != "asks" else (y.value, (1.0, 2.0)),
+            lambda kept, ct: (kept[0], factor * ct if kind == "holds a value" else ct),
+            symbolic_zeros=kind == "asks",
+            optimize_remat=kind == "remat",
+        )
+        return fun(jax.new_ref(x), 2.0 * x)
+
+    with pytest.raises(NotImplementedError, match="is for a reference"):
+        bm.grad(loss)(0.7)

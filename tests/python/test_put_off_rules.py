@@ -236,6 +236,29 @@ def test_third_derivatives_of_products(modes):
     np.testing.assert_allclose(*results, rtol=1e-4)
 
 
+def test_rules_told_of_one_argument_are_differentiated_in_another():
+    """Each level asks for one argument; the next goes through what the rule gave."""
+    fun = jax.custom_jvp(lambda x, y: jnp.sin(x) * y**3)
+
+    def rule(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        terms = [
+            factor * t
+            for factor, t in ((jnp.cos(x) * y**3, dx), (3 * jnp.sin(x) * y**2, dy))
+            if type(t) is not SymbolicZero
+        ]
+        return fun(x, y), sum(terms)
+
+    fun.defjvp(rule, symbolic_zeros=True)
+    for each in (fun, product):
+
+        def third(first, each=each):
+            of_y = first(lambda x, y: jnp.tanh(each(x, y)), argnums=1)
+            return jax.grad(lambda y: jax.grad(lambda x: of_y(x, y))(0.3))(0.4)
+
+        np.testing.assert_allclose(third(bm.grad), third(jax.grad), rtol=1e-5)
+
+
 def test_arrays_that_waiting_rules_read():
     table = jnp.array([1.0, 2.0, 4.0])
 

@@ -213,6 +213,15 @@ verifyRuleHasBody(Operation *op, FlatSymbolRefAttr rule,
   return error;
 }
 
+/// The primals without the marks of what the rule was told to be unperturbed:
+/// once it is asked, a derivative of what it gives may perturb them.
+static SmallVector<Value> unmarkedPrimals(JvpFrame &frame) {
+  return llvm::map_to_vector(frame.primals, [](Value primal) {
+    auto mark = primal.getDefiningOp<UnperturbedOp>();
+    return mark ? mark.getX() : primal;
+  });
+}
+
 LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   if (!getRuleAttr())
     return emitError("no derivative rule for primitive '")
@@ -221,7 +230,7 @@ LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
         return static_cast<bool>(frame.tangents[index]);
       })))
     return failure();
-  SmallVector<Value> operands(frame.primals);
+  SmallVector<Value> operands = unmarkedPrimals(frame);
   llvm::append_range(operands, inputTangents(frame));
   auto call = func::CallOp::create(
       frame.b, getRuleAttr(),
@@ -258,18 +267,19 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
       return emitError("derivative with respect to a value that a function "
                        "with a custom VJP rule closes over; pass the value to "
                        "the function as an argument");
+  SmallVector<Value> primals = unmarkedPrimals(frame);
   auto fwd = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
       *this, getFwdAttr());
   auto call = func::CallOp::create(frame.b, getFwdAttr(), fwd.getResultTypes(),
-                                   frame.primals);
+                                   primals);
   // Where the residuals are made when they are needed, what is run before that
   // need not make them.
-  ValueRange primals = call.getResults().take_front(getNumResults());
+  ValueRange results = call.getResults().take_front(getNumResults());
   if (getOptimizeRemat() && (*this)->getParentOfType<RematOp>())
-    primals = func::CallOp::create(frame.b, getPrimalAttr(), getResultTypes(),
-                                   frame.primals)
+    results = func::CallOp::create(frame.b, getPrimalAttr(), getResultTypes(),
+                                   primals)
                   .getResults();
-  llvm::append_range(frame.results, primals);
+  llvm::append_range(frame.results, results);
   auto tangent = CustomLinOp::create(
       frame.b, differentiable(getResultTypes()), getBwdAttr(),
       getHasSideEffectAttr(), call.getResults().drop_front(getNumResults()),

@@ -188,6 +188,8 @@ LogicalResult ComplexOp::emitTranspose(TransposeFrame &frame) {
 
 LogicalResult ConvertOp::emitTranspose(TransposeFrame &frame) {
   Type type = getX().getType();
+  if (!isDifferentiable(type))
+    return success();
   ImplicitLocOpBuilder &b = frame.b;
   bool toComplex =
       isa<ComplexType>(tensorType(frame.cotangents[0]).getElementType()) &&

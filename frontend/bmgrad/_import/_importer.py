@@ -187,14 +187,13 @@ class Importer:
         for eqn in jaxpr.eqns:
             self._equation = eqn
             where, scope = user_location(eqn), named_scope(eqn)
+            self._scope = "/".join(filter(None, (around, scope))) if scope else around
             if where is None:
                 module.location = self._default_location
-            elif scope or around:
-                self._where, self._scope = where, "/".join(filter(None, (around, scope)))
-                module.location = module.location_of(where, f"{self._scope}/{eqn.primitive.name}")
             else:
                 self._where = where
-                module.location = module.location_of(where)
+                name = f"{self._scope}/{eqn.primitive.name}" if self._scope else ""
+                module.location = module.location_of(where, name)
             rule = rule_of(eqn.primitive) or import_kernel
             if self._has_keys and eqn.primitive.name not in KEEPS_KEYS and self._touches_keys(eqn):
                 rule = import_kernel

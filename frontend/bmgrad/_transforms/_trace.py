@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import types
 from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import partial
 from typing import Any
@@ -395,9 +396,10 @@ def is_array_like(leaf: Any) -> bool:
     """Whether a leaf is traced; strings, functions and other objects are static."""
     if isinstance(leaf, (bool, int, float, complex)):
         return True
+    if isinstance(leaf, (type, types.ModuleType)):
+        return False  # They may have the attributes of arrays.
     dtype = getattr(leaf, "dtype", None)
-    # Classes of arrays and scalars have these attributes too, modules functions of these names.
-    if dtype is None or not isinstance(getattr(leaf, "shape", None), tuple):
+    if dtype is None or not hasattr(leaf, "shape"):
         return False
     if getattr(dtype, "kind", None) in ("O", "S", "U", "M", "m"):
         what = "Python objects" if dtype.kind == "O" else f"dtype {dtype}"

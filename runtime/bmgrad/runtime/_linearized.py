@@ -24,11 +24,3 @@ class Linearized(NamedTuple):
         known = [*inputs, *outputs[: len(outputs) - num_made]]
         made = iter(outputs[len(outputs) - num_made :])
         return [next(made) if i is None else known[i] for i in self.sources]
-
-    def depends_on(self, inputs: Sequence[bool]) -> bool:
-        """Whether `lin` is another one where the marked inputs have other values."""
-        count, num_made = len(inputs), self.sources.count(None)
-        known = [i for i in self.sources if i is not None]
-        kept = [i + count in known for i in range(len(self.fwd.out_avals) - num_made)]
-        unused = self.fwd.selected((*kept, *[True] * num_made)).unused_inputs()
-        return any(flag and (i in known or i not in unused) for i, flag in enumerate(inputs))

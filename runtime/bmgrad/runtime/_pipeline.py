@@ -50,6 +50,8 @@ class Wrapped:
 # when it is opened, so that no module is written and read just to be wrapped.
 Source: TypeAlias = str | bytes | Wrapped
 
+# What a pass reports that is about the IR, and not about what the user wrote.
+PassFailed = ir.MLIRError
 _T = TypeVar("_T")
 
 MAIN = "main"
@@ -196,6 +198,44 @@ def without_arguments(source: Source, unused: Sequence[int]) -> bytes:
         main.attributes["function_type"] = ir.TypeAttr.get(
             ir.FunctionType.get(types, main.type.results)
         )
+        return _bytecode(module)
+
+
+def to_transpose(source: Source, order: Sequence[int], names: Sequence[str]) -> bytes:
+    """`source`, where `@main` takes its arguments in this order, under these names.
+
+    Functions with derivative rules are called without, for a transpose is of what they compute.
+    """
+    with _opened(source) as module:
+        inner = ir.SymbolTable(module.operation)[MAIN]
+        callee = _rename(module, inner, "primal")
+        inner.attributes["sym_visibility"] = ir.StringAttr.get("private")
+        types = [inner.type.inputs[i] for i in order]
+        with ir.InsertionPoint.at_block_begin(module.body), inner.location:
+            main = func.FuncOp(MAIN, ir.FunctionType.get(types, inner.type.results))
+        block = main.add_entry_block([ir.Location.name(name) for name in names])
+        by_position = dict(zip(order, block.arguments, strict=True))
+        operands = [by_position[i] for i in range(len(order))]
+        with ir.InsertionPoint(block), inner.location:
+            call = func.CallOp(inner.type.results, ir.FlatSymbolRefAttr.get(callee), operands)
+            func.ReturnOp(list(call.results))
+        with_rules: list[Any] = []
+
+        def collect(op: Any) -> Any:
+            if op.name in ("bm.custom_jvp", "bm.custom_vjp") and not list(
+                op.attributes.get("transposes", ())
+            ):
+                with_rules.append(op)
+            return ir.WalkResult.ADVANCE
+
+        module.operation.walk(collect)
+        for op in with_rules:
+            with ir.InsertionPoint(op), op.location:
+                types = [result.type for result in op.results]
+                call = func.CallOp(types, op.attributes["primal"], list(op.operands))
+            for old, new in zip(op.results, call.results, strict=True):
+                old.replace_all_uses_with(new)
+            op.operation.erase()
         return _bytecode(module)
 
 

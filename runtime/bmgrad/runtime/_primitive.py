@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -157,18 +156,11 @@ def _transpose(
         return [*zeros, *of_references]
     given = (ct for ct in cts if not _is_zero(ct))
     if isinstance(program, LinearProgram) and not any(is_linear[: program.num_residuals]):
-        residuals, wanted = args[: program.num_residuals], is_linear[program.num_residuals :]
+        residuals = args[: program.num_residuals]
+        transposed = program.transpose(is_linear[program.num_residuals :], nonzero)
     else:
-        # A linear function is its own derivative, at any point.
-        linearized = program.linearized_where_linear(is_linear)
-        point = [
-            jnp.zeros(arg.aval.shape, arg.aval.dtype) if flag else arg
-            for arg, flag in zip(args, is_linear, strict=True)
-        ]
-        outputs = bind(linearized.fwd, *point, references=references)
-        residuals, wanted = linearized.residuals(point, outputs), (True,) * sum(is_linear)
-        program = linearized.lin
-    transposed = program.transpose(wanted, nonzero)
+        residuals = [arg for arg, flag in zip(args, is_linear, strict=True) if not flag]
+        transposed = program.transpose_in(is_linear, nonzero)
     results = iter(bind(transposed, *residuals, *given, references=references))
     return [
         *(

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from bmgrad.runtime import _kernels, _pipeline
 from bmgrad.runtime._collectives import word_of
+from bmgrad.runtime._errors import error_at
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     axes_of,
@@ -237,13 +238,34 @@ class Program(Module):
         active = self._checked_active(active)
         return self.once(("linearize", active), lambda: self._linearized_anywhere(active))
 
-    def linearized_where_linear(self, active: tuple[bool, ...]) -> Linearized:
-        """`linearize`, where the program is linear in the `active` inputs; else TypeError."""
-        linearized = self.linearize(active)
-        if linearized.depends_on(active):
+    def transpose_in(self, active: tuple[bool, ...], nonzero: tuple[bool, ...]) -> "LinearProgram":
+        """The program, linear in the `active` inputs, turned round.
+
+        It takes the other inputs and a cotangent for each `nonzero` output, and returns those of
+        the `active` inputs. Raises TypeError where it is not linear in these.
+        """
+        linear = self.once(("linear in", active), lambda: self._make_linear(active))
+        try:
+            return linear.transpose((True,) * sum(active), nonzero)
+        except _pipeline.PassFailed as failure:
             names = ", ".join(itertools.compress(self.in_names, active))
-            raise TypeError(f"{self.name} is transposed in {names}, in which it is not linear")
-        return linearized
+            first = failure.error_diagnostics[0]
+            reason = error_at(str(first.message), first.location)
+            raise TypeError(
+                f"{self.name} is transposed in {names}, in which it is not linear: {reason}"
+            ) from None
+
+    def _make_linear(self, active: tuple[bool, ...]) -> "LinearProgram":
+        order = sorted(range(len(active)), key=lambda i: active[i])
+        in_avals, in_names = [self.in_avals[i] for i in order], [self.in_names[i] for i in order]
+        return self._derived(
+            partial(LinearProgram, num_residuals=active.count(False)),
+            "linear",
+            _pipeline.to_transpose(self.source(), order, in_names),
+            in_avals,
+            self.out_avals,
+            in_names,
+        )
 
     def _linearized_anywhere(self, active: tuple[bool, ...]) -> Linearized:
         try:

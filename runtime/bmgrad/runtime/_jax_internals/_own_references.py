@@ -2,7 +2,7 @@
 
 In: such a call, sealed while JAX puts values in the place of references (`_discharge.py`). Out:
 the call of a function of these values, whose rule is made of the user's where that one only reads
-them; else of a function whose rule is an error.
+them, and does not ask what is perturbed; else of a function whose rule is an error.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from jax._src.state.types import ReadEffect, RefEffect
 
 from bmgrad.runtime._errors import UnsupportedError
 from bmgrad.runtime._jax_internals._avals import is_reference_aval
+from bmgrad.runtime._jax_internals._closures import rules_hold_tracers
 from bmgrad.runtime._jax_internals._custom_rules import custom_vjp_rule
 from bmgrad.runtime._jax_internals._discharge import (
     ClosedJaxpr,
@@ -33,7 +34,8 @@ def _sealed_on_values(*operands: Any, sealed: Sealed) -> Any:
             f"`{call.primitive.name}` takes a reference (jax.new_ref) that the function to compile "
             "makes; make it outside"
         )
-    if call.primitive.name == "custom_vjp_call":
+    is_asked = call.params.get("symbolic_zeros") or rules_hold_tracers(call)
+    if call.primitive.name == "custom_vjp_call" and not is_asked:
         found = _with_rule_on_values(call, operands)
         if found is not None:
             return found
@@ -57,8 +59,8 @@ def _with_rule_on_values(call: Any, operands: Sequence[Any]) -> list[Any] | None
         is_argument and number >= count and held[number - count]
         for is_argument, number in custom.residuals
     )
-    closes_over_more = custom.num_closed_over or custom.num_errors
-    if keeps_one or closes_over_more or not all(map(_only_reads, (closed, custom.fwd))):
+    needs_more = custom.num_closed_over or custom.num_errors or custom.optimizes_remat
+    if keeps_one or needs_more or not all(map(_only_reads, (closed, custom.fwd))):
         return None
     function, num_results = on_values(closed, operands), len(closed.out_avals)
 
