@@ -21,7 +21,7 @@ from bmgrad._import._importer import Importer
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._write import held, input_names, write_module
-from bmgrad.runtime import _pipeline
+from bmgrad.runtime import _edits
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     TracedJaxpr,
@@ -36,8 +36,8 @@ from bmgrad.runtime._jax_internals import (
 )
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._origin import Origin
-from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._program import Program
+from bmgrad.runtime._source import Source
 
 
 class Imported(NamedTuple):
@@ -144,7 +144,7 @@ def import_program(
         make = functools.partial(Program, put_off=put_off)
     else:
         make = _shared_program
-    names = _pipeline.references(module) if references else ()
+    names = _edits.references(module) if references else ()
     used = {known.name: ref for ref, known in importer.module.references if known.name in names}
     inputs = [*jaxpr.invars, *held(traced, jaxpr.constvars)]
     program = make(

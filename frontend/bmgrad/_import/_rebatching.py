@@ -17,7 +17,7 @@ import jax
 
 from bmgrad.runtime import _jax_internals as internals
 from bmgrad.runtime._jax_internals import TracedJaxpr
-from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._source import Source
 from bmgrad.runtime._types import batched_aval
 
 

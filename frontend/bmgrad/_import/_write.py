@@ -15,9 +15,9 @@ import numpy as np
 from bmgrad._import._errors import Unsupported
 from bmgrad._import._module import Body, Module
 from bmgrad._import._text import Value, is_key
-from bmgrad.runtime import _pipeline
+from bmgrad.runtime import _edits
 from bmgrad.runtime._jax_internals import TracedJaxpr, is_reference
-from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._source import Source
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -73,7 +73,7 @@ def write_module(
     callees = {
         symbol: (program.source(), names) for symbol, (program, names) in importer.linked.items()
     }
-    return _pipeline.linked(text, callees) if callees else text, captures
+    return _edits.linked(text, callees) if callees else text, captures
 
 
 def held(traced: TracedJaxpr, of_consts: Sequence[_T]) -> list[_T]:

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Literal, TypeAlias, TypeVar
 
-from bmgrad.runtime import _kernels, _pipeline
+from bmgrad.runtime import _edits, _kernels, _pipeline
 from bmgrad.runtime._options import Options
-from bmgrad.runtime._pipeline import Source
+from bmgrad.runtime._source import Source
 
 Stage: TypeAlias = Literal["bm", "adjoint", "optimized", "stablehlo"]
 STAGES: tuple[Stage, ...] = ("bm", "adjoint", "optimized", "stablehlo")
@@ -53,7 +53,7 @@ class Module:
         """
         if stage not in STAGES:
             raise ValueError(f"stage must be one of {', '.join(STAGES)}, got {stage!r}")
-        return _pipeline.text(self._stage(stage), generic=stage == "stablehlo")
+        return _edits.text(self._stage(stage), generic=stage == "stablehlo")
 
     def stablehlo(self, platform: str | None = None) -> bytes:
         """The module in StableHLO as bytecode, with the user's locations.
@@ -110,7 +110,7 @@ class Module:
         directory.mkdir(parents=True, exist_ok=True)
         name = re.sub(r"[^\w.]+", "_", self.name)
         path = directory / f"{self._dump_number:04d}-{name}-{STAGES.index(stage) + 1}-{stage}.mlir"
-        path.write_text(_pipeline.text(source, locations=True))
+        path.write_text(_edits.text(source, locations=True))
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """What `make` returned for `key` on this module, called once at most."""

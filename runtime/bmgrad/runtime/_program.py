@@ -9,9 +9,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from bmgrad.runtime import _kernels, _pipeline
+from bmgrad.runtime import _edits, _kernels, _pipeline, _source
+from bmgrad.runtime._batched import Batched, edited
 from bmgrad.runtime._collectives import word_of
 from bmgrad.runtime._errors import error_at
 from bmgrad.runtime._jax_internals import (
@@ -28,15 +29,10 @@ from bmgrad.runtime._jax_internals import (
 from bmgrad.runtime._linearized import Linearized
 from bmgrad.runtime._module import Module, on_platform
 from bmgrad.runtime._options import Options
-from bmgrad.runtime._pipeline import Source
 from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._put_off import PutOff
+from bmgrad.runtime._source import Source
 from bmgrad.runtime._types import aval_of, batched_aval, tensor_type
-
-# Of input axes, size, output axes and the name of the axis. See `Program`.
-Batched: TypeAlias = Callable[
-    [tuple[int, ...], int, tuple[int, ...], Hashable], "tuple[Source, Batched | None] | None"
-]
 
 _P = TypeVar("_P", bound="Program")
 
@@ -76,7 +72,7 @@ class Program(Module):
         needs_devices: bool = False,
         platform: str | None = None,
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
-        batched: "Batched | None" = None,
+        batched: Batched | None = None,
         put_off: Sequence[PutOff] = (),
     ) -> None:
         if len(in_names) != len(in_avals):
@@ -113,7 +109,7 @@ class Program(Module):
     def _without_kernels(self, drop: Callable[[int], bool], effects: frozenset[Any]) -> "Program":
         if effects == self.effects:
             return self
-        edit = partial(_pipeline.without_kernels, drop=drop)
+        edit = partial(_edits.without_kernels, drop=drop)
         return self.once(("effects", effects), lambda: self._edited(edit, effects))
 
     def _edited(self, edit: Callable[[Source], Source], effects: frozenset[Any]) -> "Program":
@@ -122,7 +118,7 @@ class Program(Module):
         if self.asks:
             make = partial(make, perturbed=lambda active: edit(self._source_for(active)))
         if self._batched:
-            make = partial(make, batched=_edited(self._batched, edit))
+            make = partial(make, batched=edited(self._batched, edit))
         return self._derived(
             make,
             "",
@@ -170,7 +166,7 @@ class Program(Module):
     def _make_jvp(self, active: tuple[bool, ...]) -> "Program":
         in_avals, in_names = self._with_tangents(active)
         out_avals = (*self.out_avals, *self._out_tangents())
-        module = _pipeline.Wrapped(
+        module = _source.Wrapped(
             self._source_for(active),
             "bm.jvp",
             {"wrt": _positions(active)},
@@ -218,7 +214,7 @@ class Program(Module):
     def _make_vjp(self, wrt: tuple[int, ...], of: tuple[int, ...]) -> "Program":
         gradients = [tangent_aval(self.in_avals[i]) for i in wrt]
         out_avals = (*self.out_avals, *gradients)
-        module = _pipeline.Wrapped(
+        module = _source.Wrapped(
             self._source_for(tuple(i in wrt for i in range(len(self.in_avals)))),
             "bm.vjp",
             {"wrt": wrt, "of": of},
@@ -261,7 +257,7 @@ class Program(Module):
         return self._derived(
             partial(LinearProgram, num_residuals=active.count(False)),
             "linear",
-            _pipeline.to_transpose(self.source(), order, in_names),
+            _edits.to_transpose(self.source(), order, in_names),
             in_avals,
             self.out_avals,
             in_names,
@@ -289,14 +285,14 @@ class Program(Module):
 
     def _make_linearized(self, active: tuple[bool, ...]) -> Linearized:
         module = _pipeline.run(self._source_for(active), _pipeline.linearize(_positions(active)))
-        fwd: Source = _pipeline.extract(module, _pipeline.FWD)
-        lin = _pipeline.extract(module, _pipeline.LIN)
+        fwd: Source = _edits.extract(module, _pipeline.FWD)
+        lin = _edits.extract(module, _pipeline.LIN)
         count = len(self.out_avals)
-        further = _pipeline.further_results(fwd, count)
+        further = _edits.further_results(fwd, count)
         residuals = tuple(aval_of(tensor) for tensor, _ in further)
         sources = tuple(source for _, source in further)
         is_made = [source is None for source in sources]
-        fwd = _pipeline.select_results(fwd, [True] * count + is_made)
+        fwd = _edits.select_results(fwd, [True] * count + is_made)
         made = tuple(itertools.compress(residuals, is_made))
         in_avals, in_names = self._with_tangents(active)
         tangents, tangent_names = in_avals[len(active) :], in_names[len(active) :]
@@ -343,7 +339,7 @@ class Program(Module):
         )
         named = {} if axis_name is None else {"axis_name": word_of(axis_name)}
         module: Source
-        module = wrapped = _pipeline.Wrapped(
+        module = wrapped = _source.Wrapped(
             self.source(),
             "bm.batch",
             {"in_axes": in_axes, "out_axes": out_axes, "size": size, **named},
@@ -371,7 +367,7 @@ class Program(Module):
         """`batch`, where the elements share the references, so that none is to write to one."""
         if not self.references:
             return self.batch(*args, **keywords)
-        edit = _pipeline.with_shared_references
+        edit = _edits.with_shared_references
         shared = self.once("shared", lambda: self._edited(edit, self.effects))
         return shared.batch(*args, **keywords)
 
@@ -402,7 +398,7 @@ class Program(Module):
         """The program with the `used` outputs, and all inputs."""
         if all(used):
             return self
-        module = _pipeline.select_results(self.source(), used)
+        module = _edits.select_results(self.source(), used)
         out_avals = tuple(itertools.compress(self.out_avals, used))
         return self._derived(
             self._rebuild_selected(used), "", module, self.in_avals, out_avals, self.in_names
@@ -412,14 +408,14 @@ class Program(Module):
         module = self.source()
         # A custom rule may find a derivative where no value goes; a branch for another platform
         # may have none.
-        keeps_all = _pipeline.has_custom_rules(module) or _pipeline.chooses_platform(module)
+        keeps_all = _edits.has_custom_rules(module) or _pipeline.chooses_platform(module)
         unused = [] if keeps_all else self.unused_inputs()
         kept = tuple(i not in unused for i in range(len(self.in_avals)))
         if not unused:
             return self, kept
         in_avals = tuple(itertools.compress(self.in_avals, kept))
         in_names = tuple(itertools.compress(self.in_names, kept))
-        without = _pipeline.Wrapped(
+        without = _source.Wrapped(
             module,
             "func.call",
             {},
@@ -431,7 +427,7 @@ class Program(Module):
         program = self._derived(
             self._rebuild_pruned(kept), "", without, in_avals, self.out_avals, in_names
         )
-        lowered = _pipeline.without_arguments(self.stablehlo(), unused)
+        lowered = _edits.without_arguments(self.stablehlo(), unused)
         program.once("stablehlo", lambda: (lowered, []))
         return program, kept
 
@@ -467,9 +463,9 @@ class Program(Module):
         effects = self.effects if effects is None else effects
         # Of a program's parts, and of rules that a program holds, not all have its effects.
         # The names of axes stay: what is said to be over an axis and is not does no harm.
-        if (real := real_effects(effects)) and not _pipeline.has_side_effects(module):
+        if (real := real_effects(effects)) and not _edits.has_side_effects(module):
             effects -= real
-        used = _pipeline.references(module) if self.references else ()
+        used = _edits.references(module) if self.references else ()
         return make(
             module,
             in_avals,
@@ -574,9 +570,9 @@ class LinearProgram(Program):
         self, wanted: tuple[bool, ...], nonzero: tuple[bool, ...]
     ) -> "LinearProgram":
         n = self.num_residuals
-        module = _pipeline.select_results(self.source(), nonzero)
+        module = _edits.select_results(self.source(), nonzero)
         module = _pipeline.run(module, _pipeline.transpose(n))
-        module = _pipeline.select_results(module, wanted)
+        module = _edits.select_results(module, wanted)
         cts = tuple(itertools.compress(self.out_avals, nonzero))
         out_avals = tuple(itertools.compress(self.in_avals[n:], wanted))
         names = tuple(f"ct.{i}" for i in range(len(cts)))
@@ -588,18 +584,6 @@ class LinearProgram(Program):
             out_avals,
             (*self.in_names[:n], *names),
         )
-
-
-def _edited(batched: Batched, edit: Callable[[Source], Source]) -> Batched:
-    """`batched`, whose modules `edit` changes."""
-
-    def edited(*batch: Any) -> "tuple[Source, Batched | None] | None":
-        if (found := batched(*batch)) is None:
-            return None
-        module, again = found
-        return edit(module), again and _edited(again, edit)
-
-    return edited
 
 
 def _positions(chosen: Sequence[bool]) -> list[int]:

@@ -2,7 +2,7 @@
 
 In: a function that imports a call with its rules. Out: a name for the rule, which the
 module of the caller declares in its place. Where a pass asks for the rule it says for which
-operands; `_pipeline.py` calls what is imported for these instead.
+operands; `_at_need.py` calls what is imported for these instead.
 
 Rules call functions with rules, so those of derivatives of higher orders have no end.
 """
