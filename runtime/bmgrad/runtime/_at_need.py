@@ -43,7 +43,8 @@ def with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
 def _with_rules(source: Source, wanted: Mapping[PutOff, Flags]) -> bytes:
     """`source`, where the `wanted` calls have the derivative rules for those of their operands."""
     with opened(source) as module:
-        while _replace_put_off(module, wanted):
+        # What comes in may call what was imported before.
+        while _replace_told_less(module, wanted) or _replace_put_off(module, wanted):
             pass
         return bytecode(module)
 
@@ -83,6 +84,60 @@ def _replace_put_off(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
                 replaced.add(id(op))
     _linking.link(module, callees)
     return bool(callees)
+
+
+def _replace_told_less(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> bool:
+    """Replaces calls that have rules, which were told less than is `wanted` to be perturbed.
+
+    They were imported for a derivative that is part of the module now. Whether there was one.
+    """
+    marks: dict[Any, tuple[PutOff, Flags]] = {}
+
+    def collect(op: Any) -> Any:
+        if op.name == "bm.unperturbed":
+            marked = _put_off.wanted(op.attributes["reason"].value)
+            if marked and marked[0] in wanted:
+                marks[op.results[0]] = marked
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(collect)
+    calls: dict[Any, PutOff] = {}
+    for value, (put_off, operand) in marks.items():
+        if any(map(operator.and_, operand, wanted[put_off])):
+            for use in value.uses:
+                if use.owner.name in ("bm.custom_jvp", "bm.custom_vjp"):
+                    calls[use.owner] = put_off
+    symbols, callees = ir.SymbolTable(module.operation), {}
+    for op, put_off in calls.items():
+        told = [marks.get(value, (None,))[0] is not put_off for value in op.operands]
+        flags = tuple(map(operator.or_, told, wanted[put_off]))
+        symbol = "imported_again"
+        while symbol in symbols or symbol in callees:
+            symbol += "_"
+        callees[symbol] = callee = read(put_off.module(flags))
+        of_callee = ir.SymbolTable(callee.operation)[MAIN].type
+        for i, value in enumerate(list(op.operands)):
+            if marks.get(value, (None,))[0] is put_off:
+                op.operands[i] = value.owner.operands[0]
+        batches = _batches(op, of_callee, put_off.num_captured)
+        called = _batched(module, symbol, of_callee, batches, put_off.num_captured)
+        _replace_by_call(op, called, put_off, flags)
+    for value in marks:
+        if not any(True for _ in value.uses):
+            value.owner.erase()
+    _linking.link(module, callees)
+    return bool(callees)
+
+
+def _batches(op: Any, of_callee: Any, num_captured: int) -> list[Any]:
+    """The batch that `op` is over, if it is over one, as `_batched` takes it."""
+    inputs = [*of_callee.inputs[len(of_callee.inputs) - num_captured :], *of_callee.inputs]
+    pairs = zip(op.operands, inputs, strict=False)
+    is_over = [value.type != of_element for value, of_element in pairs]
+    if not any(is_over):
+        return []
+    size = next(v.type.shape[0] for v, flag in zip(op.operands, is_over, strict=True) if flag)
+    return [{"in_axes": [flag - 1 for flag in is_over], "size": attribute(size)}]
 
 
 def _replace_by_call(op: Any, callee: str, put_off: PutOff, flags: Flags) -> None:
