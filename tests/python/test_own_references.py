@@ -176,11 +176,17 @@ def test_rules_that_keep_references_of_the_function():
         bm.grad(fun)(0.7)
 
 
-@pytest.mark.parametrize("kind", ["asks", "holds a value", "remat"])
+@pytest.mark.parametrize("kind", ["asks", "holds a value", "remat", "writes"])
 def test_rules_for_references_that_need_more(kind):
     def loss(x):
-        factor = jnp.float32(3.0) * 2
-        fun = jax.custom_vjp(lambda ref, y: ref[...] * y)
+        factor = jnp.float32(3.0) * 2 if kind == "holds a value" else 6.0
+
+        @jax.custom_vjp
+        def fun(ref, y):
+            if kind == "writes":
+                ref[...] = y
+            return ref[...] * y
+
         fun.defvjp(
             lambda ref, y: (fun(ref, y), (1.0, 2.0)) if kind != "asks" else (y.value, (1.0, 2.0)),
             lambda kept, ct: (kept[0], factor * ct if kind == "holds a value" else ct),
