@@ -263,3 +263,26 @@ def test_inputs_have_the_names_that_the_function_gives_them():
     w = {"w": jnp.float32(2.0)}
     traced = bm.grad(loss).trace(1.0, w, 3.0, 4.0, 5.0, key=6.0)
     assert traced.program.in_names == ("first", "tree.w", "second", "arg3", "arg4", "key")
+
+
+COMPILES = """
+import sys
+
+import jax
+import jax.numpy as jnp
+
+import bmgrad.math as bm
+
+model = lambda x: jax.scipy.special.logsumexp(jnp.linalg.inv(x) @ x) + jnp.sort(x).sum()
+for transform in (bm.grad, bm.hessian, bm.jit, lambda f: lambda x: bm.vjp(f, x)[1](1.0)):
+    transform(model)(jnp.eye(2) * 2)
+print([name for name in sys.modules if name == "bmgrad.mlir.dialects.bm"])
+"""
+
+
+def test_to_compile_does_not_load_the_builders_of_ops():
+    """Which took longer than to compile a small program. They are there for who writes IR."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", COMPILES]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr

@@ -96,16 +96,23 @@ def attribute(value: Sequence[int] | int | str) -> Any:
 
 
 def constant(tensor: ir.Type, number: int) -> Any:
+    """An array of this type, each element of which is `number`, made at the insertion point."""
     element = ir.RankedTensorType(tensor).element_type
+    if isinstance(element, ir.ComplexType):
+        # As text: the bindings have no class for an attribute of complex numbers.
+        value = f"dense<({number}.0, 0.0)> : {tensor}"
+        made = ir.Operation.parse(f'"bm.constant"() {{value = {value}}} : () -> {tensor}')
+        ir.InsertionPoint.current.insert(made)
+        return made.result
     if isinstance(element, ir.IntegerType):
         text = str(number) if element.width > 1 else str(bool(number)).lower()
     else:
-        text = f"({number}.0,0.0)" if isinstance(element, ir.ComplexType) else f"{number}.0"
-    # As text: the bindings have no class for an attribute of complex numbers.
-    value = f"{{value = dense<{text}> : {tensor}}}"
-    constant = ir.Operation.parse(f'"bm.constant"() {value} : () -> {tensor}')
-    ir.InsertionPoint.current.insert(constant)
-    return constant.result
+        text = f"{number}.0"
+    # Not as text: what is parsed is returned by its class, and to load those of all ops takes
+    # longer than to compile a small program.
+    elements = ir.Attribute.parse(f"dense<{text}> : {tensor}")
+    created = ir.Operation.create("bm.constant", results=[tensor], attributes={"value": elements})
+    return created.result
 
 
 def rename(module: ir.Module, function: Any, wanted: str) -> str:
