@@ -7,6 +7,8 @@
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "mlir/IR/Matchers.h"
 
+#include <cmath>
+
 using namespace mlir;
 using namespace bmgrad;
 using namespace bmgrad::bm;
@@ -30,25 +32,37 @@ RankedTensorType bmgrad::bm::batchedType(Type type, int64_t size) {
   return tensor.clone(shape);
 }
 
+/// `number` in `type`. Where a narrow type has no infinity it is the largest
+/// number, where it has no zero or no negative ones NaN, and for want of that
+/// zero.
+static APFloat asFloat(FloatType type, double number) {
+  const llvm::fltSemantics &semantics = type.getFloatSemantics();
+  if (std::isinf(number) && !APFloat::semanticsHasInf(semantics) &&
+      APFloat::semanticsHasSignedRepr(semantics))
+    return APFloat::getLargest(semantics, /*Negative=*/number < 0);
+  if (std::isnan(number) && !APFloat::semanticsHasNaN(semantics))
+    number = 0;
+  if ((number == 0 && !APFloat::semanticsHasZero(semantics)) ||
+      (number < 0 && !APFloat::semanticsHasSignedRepr(semantics)))
+    return APFloat::getNaN(semantics);
+  APFloat result(number);
+  bool losesInfo;
+  result.convert(semantics, APFloat::rmNearestTiesToEven, &losesInfo);
+  return result;
+}
+
 Value bmgrad::bm::makeConstant(ImplicitLocOpBuilder &b, Type type,
                                double value) {
   auto tensor = cast<RankedTensorType>(type);
   Type element = tensor.getElementType();
   DenseElementsAttr splat;
-  auto toFloat = [&](FloatType floatType, double number) {
-    APFloat result(number);
-    bool losesInfo;
-    result.convert(floatType.getFloatSemantics(), APFloat::rmNearestTiesToEven,
-                   &losesInfo);
-    return result;
-  };
   if (auto floatType = dyn_cast<FloatType>(element)) {
-    splat = DenseElementsAttr::get(tensor, toFloat(floatType, value));
+    splat = DenseElementsAttr::get(tensor, asFloat(floatType, value));
   } else if (auto complexType = dyn_cast<ComplexType>(element)) {
     auto part = cast<FloatType>(complexType.getElementType());
     splat = DenseElementsAttr::get(
         tensor,
-        std::complex<APFloat>(toFloat(part, value), toFloat(part, 0.0)));
+        std::complex<APFloat>(asFloat(part, value), asFloat(part, 0.0)));
   } else {
     auto integerType = cast<IntegerType>(element);
     splat = DenseElementsAttr::get(tensor, APInt(integerType.getWidth(),

@@ -39,7 +39,11 @@ def BM_Dialect : Dialect {
 // Types
 //===----------------------------------------------------------------------===//
 
-def BM_Float : AnyTypeOf<[F16, BF16, F32, F64], "float">;
+// What XLA has, and so not the ones of six bits.
+def BM_NarrowFloat : AnyTypeOf<[F4E2M1FN, F8E3M4, F8E4M3, F8E4M3B11FNUZ,
+                                F8E4M3FN, F8E4M3FNUZ, F8E5M2, F8E5M2FNUZ,
+                                F8E8M0FNU], "narrow float">;
+def BM_Float : AnyTypeOf<[F16, BF16, F32, F64, BM_NarrowFloat], "float">;
 def BM_Complex : AnyTypeOf<[Complex<F32>, Complex<F64>], "complex">;
 def BM_SignedInt : SignlessIntOfWidths<[2, 4, 8, 16, 32, 64]>;
 def BM_UnsignedInt : UnsignedIntOfWidths<[2, 4, 8, 16, 32, 64]>;
