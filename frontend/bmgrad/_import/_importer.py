@@ -41,11 +41,13 @@ _T = TypeVar("_T")
 
 # Function bodies of up to this many equations are written in place of a call.
 _TINY = 3
-# Derivative rules in derivative rules, other than of themselves: derivatives of this order. A rule
-# may call functions with ever new rules, as the adjoint of an ODE solver solves an ODE, or the
-# derivative of `sinc` is another series. Those with loops in them cost seconds to follow.
+# Derivative rules in derivative rules, other than of themselves, which are derivatives of this
+# order. A rule may call functions with ever new rules, as the adjoint of an ODE solver solves an
+# ODE, or the derivative of `sinc` is another series. The first number is for rules that could wait,
+# in programs that equal ones are looked up for, which what waits prevents; with loops in them they
+# are not followed at all. The second is for those that hold values of a trace and cannot wait.
+_FOLLOWED = 2
 _DEEPEST = 5
-_DEEPEST_WITH_LOOPS = 3
 
 
 class Importer:
@@ -111,8 +113,8 @@ class Importer:
             text = aval.str_short() if hasattr(aval, "str_short") else str(aval)
             raise Unsupported(
                 f"bmgrad programs have no values of type {text}; they hold arrays of static "
-                "shape, of bool, 8 to 64-bit integers, float16, bfloat16, float32, float64 and "
-                "complex numbers"
+                "shape, of bool, 2 to 64-bit integers, 4, 8 and 16 to 64-bit floats and complex "
+                "numbers"
             ) from None
         self._has_keys |= is_key(aval)
         self._types[aval.shape, aval.dtype] = type
@@ -335,18 +337,22 @@ class Importer:
         """Whether the derivative rules of a call wait until a derivative needs them."""
         if key in self._in_progress:
             return False
-        is_deep = len(self._in_progress) >= (_DEEPEST_WITH_LOOPS if has_loops else _DEEPEST)
+        depth = len(self._in_progress)
         if any(is_reference_aval(atom.aval) for atom in eqn.invars):
             # What is imported later knows no references.
-            if is_deep:
+            if depth >= _DEEPEST:
                 raise Unsupported("a rule for references (jax.new_ref) lies too deep in others")
             return False
-        waits = self._rule_depth or is_unperturbed(eqn) or (self.alone and self.alone.waits)
-        return is_deep or (self.is_lazy and bool(waits) and not rules_hold_tracers(eqn))
+        waits = is_unperturbed(eqn) or (self.alone and self.alone.waits)
+        if self.is_lazy:
+            waits = waits or self._rule_depth
+        else:
+            waits = depth >= (1 if has_loops else _FOLLOWED)
+        return depth >= _DEEPEST or (bool(waits) and not rules_hold_tracers(eqn))
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""
-        if not self.is_lazy:
+        if rules_hold_tracers(eqn):
             return put_off(UnsupportedError(TOO_DEEP))
         alone = self._alone_later(eqn, captures, self.transposes_of(eqn), waits=False)
         return self._put_off(

@@ -12,8 +12,10 @@ The references of a program are operands after its inputs. When JAX has no deriv
 it puts values in their place; then the new values are results after the outputs.
 """
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -24,6 +26,7 @@ from bmgrad.runtime import _jax_internals, _kernels
 from bmgrad.runtime._errors import UnsupportedError
 from bmgrad.runtime._jax_internals import Checks, IrValue, LoweringContext, ShapedArray
 from bmgrad.runtime._origin import Origin
+from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._program import JvpProgram, LinearProgram, Program
 
 _T = TypeVar("_T")
@@ -73,8 +76,33 @@ def _split(program: Program, operands: Sequence[_T]) -> tuple[Sequence[_T], dict
 def _impl(*args: Any, program: Program, origin: Origin | None) -> list[jax.Array]:
     # A program has no operations to run one by one, as `jax.disable_jit` asks for.
     with jax.disable_jit(False):
-        results: list[jax.Array] = jitted(program)(*args)
+        results: list[jax.Array] = jitted(_first_like(program))(*args)
     return results
+
+
+@dataclasses.dataclass(frozen=True)
+class _Code:
+    """What a program runs; equal where that is."""
+
+    key: Hashable
+    program: Program = dataclasses.field(compare=False)
+
+
+def _first_like(program: Program) -> Program:
+    """The first program that runs the same code, so that XLA compiles it once.
+
+    Programs with rules that wait are made anew at each call outside `jit`, and differ in these.
+    """
+    if not program.put_off:
+        return program
+    source = program.stablehlo(_jax_internals.canonical_platform(get_platform()))
+    avals = program.in_avals, program.out_avals
+    return _first(_Code((source, program.name, avals, program.effects), program))
+
+
+@functools.lru_cache(maxsize=512)
+def _first(code: _Code) -> Program:
+    return code.program
 
 
 def _abstract_eval(
