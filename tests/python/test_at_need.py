@@ -36,13 +36,17 @@ func.func private @derived(%x: {over}, %y: {over}) -> {over} {{
   %1 = bm.custom_jvp @f, @f.jvp(%x, %0) : ({over}, {over}) -> {over}
   return %1 : {over}
 }}
-func.func private @f({over}, {over}) -> {over}
+func.func private @f({over}, {over}) -> {over}{batches}
 func.func private @f.jvp({over}, {over}, {over}, {over}) -> ({over}, {over})
 """
 
 
-@pytest.mark.parametrize("over", ["tensor<f32>", "tensor<3xf32>"])
-def test_rules_are_imported_again(over):
+ONE = """ attributes {bm.batches = [
+  {in_axes = array<i64: 0, 0>, out_axes = array<i64: 0>, size = 3 : i64}]}"""
+
+
+@pytest.mark.parametrize("over, batches", [("tensor<f32>", ""), ("tensor<3xf32>", ONE)])
+def test_rules_are_imported_again(over, batches):
     asked = []
 
     def make(flags):
@@ -50,7 +54,7 @@ def test_rules_are_imported_again(over):
         return WithRules(CALL.format(factor=float(sum(flags))), [])
 
     call = PutOff(make, 0)
-    module = DERIVED.format(over=over, reason=call.reason_for((False, True)))
+    module = DERIVED.format(over=over, batches=batches, reason=call.reason_for((False, True)))
     made = text(_pipeline.run(module, "bm-expand-transforms"))
     assert asked == [(True, True)]
     assert "unperturbed" not in made

@@ -259,6 +259,28 @@ def test_rules_told_of_one_argument_are_differentiated_in_another():
         np.testing.assert_allclose(third(bm.grad), third(jax.grad), rtol=1e-5)
 
 
+def test_rules_told_of_one_argument_in_batches_of_batches():
+    times = jax.custom_jvp(lambda x, y: x * y)
+    times.defjvp(lambda xs, dxs: (times(*xs), times(dxs[0], xs[1]) + times(*xs[:1], dxs[1])))
+    scaled = jax.custom_jvp(lambda x, y: x * y**2)
+
+    @scaled.defjvp
+    def _(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        return scaled(x, y), dx * times(y, y) + 2 * dy * times(x, y)
+
+    def third(first):
+        of_x = first(lambda x, y: jnp.tanh(scaled(jnp.sin(x), y)).sum(), argnums=0)
+
+        def total(x, y):
+            row = lambda x: jax.vmap(of_x, (None, 0))(x, jnp.stack([y, y + 1])).sum()  # noqa: E731
+            return jax.vmap(row)(jnp.stack([x, 2 * x, 3 * x])).sum()
+
+        return jax.grad(lambda x, y: jax.grad(total, argnums=1)(x, y).sum())(X, 0.5 + X)
+
+    np.testing.assert_allclose(third(bm.grad), third(jax.grad), rtol=1e-4)
+
+
 def test_arrays_that_waiting_rules_read():
     table = jnp.array([1.0, 2.0, 4.0])
 

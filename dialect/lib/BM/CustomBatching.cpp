@@ -41,8 +41,8 @@ static Value firstOf(ImplicitLocOpBuilder &b, Value value) {
 
 /// On a batched function: the function that it applies.
 static constexpr StringLiteral kBatchOf("bm.batch_of");
-/// On one without a body: the batches that it is over, innermost first, with
-/// the axes of the operands of the op.
+/// On the same: all batches that it is over, innermost first, with the axes of
+/// the operands of the op, and of the function's results.
 static constexpr StringLiteral kBatches("bm.batches");
 
 /// A function that applies `name` to each element of a batch: marked arguments
@@ -99,22 +99,22 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   wrapper.setPrivate();
   StringAttr axisName =
       axis.name.empty() ? StringAttr() : b.getStringAttr(axis.name);
-  if (function.isExternal()) {
+  SmallVector<NamedAttribute> batch{
+      b.getNamedAttr("in_axes", b.getDenseI64ArrayAttr(axes(frame.batched))),
+      b.getNamedAttr("out_axes", b.getDenseI64ArrayAttr(outAxes)),
+      b.getNamedAttr("size", b.getI64IntegerAttr(size))};
+  if (axisName)
+    batch.push_back(b.getNamedAttr("axis_name", axisName));
+  SmallVector<Attribute> batches;
+  if (auto before = function->getAttrOfType<ArrayAttr>(kBatches))
+    llvm::append_range(batches, before);
+  batches.push_back(b.getDictionaryAttr(batch));
+  if (function.isExternal())
     wrapper->setDiscardableAttrs(function->getDiscardableAttrDictionary());
-    SmallVector<NamedAttribute> batch{
-        b.getNamedAttr("in_axes", b.getDenseI64ArrayAttr(axes(frame.batched))),
-        b.getNamedAttr("size", b.getI64IntegerAttr(size))};
-    if (axisName)
-      batch.push_back(b.getNamedAttr("axis_name", axisName));
-    SmallVector<Attribute> batches;
-    if (auto before = wrapper->getAttrOfType<ArrayAttr>(kBatches))
-      llvm::append_range(batches, before);
-    batches.push_back(b.getDictionaryAttr(batch));
-    wrapper->setAttr(kBatches, b.getArrayAttr(batches));
-    wrapper->setAttr(kBatchOf, name);
-    return made;
-  }
+  wrapper->setAttr(kBatches, b.getArrayAttr(batches));
   wrapper->setAttr(kBatchOf, name);
+  if (function.isExternal())
+    return made;
   b.setInsertionPointToStart(wrapper.addEntryBlock());
   auto all = BatchOp::create(b, batchedResults, name.getValue(),
                              ValueRange(wrapper.getArguments()), inAxes,

@@ -343,12 +343,12 @@ class Importer:
             if depth >= _DEEPEST:
                 raise Unsupported("a rule for references (jax.new_ref) lies too deep in others")
             return False
-        waits = is_unperturbed(eqn) or (self.alone and self.alone.waits)
+        waits = bool(is_unperturbed(eqn) or (self.alone and self.alone.waits))
         if self.is_lazy:
-            waits = waits or self._rule_depth
+            waits = waits or self._rule_depth > 0
         else:
             waits = depth >= (1 if has_loops else _FOLLOWED)
-        return depth >= _DEEPEST or (bool(waits) and not rules_hold_tracers(eqn))
+        return depth >= _DEEPEST or (waits and not rules_hold_tracers(eqn))
 
     def import_later(self, eqn: Equation, captures: Sequence[Any]) -> str:
         """What the module says in the place of the rule of `eqn`, which captures these arrays."""

@@ -119,7 +119,8 @@ def _replace_told_less(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> boo
         for i, value in enumerate(list(op.operands)):
             if marks.get(value, (None,))[0] is put_off:
                 op.operands[i] = value.owner.operands[0]
-        batches = _batches(op, of_callee, put_off.num_captured)
+        primal = symbols[op.attributes["primal"].value]
+        batches = primal.attributes.get("bm.batches", [])
         called = _batched(module, symbol, of_callee, batches, put_off.num_captured)
         _replace_by_call(op, called, put_off, flags)
     for value in marks:
@@ -127,17 +128,6 @@ def _replace_told_less(module: ir.Module, wanted: Mapping[PutOff, Flags]) -> boo
             value.owner.erase()
     _linking.link(module, callees)
     return bool(callees)
-
-
-def _batches(op: Any, of_callee: Any, num_captured: int) -> list[Any]:
-    """The batch that `op` is over, if it is over one, as `_batched` takes it."""
-    inputs = [*of_callee.inputs[len(of_callee.inputs) - num_captured :], *of_callee.inputs]
-    pairs = zip(op.operands, inputs, strict=False)
-    is_over = [value.type != of_element for value, of_element in pairs]
-    if not any(is_over):
-        return []
-    size = next(v.type.shape[0] for v, flag in zip(op.operands, is_over, strict=True) if flag)
-    return [{"in_axes": [flag - 1 for flag in is_over], "size": attribute(size)}]
 
 
 def _replace_by_call(op: Any, callee: str, put_off: PutOff, flags: Flags) -> None:
@@ -177,11 +167,12 @@ def _batched(
         axes = list(batch["in_axes"])[:count]
         axes = [*axes[num_captured:], *axes[:num_captured]]
         ins = [t if a < 0 else _over(t, size) for t, a in zip(type.inputs, axes, strict=True)]
-        outs = [_over(t, size) for t in type.results]
+        out_axes = list(batch["out_axes"])[: len(type.results)]
+        outs = [t if a < 0 else _over(t, size) for t, a in zip(type.results, out_axes, strict=True)]
         attributes = {
             "callee": ir.FlatSymbolRefAttr.get(symbol),
             "in_axes": attribute(axes),
-            "out_axes": attribute([0] * len(outs)),
+            "out_axes": attribute(out_axes),
             "size": batch["size"],
             **({"axis_name": batch["axis_name"]} if "axis_name" in batch else {}),
         }
