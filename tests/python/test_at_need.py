@@ -45,7 +45,7 @@ ONE = """ attributes {bm.batches = [
   {in_axes = array<i64: 0, 0>, out_axes = array<i64: 0>, size = 3 : i64}]}"""
 
 
-@pytest.mark.parametrize("over, batches", [("tensor<f32>", ""), ("tensor<3xf32>", ONE)])
+@pytest.mark.parametrize(("over", "batches"), [("tensor<f32>", ""), ("tensor<3xf32>", ONE)])
 def test_rules_are_imported_again(over, batches):
     asked = []
 
