@@ -263,3 +263,61 @@ def test_the_cache_counts_such_calls_as_misses():
     g(1.0)
     info = g.cache_info()
     assert (info.hits, info.misses) == (0, 2)
+
+
+class Counter(bp.Base):
+    def __init__(self):
+        super().__init__()
+        self.w = bm.TrainVar(jnp.ones(4))
+        self.calls = bm.Variable(jnp.zeros(()))
+
+    def loss(self, x, part):
+        self.calls += 1
+        return (self.w.value[part] * x[part] ** 2).sum()
+
+
+UNHASHABLE = {
+    "slice": (lambda x, s: (x[s] ** 2).sum(), slice(0, 2)),
+    "set": (lambda x, s: (x**3).sum() * len(s), {1, 2}),
+    "many digits": (lambda x, n: (x**2).sum() * float(n), 2**70),
+    "objects": (lambda x, a: (x**2).sum() * a[0], np.array([2.0, "a"], object)),
+    "words": (lambda x, a: (x**2).sum() * len(a[0]), np.array(["abc"])),
+}
+
+
+@pytest.mark.parametrize("name", UNHASHABLE)
+@pytest.mark.parametrize("transform", ["grad", "hessian", "jacfwd"])
+def test_arguments_that_no_program_holds(name, transform):
+    """The function is traced at each call with them, as `jax.grad` does."""
+    fun, argument = UNHASHABLE[name]
+    x = jnp.arange(1.0, 5.0)
+    ours, jaxs = (getattr(library, transform)(fun) for library in (bm, jax))
+    np.testing.assert_allclose(ours(x, argument), jaxs(x, argument), rtol=1e-6)
+    around = jax.jit(lambda x: bm.vmap(lambda x: ours(x, argument))(x[None])[0])
+    np.testing.assert_allclose(around(x), jaxs(x, argument), rtol=1e-6)
+
+
+def test_other_values_of_such_arguments():
+    """They may change between calls, and variables are kept."""
+    model, x, part = Counter(), jnp.arange(1.0, 5.0), {"end": slice(0, 1)}
+    gradient = bm.grad(lambda x, p: model.loss(x, p["end"]), grad_vars=model.w, argnums=0)
+    for stop in (1, 3, 2):
+        part["end"] = slice(0, stop)
+        of_w, of_x = gradient(x, part)
+        np.testing.assert_allclose(of_w, jnp.where(jnp.arange(4) < stop, x**2, 0))
+        np.testing.assert_allclose(of_x, jnp.where(jnp.arange(4) < stop, 2 * x, 0))
+    assert float(model.calls.value) == 3
+
+
+def test_such_arguments_are_no_part_of_what_is_compiled():
+    fun, part = UNHASHABLE["set"]
+    x = jnp.arange(4.0)
+    for call in (
+        lambda: bm.jit(fun)(x, part),
+        lambda: bm.grad(fun).lower(x, part),
+        lambda: bm.vjp(fun, x, part),
+    ):
+        with pytest.raises(TypeError, match=r"argument (s|arg1) is a set, which is neither"):
+            call()
+    with pytest.raises(TypeError, match="argument 1 of grad"):
+        bm.grad(fun, argnums=1)(x, part)

@@ -161,7 +161,8 @@ class State:
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
             # Without a jit around, one that is given may also be one that is closed over.
             told_apart = all(isinstance(x, jax.core.Tracer) for x in arguments.references)
-            if isinstance(context, _Inputs) and told_apart and not closes_over_trace:
+            may_be_known = arguments.static.is_hashable and isinstance(context, _Inputs)
+            if may_be_known and told_apart and not closes_over_trace:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require([*traced.reads, *traced.writes])
@@ -185,6 +186,10 @@ class State:
             try:
                 if self._takes_static:
                     arguments = Arguments.of(args, kwargs)
+                    if not arguments.static.is_hashable:
+                        if not self.transform.may_ask_values:
+                            arguments.static.check_hashable()
+                        return self._call_at_values(args, kwargs)
                     values = [array._value for array in self.arrays]
                     given = arguments.leaves, arguments.references
                     result, written = self._static(values, given, arguments.static)
@@ -205,7 +210,7 @@ class State:
                 if not self.transform.may_ask_values:
                     raise
                 self._at_values = True
-            except TypeError:
+            except (TypeError, OverflowError):
                 # JAX refuses arguments that are no arrays: those are static.
                 if self._takes_static or not Arguments.of(args, kwargs).static.values:
                     raise
@@ -245,6 +250,7 @@ class State:
     def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """The first of the ahead-of-time stages: the whole call as one program."""
         arguments = self.transform.arguments(args, kwargs)
+        arguments.static.check_hashable()
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return self.transform.body(self, args, kwargs)

@@ -124,6 +124,7 @@ def jvp(
             )
     _refuse_references(primals, "jvp")
     arguments = Arguments.of(tuple(primals), {}, parameter_names(fun))
+    arguments.static.check_hashable()
     tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
     leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
@@ -164,6 +165,7 @@ def _linearized(
 ) -> tuple[Any, Any, tuple[list[Any], list[Any], dict[str, Any], _Point]]:
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, parameter_names(fun))
+    arguments.static.check_hashable()
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
     inputs = traced.inputs(arguments.leaves)

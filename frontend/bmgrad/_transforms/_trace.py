@@ -308,7 +308,8 @@ class Arguments:
     ) -> Arguments:
         """The arguments of a call; ``parameters`` names the first positional ones."""
         paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-        leaves, names, references, others = [], [], [], []
+        leaves, names, references = [], [], []
+        others: list[Hashable] = []
         seen: dict[int, str] = {}
         for path, leaf in paths:
             if internals.is_reference(leaf):
@@ -326,8 +327,7 @@ class Arguments:
                 names.append(_spell(path, parameters))
                 others.append(_ARRAY)
             else:
-                _check_static(leaf, _spell(path, parameters))
-                others.append(leaf)
+                others.append(leaf if _is_hashable(leaf) else _Unhashable(leaf, path, parameters))
         return cls(tuple(leaves), tuple(names), tuple(references), Static(tree, tuple(others)))
 
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -371,6 +371,22 @@ class Static:
         """The leaves that are no arrays, each with its position among all leaves."""
         return tuple((i, other) for i, other in enumerate(self.others) if type(other) is not _Given)
 
+    @property
+    def is_hashable(self) -> bool:
+        """Whether an equal call may come. One with what cannot be hashed is equal to no other."""
+        return not any(type(other) is _Unhashable for other in self.others)
+
+    def check_hashable(self) -> None:
+        """Raises TypeError where it is not hashable, and cannot be a part of what is compiled."""
+        for other in self.others:
+            if isinstance(other, _Unhashable):
+                raise TypeError(
+                    f"argument {_spell(other.path, other.parameters)} is a "
+                    f"{_kind(other.value)}, which is neither an array nor hashable, so it can be "
+                    "no part of a compiled program; pass arrays, numbers, pytrees of them, or "
+                    "hashable objects"
+                )
+
     def rebuild(
         self, leaves: Sequence[Any], references: Sequence[Any] = ()
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -378,6 +394,7 @@ class Static:
         missing = itertools.repeat(None)
         given = {_ARRAY: iter(leaves), _REFERENCE: itertools.chain(references, missing)}
         merged = [next(given[x]) if type(x) is _Given else x for x in self.others]
+        merged = [x.value if type(x) is _Unhashable else x for x in merged]
         args, kwargs = jax.tree.unflatten(self.tree, merged)
         return args, kwargs
 
@@ -392,33 +409,42 @@ class _Given:
 _ARRAY, _REFERENCE = _Given(), _Given()
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Unhashable:
+    """A leaf that is no array and cannot be compared with that of another call."""
+
+    value: Any
+    path: Any
+    parameters: Sequence[str]
+
+
 def is_array_like(leaf: Any) -> bool:
     """Whether a leaf is traced; strings, functions and other objects are static."""
-    if isinstance(leaf, (bool, int, float, complex)):
+    if isinstance(leaf, int):
+        limits = np.iinfo(np.int64 if jax.config.read("jax_enable_x64") else np.int32)
+        return limits.min <= leaf <= limits.max
+    if isinstance(leaf, (float, complex)):
         return True
     if isinstance(leaf, (type, types.ModuleType)):
         return False  # They may have the attributes of arrays.
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or not hasattr(leaf, "shape"):
         return False
-    if getattr(dtype, "kind", None) in ("O", "S", "U", "M", "m"):
-        what = "Python objects" if dtype.kind == "O" else f"dtype {dtype}"
-        raise TypeError(
-            f"an argument is an array of {what}, {leaf!r}, which is not a valid JAX type; "
-            "convert it to a numeric array"
-        )
-    return True
+    return getattr(dtype, "kind", None) not in ("O", "S", "U", "M", "m")
 
 
-def _check_static(leaf: Any, name: str) -> None:
+def _is_hashable(leaf: Any) -> bool:
     try:
         hash(leaf)
     except TypeError:
-        raise TypeError(
-            f"argument {name} is a {type(leaf).__name__}, which is neither an array nor "
-            "hashable, so it can be no part of a compiled program; pass arrays, numbers, "
-            "pytrees of them, or hashable objects"
-        ) from None
+        return False
+    return True
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"NumPy array of dtype {value.dtype}"
+    return type(value).__name__
 
 
 def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -50,7 +50,7 @@ def is_reference(value: Any) -> bool:
     """Whether `value` is a mutable array, as `jax.new_ref` makes them."""
     try:
         return is_reference_aval(jax.typeof(value))
-    except TypeError:
+    except (TypeError, OverflowError):
         return False
 
 
