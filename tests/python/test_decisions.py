@@ -1,5 +1,7 @@
 """Python code that decides by values: `if x > 0`, `while`, `int(n)`, outside jit as with JAX."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -321,3 +323,72 @@ def test_such_arguments_are_no_part_of_what_is_compiled():
             call()
     with pytest.raises(TypeError, match="argument 1 of grad"):
         bm.grad(fun, argnums=1)(x, part)
+
+
+# -- Values that JAX's and NumPy's functions ask for -----------------------------------------------
+
+
+def power_by_loop(x, n):
+    return jax.lax.fori_loop(0, n, lambda i, y: y * jnp.sin(x) * 2, x)
+
+
+XS = jnp.arange(1.0, 4.0)
+SIGNS = jnp.array([1.0, -1.0, 1.0])
+ASKING = {
+    "bound of a loop": (power_by_loop, (2.0, 3)),
+    "bound made inside": (lambda x: power_by_loop(x, jnp.array(3)), (2.0,)),
+    "mask": (lambda x: x[x > 1.0].sum() ** 2, (XS,)),
+    "mask given": (lambda x, mask: (x[mask] ** 2).sum(), (XS, np.array([True, False, True]))),
+    "mask of what is closed over": (lambda x: (x[SIGNS > 0] ** 2).sum(), (XS,)),
+    "update at a mask": (lambda x: x.at[x > 1.5].set(x[0]).sum(), (XS,)),
+    "shape": (lambda x, n: (x * jnp.ones((n, n))).sum(), (2.0, 3)),
+    "reshape": (lambda x, n: (x.reshape(n, -1) ** 2).sum(), (XS, 3)),
+    "slice": (lambda x, n: (x[:n] ** 2).sum(), (XS, 2)),
+    "integer of an array": (lambda x: x if int(jnp.array(3)) == 3 else x * x, (2.0,)),
+}
+AS_GIVEN = {
+    "float": (lambda x, y: x * float(y), (2.0, 3.0)),
+    "math": (lambda x, y: x * math.sqrt(y), (2.0, 3.0)),
+    "list": (lambda x, y: x * sum(y.tolist()), (2.0, np.ones(3, "f"))),
+    "numpy": (lambda x, y: x * np.linalg.norm(np.asarray(y)), (2.0, np.ones(3, "f"))),
+    "table": (lambda x, n: {3: x * 2}[n], (2.0, 3)),
+    "text": (lambda x, n: x * len(f"{n:d}"), (2.0, 30)),
+}
+
+
+@pytest.mark.parametrize("name", [*ASKING, *AS_GIVEN])
+def test_functions_that_ask_for_values(name):
+    fun, args = (ASKING | AS_GIVEN)[name]
+    expected = jax.grad(fun)(*args)
+    gradient = bm.grad(fun)
+    for _ in range(2):
+        np.testing.assert_allclose(gradient(*args), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_functional_forms_ask_for_values(name):
+    fun, args = ASKING[name]
+    one = jnp.ones_like(fun(*args))
+    for ours, jaxs in zip(bm.vjp(fun, *args)[1](one), jax.vjp(fun, *args)[1](one), strict=True):
+        assert ours.dtype == jaxs.dtype
+        if ours.dtype != jax.dtypes.float0:
+            np.testing.assert_allclose(ours, jaxs, rtol=1e-6)
+
+
+def test_other_bounds_of_a_loop():
+    gradient = bm.grad(power_by_loop)
+    for n in (1, 3, 2):
+        np.testing.assert_allclose(gradient(2.0, n), jax.grad(power_by_loop)(2.0, n), rtol=1e-6)
+
+
+def test_variables_keep_their_values_where_no_value_helps():
+    counter = bm.Variable(jnp.zeros(()))
+
+    def loss(x):
+        counter.value = counter.value + 1
+        return jax.lax.while_loop(lambda y: y < 10, lambda y: y * x, x)
+
+    for transform in (bm.grad, bm.jacrev):
+        with pytest.raises(ValueError, match="trip count is not known"):
+            transform(loss)(2.0)
+    assert float(counter.value) == 0

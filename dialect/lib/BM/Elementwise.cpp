@@ -69,6 +69,30 @@ LogicalResult SelectOp::verify() {
 // Derivatives that depend on the element type
 //===----------------------------------------------------------------------===//
 
+LogicalResult SignOp::emitJvp(JvpFrame &frame) {
+  ImplicitLocOpBuilder &b = frame.b;
+  Value x = frame.primals[0], r = SignOp::create(b, getType(), x);
+  frame.results.push_back(r);
+  auto type = tensorType(x);
+  auto complex = dyn_cast<ComplexType>(type.getElementType());
+  if (!complex) {
+    frame.resultTangents.push_back(Value());
+    return success();
+  }
+  // By how much the angle turns. At zero r is zero, and so is the tangent.
+  Type real = type.clone(complex.getElementType());
+  Value along = MulOp::create(b, ConjOp::create(b, type, r), frame.tangents[0]);
+  Expr across(b, ImagOp::create(b, real, along)),
+      size(b, AbsOp::create(b, real, x));
+  Expr one = expr::constantLike(size, 1.0);
+  Expr turn =
+      across /
+      expr::select(expr::gt(size, expr::constantLike(size, 0.0)), size, one);
+  Value direction = ComplexOp::create(b, type, makeZero(b, real), turn.get());
+  frame.resultTangents.push_back(MulOp::create(b, r, direction));
+  return success();
+}
+
 LogicalResult AbsOp::emitJvp(JvpFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Value x = frame.primals[0], tangent = frame.tangents[0];
@@ -300,6 +324,12 @@ LogicalResult StopGradientOp::emitLowering(LoweringFrame &frame) {
 LogicalResult Exp2Op::emitLowering(LoweringFrame &frame) {
   Expr x(frame.b, getX());
   frame.results.push_back(expr::exp(x * 0.693147180559945309417).get());
+  return success();
+}
+
+LogicalResult OneMinusSquareOp::emitLowering(LoweringFrame &frame) {
+  Expr x(frame.b, getX());
+  frame.results.push_back(((x + 1.0) * (1.0 - x)).get());
   return success();
 }
 

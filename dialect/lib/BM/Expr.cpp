@@ -4,6 +4,7 @@
 
 #include "bmgrad/Dialect/BM/Elementwise.h"
 
+#include <cmath>
 #include <limits>
 
 using namespace mlir;
@@ -24,22 +25,25 @@ Expr compare(Expr x, Expr y, CompareDirection direction) {
                                   /*total_order=*/false));
 }
 
+/// The type of the parts of complex numbers of this type; none for others.
+Type typeOfParts(Type type) {
+  auto tensor = cast<RankedTensorType>(type);
+  auto complex = dyn_cast<ComplexType>(tensor.getElementType());
+  return complex ? tensor.clone(complex.getElementType()) : Type();
+}
+
+template <typename OpTy> Expr partOf(Expr x) {
+  return x.with(OpTy::create(x.b(), typeOfParts(x.type()), x.get()));
+}
+
 /// Complex numbers are ordered by real, then imaginary part.
 Expr ordered(Expr x, Expr y, CompareDirection direction) {
-  auto type = tensorType(x.get());
-  auto complex = dyn_cast<ComplexType>(type.getElementType());
-  if (!complex)
+  if (!typeOfParts(x.type()))
     return compare(x, y, direction);
-  Type part = type.clone(complex.getElementType());
-  auto re = [&](Expr v) {
-    return v.with(RealOp::create(v.b(), part, v.get()));
-  };
-  auto im = [&](Expr v) {
-    return v.with(ImagOp::create(v.b(), part, v.get()));
-  };
-  return expr::select(compare(re(x), re(y), CompareDirection::EQ),
-                      compare(im(x), im(y), direction),
-                      compare(re(x), re(y), direction));
+  Expr re = partOf<RealOp>(x), otherRe = partOf<RealOp>(y);
+  return expr::select(compare(re, otherRe, CompareDirection::EQ),
+                      compare(partOf<ImagOp>(x), partOf<ImagOp>(y), direction),
+                      compare(re, otherRe, direction));
 }
 } // namespace
 
@@ -61,6 +65,7 @@ Expr cos(Expr x) { return unary<CosOp>(x); }
 Expr sinh(Expr x) { return unary<SinhOp>(x); }
 Expr cosh(Expr x) { return unary<CoshOp>(x); }
 Expr rsqrt(Expr x) { return unary<RsqrtOp>(x); }
+Expr oneMinusSquare(Expr x) { return unary<OneMinusSquareOp>(x); }
 Expr sign(Expr x) { return unary<SignOp>(x); }
 Expr floor(Expr x) { return unary<FloorOp>(x); }
 Expr pow(Expr x, Expr y) { return binary<PowOp>(x, y); }
@@ -98,6 +103,25 @@ Expr integerPowPartial(Expr x, int64_t exponent) {
   return static_cast<double>(exponent) * integerPow(x, exponent - 1);
 }
 
+Expr asinhPartial(Expr x) {
+  // 1 / sqrt(x^2 + 1), of complex numbers by parts: a sum with the number 1
+  // loses the sign of a zero, which says on which side of a cut x is.
+  if (typeOfParts(x.type())) {
+    Expr re = partOf<RealOp>(x), im = partOf<ImagOp>(x);
+    Expr sum = re * re + oneMinusSquare(im), cross = 2.0 * (re * im);
+    return rsqrt(
+        x.with(ComplexOp::create(x.b(), x.type(), sum.get(), cross.get())));
+  }
+  // The square of a large x is infinite.
+  auto type = cast<FloatType>(getElementTypeOrSelf(x.type()));
+  double limit = std::ldexp(
+      1.0, APFloat::semanticsMaxExponent(type.getFloatSemantics()) / 2);
+  Expr size = abs(x), one = constantLike(x, 1.0);
+  Expr isLarge = gt(size, constantLike(x, limit));
+  Expr small = select(isLarge, one, x);
+  return select(isLarge, 1.0 / size, rsqrt(small * small + 1.0));
+}
+
 /// Where 1 / x is infinite.
 static Expr isNearZero(Expr x) {
   auto type = dyn_cast<FloatType>(getElementTypeOrSelf(x.type()));
@@ -125,14 +149,14 @@ Expr powPartialBase(Expr x, Expr y) {
 }
 
 Expr powPartialExponent(Expr x, Expr y, Expr r) {
-  // At x = 0 the power is constant in y for y > 0; log would be infinite.
+  // At x = 0 the power is constant in y for y > 0 and taken as such for y = 0;
+  // log would be infinite.
   Expr isZero = eq(x, constantLike(x, 0.0));
-  Expr logarithm = log(select(isZero, constantLike(x, 1.0), x));
+  Expr partial = r * log(select(isZero, constantLike(x, 1.0), x));
   if (isa<ComplexType>(getElementTypeOrSelf(x.type())))
-    return r * logarithm;
-  Expr atZero =
-      select(gt(y, constantLike(y, 0.0)), constantLike(x, 0.0),
-             constantLike(x, -std::numeric_limits<double>::infinity()));
-  return select(isZero, atZero, r * logarithm);
+    return partial;
+  return select(both(isZero, lt(y, constantLike(y, 0.0))),
+                constantLike(x, -std::numeric_limits<double>::infinity()),
+                partial);
 }
 } // namespace bmgrad::bm::expr

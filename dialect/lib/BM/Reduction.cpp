@@ -262,22 +262,25 @@ LogicalResult ReduceProdOp::emitJvp(JvpFrame &frame) {
 // Maximum and minimum
 //===----------------------------------------------------------------------===//
 
-/// The mean of the tangents of the elements that are equal to the result.
+/// The mean of the tangents of the elements that are equal to the result. No
+/// element is equal to NaN: all weights are `0 / 0` then, and the mean is NaN.
 template <typename OpTy>
 static LogicalResult jvpExtremum(OpTy op, JvpFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Expr x(b, frame.primals[0]), dx(b, frame.tangents[0]);
   Value r = OpTy::create(b, x.get(), op.getAxes());
-  int64_t rank = tensorType(x.get()).getRank();
-  Expr spread(b, b.createOrFold<BroadcastInDimOp>(
-                     x.type(), r, otherDims(rank, op.getAxes())));
-  Expr chosen = expr::eq(x, spread);
+  SmallVector<int64_t> kept =
+      otherDims(tensorType(x.get()).getRank(), op.getAxes());
+  auto spread = [&](Value v) {
+    return x.with(b.createOrFold<BroadcastInDimOp>(x.type(), v, kept));
+  };
   auto sum = [&](Expr v) {
     return v.with(ReduceSumOp::create(b, v.get(), op.getAxes()));
   };
-  Expr total = sum(expr::select(chosen, dx, expr::constantLike(dx, 0.0)));
+  Expr chosen = expr::mask(expr::eq(x, spread(r)), x);
+  Expr weights = chosen * spread((1.0 / sum(chosen)).get());
   frame.results.push_back(r);
-  frame.resultTangents.push_back((total / sum(expr::mask(chosen, x))).get());
+  frame.resultTangents.push_back(sum(dx * weights).get());
   return success();
 }
 

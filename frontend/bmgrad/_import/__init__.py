@@ -24,7 +24,7 @@ from bmgrad._import import (
     _rules_sparse,
     _rules_windows,
 )
-from bmgrad._import._errors import VALUE_ERRORS, UnsupportedError
+from bmgrad._import._errors import UnsupportedError, asks_for_values
 from bmgrad._import._program import Imported, import_program
 
 # Rules register themselves when their module is imported.
@@ -49,4 +49,4 @@ _RULES = (
     _rules_windows,
 )
 
-__all__ = ["VALUE_ERRORS", "Imported", "UnsupportedError", "import_program"]
+__all__ = ["Imported", "UnsupportedError", "asks_for_values", "import_program"]

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bmgrad.runtime._errors import UnsupportedError
+from bmgrad.runtime._errors import ReverseModeError, UnsupportedError
 
 __all__ = ["Unsupported", "UnsupportedError"]
 
@@ -27,6 +27,19 @@ class RuleRaised(Exception):
 
 # What JAX raises where Python asks a tracer for its value: `if x > 0`, `int(n)`, `array[n]`.
 VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
+
+
+def asks_for_values(error: Exception) -> bool:
+    """Whether `error` says that Python needs a value which tracing does not have."""
+    if isinstance(
+        error, (*VALUE_ERRORS, ReverseModeError, jax.errors.NonConcreteBooleanIndexError)
+    ):
+        return True
+    if isinstance(error, jax.errors.UnexpectedTracerError):
+        return False
+    # Python's and JAX's errors of what a tracer is not name its class.
+    return isinstance(error, (TypeError, IndexError)) and "Tracer" in str(error)
+
 
 # A value is needed that tracing does not have: no matter which derivative is wanted.
 _OF_TRACING = (

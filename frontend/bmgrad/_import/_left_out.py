@@ -53,11 +53,14 @@ _REASONS = {
         buffer_callback check unreachable
     """,
     "JAX makes it when it differentiates or lowers, and no function is traced to it": """
-        custom_jvp_call_jaxpr custom_lin linear_call select_and_scatter
+        custom_jvp_call_jaxpr custom_lin select_and_scatter
+    """,
+    "it holds the transpose that a user wrote, which is asked as those of third parties are": """
+        linear_call
     """,
     "it is for shapes, memories or metadata that only JAX knows": """
         call_exported dce_sink dim_as_value program_order shape_assertion tie
-        with_memory_space_constraint xla_metadata_value
+        with_memory_space_constraint
     """,
 }
 

@@ -11,6 +11,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import jax
+
 from bmgrad.runtime._foreign import is_of_jax
 from bmgrad.runtime._jax_internals import call_without_rule_p
 from bmgrad.runtime._primitive import program_on_devices_p, program_p
@@ -36,7 +38,7 @@ CALLEES = {
     **dict.fromkeys(REMATS, "jaxpr"),
     "call": "call_jaxpr",
     "closed_call": "call_jaxpr",
-    "composite": "jaxpr",
+    "composite": "jaxpr" if jax.__version_info__ < (0, 12) else "call_jaxpr",
     "core_call": "call_jaxpr",
     "core_closed_call": "call_jaxpr",
     "eval_jaxpr": "call_jaxpr",

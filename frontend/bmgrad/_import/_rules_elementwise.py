@@ -139,14 +139,6 @@ def _log2(b: Importer, eqn: Equation) -> Value:
     return scaled_log(b.read(eqn.invars[0]))
 
 
-@rule("one_minus_square")
-def _one_minus_square(b: Importer, eqn: Equation) -> Value:
-    # Not (1 + x)(1 - x): the derivative of that is lost to rounding near zero.
-    x = b.read(eqn.invars[0])
-    one = b.constant(np.ones((), x.type.dtype), x.type.shape)
-    return b.op("bm.sub", [one, b.op("bm.square", [x], x.type)], x.type)
-
-
 @rule("polynomial")
 def _polynomial(b: Importer, eqn: Equation) -> Value:
     shape = eqn.outvars[0].aval.shape

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bmgrad._import._rules_exponents import FORWARD_RULES, ForwardRule
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._jax_internals import tangent_aval
 
@@ -28,7 +29,9 @@ def expansion(prim: Any) -> Callable[..., list[Any]]:
 
 def forward_rule(prim: Any) -> Callable[..., tuple[list[Any], list[Any]]]:
     """The forward rule of `prim`, which has one."""
-    return partial(_jvp if _hijax.is_of_jax(prim, "CustomRoot") else _hijax.jvp, prim)
+    own: dict[str, ForwardRule] = {"CustomRoot": _jvp, **FORWARD_RULES}
+    rule = own.get(type(prim).__name__) if _hijax.is_of_jax(prim) else None
+    return partial(rule or _hijax.jvp, prim)
 
 
 def _apply_derivative(prim: Any, *args: Any) -> list[Any]:

@@ -126,8 +126,10 @@ def _iota(b: Importer, eqn: Equation) -> Value:
     "reshard",
     "sharding_constraint",
     "stage",
+    "xla_metadata_value",
     keys=True,
 )
 def _identity(b: Importer, eqn: Equation) -> list[Value]:
-    # Where arrays lie is the caller's business: JAX places what goes in and comes out.
+    # Where arrays lie is the caller's business: JAX places what goes in and comes out. What
+    # metadata says is of an op, and passes may leave none.
     return b.read_all(eqn)

@@ -24,7 +24,7 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
-from bmgrad._import import VALUE_ERRORS
+from bmgrad._import import asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._targets import Targets
 from bmgrad._transforms._trace import (
@@ -37,6 +37,7 @@ from bmgrad._transforms._trace import (
 )
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
+from bmgrad.runtime._errors import ReverseModeError
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._stages import Lowered, Traced
@@ -51,7 +52,7 @@ class _MissingInputs(Exception):
 
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, *VALUE_ERRORS, TypeError)
+_OTHER_WAYS = (_MissingInputs, TypeError, IndexError, OverflowError, ReverseModeError)
 
 
 class _Inputs:
@@ -99,9 +100,13 @@ class State:
         self.transform = transform
         self.calls = 0
         self.keys: list[CacheKey] = []
-        # Whether the function asks for values, which it has outside jit only.
+        # Whether the function asks for values, which it has outside jit only, and whether of
+        # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
+        self._as_given = False
         self._calls_at_values = 0
+        # Of what a call at values assigns, in this thread.
+        self._before = threading.local()
         self._lock = threading.RLock()
         self._reset()
 
@@ -154,7 +159,8 @@ class State:
         """
         context = current()
         key = (keywords["name"], arguments.static, arguments.avals, jax_settings())
-        traced = self._traced.get(key)
+        # What is known was traced for all values.
+        traced = self._traced.get(key) if context is not None else None
         if traced is None:
             traced = self._tracer(context)(function, arguments, **keywords)
             closed_over = (*traced.consts, *traced.references.values())
@@ -166,11 +172,14 @@ class State:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require([*traced.reads, *traced.writes])
+        elif context is None:
+            before = vars(self._before).setdefault("values", [])
+            before += [(array, array._value) for array in traced.writes]
         return traced
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         if context is None:
-            return functools.partial(trace_function, at_values=True)
+            return functools.partial(trace_function, at_values=True, as_given=self._as_given)
         # The inputs of a jit have no values; those of a trace around this one may.
         inside_jit = isinstance(context, _Inputs) or not self.transform.may_ask_values
         return trace_function if inside_jit else trace_at_need
@@ -206,15 +215,14 @@ class State:
                 return result
             except _MissingInputs as missing:
                 self._add(missing.arrays)
-            except VALUE_ERRORS:
-                if not self.transform.may_ask_values:
-                    raise
-                self._at_values = True
-            except (TypeError, OverflowError):
+            except _OTHER_WAYS as error:
                 # JAX refuses arguments that are no arrays: those are static.
-                if self._takes_static or not Arguments.of(args, kwargs).static.values:
+                if self.transform.may_ask_values and asks_for_values(error):
+                    self._at_values = True
+                elif self._takes_static or not Arguments.of(args, kwargs).static.values:
                     raise
-                self._takes_static = True
+                else:
+                    self._takes_static = True
         return self._call_at_values(args, kwargs)
 
     def _call_at_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -223,11 +231,19 @@ class State:
         Programs that come out equal are one, so each path is compiled once.
         """
         self._calls_at_values += 1
-        try:
-            return self.transform.body(self, args, kwargs)
-        except VALUE_ERRORS:
-            self._at_values = False
-            raise
+        while True:
+            self._before.values = []
+            try:
+                return self.transform.body(self, args, kwargs)
+            except Exception as error:
+                for array, value in reversed(self._before.values):
+                    array._value = value
+                if not asks_for_values(error):
+                    raise
+                if self._as_given:
+                    self._at_values = self._as_given = False
+                    raise
+                self._as_given = True
 
     def _add(self, arrays: Sequence[Array]) -> None:
         with self._lock:

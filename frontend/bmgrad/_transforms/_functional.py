@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -20,8 +21,10 @@ from bmgrad._transforms._trace import (
     Static,
     TracedFunction,
     aval_of,
+    may_have_values,
     parameter_names,
     trace_at_need,
+    trace_function,
 )
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import NotNeeded, has_tangent, is_reference, tangent_aval
@@ -59,7 +62,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       >>> vjp_fn(bm.ones(2))[0].tolist()
       [1.0, 1.0]
     """
-    out, aux, parts = _linearized(fun, primals, has_aux)
+    out, aux, parts = _linearized(fun, primals, has_aux, in_reverse=True)
     derivative = VjpFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
@@ -83,7 +86,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       2.0
     """
     _refuse_references(primals, "linearize")
-    out, aux, parts = _linearized(fun, primals, has_aux)
+    out, aux, parts = _linearized(fun, primals, has_aux, in_reverse=False)
     derivative = LinearFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
@@ -161,13 +164,17 @@ class _Point:
 
 
 def _linearized(
-    fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool
+    fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, *, in_reverse: bool
 ) -> tuple[Any, Any, tuple[list[Any], list[Any], dict[str, Any], _Point]]:
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, parameter_names(fun))
     arguments.static.check_hashable()
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
+    if in_reverse and linearized.lin.has_while and may_have_values(arguments):
+        # The bounds of a loop may be values, as jax.lax.fori_loop asks.
+        traced, value_tree, aux_tree = _trace(fun, arguments, has_aux, at_values=True)
+        linearized = traced.program.linearize(_active_inputs(traced, arguments))
     inputs = traced.inputs(arguments.leaves)
     outputs = traced.bind(linearized.fwd, arguments, origin=Origin.with_residuals)
     num_primal = len(traced.program.out_avals)
@@ -332,14 +339,15 @@ def _refuse_references(primals: Any, function: str) -> None:
 
 
 def _trace(
-    fun: Callable[..., Any], arguments: Arguments, has_aux: bool
+    fun: Callable[..., Any], arguments: Arguments, has_aux: bool, *, at_values: bool = False
 ) -> tuple[TracedFunction, Any, Any]:
     name = getattr(fun, "__qualname__", type(fun).__qualname__).replace("<lambda>", "lambda")
 
     def paired(*args: Any) -> tuple[Any, Any]:
         return split_aux(fun(*args), has_aux, name)
 
-    traced = trace_at_need(
+    trace = partial(trace_function, at_values=True) if at_values else trace_at_need
+    traced = trace(
         paired,
         arguments,
         name=name.replace("<locals>.", ""),

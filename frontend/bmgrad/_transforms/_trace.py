@@ -21,7 +21,7 @@ import numpy as np
 
 from bmgrad._array import Array
 from bmgrad._base import Base
-from bmgrad._import import VALUE_ERRORS, import_program
+from bmgrad._import import asks_for_values, import_program
 from bmgrad._tracing_state import current, tracing
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
@@ -178,6 +178,11 @@ def _as_given(leaf: Any, tracer: Any) -> Any:
     return np.zeros(leaf.shape, jax.dtypes.float0) if is_float0 else tracer
 
 
+def _is_plain(leaf: Any) -> bool:
+    """Whether a leaf is a value, and not something that is traced elsewhere."""
+    return internals.has_value(leaf) and not isinstance(leaf, jax.core.Tracer)
+
+
 def aval_of(value: Any) -> internals.ShapedArray:
     """Shape, dtype and weak type of an array, tracer or Python number."""
     return internals.plain_aval(jax.typeof(value))
@@ -192,6 +197,7 @@ def trace_function(
     lifted: Sequence[Array] = (),
     wrt: Collection[int] = (),
     at_values: bool = False,
+    as_given: bool = False,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
 
@@ -205,6 +211,7 @@ def trace_function(
       wrt: positions of arguments of which one is taken too.
       at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
         program is then right only where it finds the same ones.
+      as_given: whether it gets the arguments of which no derivative is taken as they are.
     """
     out_tree: Any = None
     context: FunctionTrace | None = None
@@ -217,7 +224,13 @@ def trace_function(
         with tracing(context):
             for array in lifted:
                 context.read(array)
-            args, kwargs = arguments.rebuild(list(map(_as_given, arguments.leaves, leaves)))
+            given = list(map(_as_given, arguments.leaves, leaves))
+            if as_given:
+                given = [
+                    leaf if i not in wrt and _is_plain(leaf) else x
+                    for i, (x, leaf) in enumerate(zip(given, arguments.leaves, strict=True))
+                ]
+            args, kwargs = arguments.rebuild(given)
             results, out_tree = jax.tree.flatten(function(*args, **kwargs))
             values = context.written_values()
         check_results(results, name)
@@ -264,10 +277,15 @@ def trace_at_need(
     """``trace_function``, at the values of the arguments where the function asks for them."""
     try:
         return trace_function(function, arguments, **keywords)
-    except VALUE_ERRORS:
-        if arguments.leaves and not any(map(internals.has_value, arguments.leaves)):
+    except Exception as error:
+        if not asks_for_values(error) or not may_have_values(arguments):
             raise
     return trace_function(function, arguments, **keywords, at_values=True)
+
+
+def may_have_values(arguments: Arguments) -> bool:
+    """Whether an argument has a value to decide by, or there are only values closed over."""
+    return not arguments.leaves or any(map(internals.has_value, arguments.leaves))
 
 
 def check_results(results: Sequence[Any], name: str) -> None:

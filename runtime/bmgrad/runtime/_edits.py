@@ -96,6 +96,22 @@ def has_custom_rules(source: Source) -> bool:
     return b"custom_" in source or b"linear_solve" in source
 
 
+def has_while(source: Source) -> bool:
+    """Whether there is a `bm.while` in it."""
+    if isinstance(source, bytes) and b"while" not in source:
+        return False
+    found = False
+
+    def visit(op: Any) -> Any:
+        nonlocal found
+        found |= op.name == "bm.while"
+        return ir.WalkResult.INTERRUPT if found else ir.WalkResult.ADVANCE
+
+    with opened(source) as module:
+        module.operation.walk(visit)
+    return found
+
+
 def has_side_effects(source: Source) -> bool:
     """Whether something in it does more than compute results."""
     if isinstance(source, Wrapped):

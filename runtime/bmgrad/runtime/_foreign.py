@@ -118,8 +118,12 @@ def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
+# Primitives of JAX whose derivative is what a user wrote.
+_CARRIERS = ("linear_call",)
+
+
 def is_of_jax(primitive: Any) -> bool:
-    """Whether a module of JAX holds `primitive`, as all of JAX's own are held."""
+    """Whether `primitive` and its derivative are JAX's; its modules hold all that are."""
     # It may be of a module that was imported since.
     return primitive in _held_by_jax(len(sys.modules))
 
@@ -132,5 +136,5 @@ def _held_by_jax(_: int) -> frozenset[Any]:
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] in ("jax", "jaxlib")
         for value in vars(module).values()
-        if isinstance(value, Primitive)
+        if isinstance(value, Primitive) and value.name not in _CARRIERS
     )

@@ -23,6 +23,8 @@ _CARRIERS: dict[str, Mode] = {
     "CustomVJPTraced": "vjp",
     "CustomJVPTraced": "jvp",
     "CustomRoot": "jvp",
+    "Frexp": "jvp",
+    "Ldexp": "jvp",
 }
 
 

@@ -557,6 +557,11 @@ class LinearProgram(Program):
     def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., LinearProgram]":
         return partial(LinearProgram, num_residuals=sum(kept[: self.num_residuals]))
 
+    @property
+    def has_while(self) -> bool:
+        """Whether a loop in it ends where a value says, which has no transpose."""
+        return _edits.has_while(self.source())
+
     def transpose(self, wanted: Sequence[bool], nonzero: Sequence[bool]) -> "LinearProgram":
         """Turned round: `(residuals..., ct...) -> ct of the wanted inputs...`.
 

@@ -34,9 +34,11 @@ func.func private @max(%x: tensor<3xf32>) -> tensor<f32> {
 // CHECK: %[[CHOSEN:.*]] = bm.compare eq %[[X]], %[[S]]
 // CHECK: %[[ONES:.*]] = bm.select %[[CHOSEN]]
 // CHECK: %[[COUNT:.*]] = bm.reduce_sum %[[ONES]] axes = [0]
-// CHECK: %[[SHARE:.*]] = bm.div %[[CT]], %[[COUNT]]
+// CHECK: %[[SHARE:.*]] = bm.div %{{.*}}, %[[COUNT]]
 // CHECK: %[[SHARES:.*]] = bm.broadcast_in_dim %[[SHARE]] dims = []
-// CHECK: %[[D:.*]] = bm.select %[[CHOSEN]], %[[SHARES]], %{{.*}}
+// CHECK: %[[WEIGHTS:.*]] = bm.mul %[[ONES]], %[[SHARES]]
+// CHECK: %[[CTS:.*]] = bm.broadcast_in_dim %[[CT]] dims = []
+// CHECK: %[[D:.*]] = bm.mul %[[CTS]], %[[WEIGHTS]]
 // CHECK: return %[[D]]
 func.func @max_vjp(%x: tensor<3xf32>, %ct: tensor<f32>) -> tensor<3xf32> {
   %0:2 = bm.vjp @max(%x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<3xf32>, tensor<f32>) -> (tensor<f32>, tensor<3xf32>)

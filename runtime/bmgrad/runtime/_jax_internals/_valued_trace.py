@@ -9,9 +9,12 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from jax._src import core
 from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
+
+from bmgrad.runtime._jax_internals._avals import has_tangent
 
 
 class _Known(NamedTuple):
@@ -32,6 +35,15 @@ class _ValuedTracer(partial_eval.DynamicJaxprTracer):
     def to_concrete_value(self) -> Any:
         return self._trace.value_of(self)
 
+    def __array__(self, *args: Any, **keywords: Any) -> Any:
+        # Integers and booleans have no tangents, so nothing is lost.
+        aval: Any = self.aval
+        value = None if has_tangent(aval) else self.to_concrete_value()
+        if value is None:
+            plain: Any = super().__array__
+            return plain(*args, **keywords)
+        return np.asarray(value, *args, **keywords)
+
 
 class ValuedTrace(partial_eval.DynamicJaxprTrace):
     """Records a jaxpr; its inputs have the values that `give` says, its results follow."""
@@ -49,6 +61,12 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         plain: Any = super().var_to_tracer
         tracer = plain(var, source_info, parent)
         tracer.__class__ = _ValuedTracer
+        return tracer
+
+    def new_const(self, *args: Any, **keywords: Any) -> Any:
+        tracer: Any = super().new_const(*args, **keywords)
+        if type(tracer) is partial_eval.DynamicJaxprTracer:
+            tracer.__class__ = _ValuedTracer
         return tracer
 
     # -- Values ------------------------------------------------------------------------------

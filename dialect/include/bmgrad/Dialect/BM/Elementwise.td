@@ -48,9 +48,10 @@ def BM_Exp2Op : BM_Unary<"exp2", "", BM_InexactTensor, ["r * 0.69314718055994530
   let description = [{`r = 2^x`, derivative `r log 2`. Example: `%1 = bm.exp2 %0 : tensor<3xf32>`}];
   let lowering = "";
 }
-def BM_Expm1Op : BM_Unary<"expm1", "stablehlo.exponential_minus_one", BM_InexactTensor, ["r + 1.0"]> {
+def BM_Expm1Op : BM_Unary<"expm1", "stablehlo.exponential_minus_one", BM_InexactTensor, ["exp(x)"]> {
   let summary = "Exponential minus one";
-  let description = [{`r = e^x - 1`, exact near zero; derivative `r + 1`. Example: `%1 = bm.expm1 %0 : tensor<3xf32>`}];
+  let description = [{`r = e^x - 1`, exact near zero; derivative `e^x`, as `r + 1` loses digits below zero.
+    Example: `%1 = bm.expm1 %0 : tensor<3xf32>`}];
 }
 def BM_LogOp : BM_Unary<"log", "stablehlo.log", BM_InexactTensor, ["1.0 / x"]> {
   let summary = "Natural logarithm";
@@ -72,11 +73,11 @@ def BM_TanOp : BM_Unary<"tan", "stablehlo.tan", BM_InexactTensor, ["r * r + 1.0"
   let summary = "Tangent";
   let description = [{`r = tan x` (radians), derivative `1 + r^2`. Example: `%1 = bm.tan %0 : tensor<3xf32>`}];
 }
-def BM_AsinOp : BM_Unary<"asin", "chlo.asin", BM_InexactTensor, ["rsqrt(1.0 - x * x)"]> {
+def BM_AsinOp : BM_Unary<"asin", "chlo.asin", BM_InexactTensor, ["rsqrt(oneMinusSquare(x))"]> {
   let summary = "Inverse sine";
   let description = [{`r = asin x`, derivative `1/sqrt(1 - x^2)`. Example: `%1 = bm.asin %0 : tensor<3xf32>`}];
 }
-def BM_AcosOp : BM_Unary<"acos", "chlo.acos", BM_InexactTensor, ["-rsqrt(1.0 - x * x)"]> {
+def BM_AcosOp : BM_Unary<"acos", "chlo.acos", BM_InexactTensor, ["-rsqrt(oneMinusSquare(x))"]> {
   let summary = "Inverse cosine";
   let description = [{`r = acos x`, derivative `-1/sqrt(1 - x^2)`. Example: `%1 = bm.acos %0 : tensor<3xf32>`}];
 }
@@ -92,19 +93,19 @@ def BM_CoshOp : BM_Unary<"cosh", "chlo.cosh", BM_InexactTensor, ["sinh(x)"]> {
   let summary = "Hyperbolic cosine";
   let description = [{`r = cosh x`, derivative `sinh x`. Example: `%1 = bm.cosh %0 : tensor<3xf32>`}];
 }
-def BM_TanhOp : BM_Unary<"tanh", "stablehlo.tanh", BM_InexactTensor, ["1.0 - r * r"]> {
+def BM_TanhOp : BM_Unary<"tanh", "stablehlo.tanh", BM_InexactTensor, ["oneMinusSquare(r)"]> {
   let summary = "Hyperbolic tangent";
   let description = [{`r = tanh x`, derivative `1 - r^2`. Example: `%1 = bm.tanh %0 : tensor<3xf32>`}];
 }
-def BM_AsinhOp : BM_Unary<"asinh", "chlo.asinh", BM_InexactTensor, ["rsqrt(x * x + 1.0)"]> {
+def BM_AsinhOp : BM_Unary<"asinh", "chlo.asinh", BM_InexactTensor, ["asinhPartial(x)"]> {
   let summary = "Inverse hyperbolic sine";
   let description = [{`r = asinh x`, derivative `1/sqrt(x^2 + 1)`. Example: `%1 = bm.asinh %0 : tensor<3xf32>`}];
 }
-def BM_AcoshOp : BM_Unary<"acosh", "chlo.acosh", BM_InexactTensor, ["rsqrt((x - 1.0) * (x + 1.0))"]> {
+def BM_AcoshOp : BM_Unary<"acosh", "chlo.acosh", BM_InexactTensor, ["rsqrt(x - 1.0) * rsqrt(x + 1.0)"]> {
   let summary = "Inverse hyperbolic cosine";
   let description = [{`r = acosh x`, derivative `1/sqrt(x^2 - 1)`. Example: `%1 = bm.acosh %0 : tensor<3xf32>`}];
 }
-def BM_AtanhOp : BM_Unary<"atanh", "chlo.atanh", BM_InexactTensor, ["1.0 / ((1.0 - x) * (x + 1.0))"]> {
+def BM_AtanhOp : BM_Unary<"atanh", "chlo.atanh", BM_InexactTensor, ["1.0 / oneMinusSquare(x)"]> {
   let summary = "Inverse hyperbolic tangent";
   let description = [{`r = atanh x`, derivative `1/(1 - x^2)`. Example: `%1 = bm.atanh %0 : tensor<3xf32>`}];
 }
@@ -120,13 +121,19 @@ def BM_RsqrtOp : BM_Unary<"rsqrt", "stablehlo.rsqrt", BM_InexactTensor, ["-0.5 *
   let summary = "Reciprocal square root";
   let description = [{`r = 1/sqrt x`, derivative `-r/(2 x)`. Example: `%1 = bm.rsqrt %0 : tensor<3xf32>`}];
 }
-def BM_CbrtOp : BM_Unary<"cbrt", "stablehlo.cbrt", BM_FloatTensor, ["r / (3.0 * x)"]> {
+def BM_CbrtOp : BM_Unary<"cbrt", "stablehlo.cbrt", BM_FloatTensor, ["0.333333333333333333333 * integerPow(r, -2)"]> {
   let summary = "Cube root";
-  let description = [{`r = x^(1/3)`, derivative `r/(3 x)`. Example: `%1 = bm.cbrt %0 : tensor<3xf32>`}];
+  let description = [{`r = x^(1/3)`, derivative `1/(3 r^2)`. Example: `%1 = bm.cbrt %0 : tensor<3xf32>`}];
 }
 def BM_SquareOp : BM_Unary<"square", "", BM_NumberTensor, ["2.0 * x"]> {
   let summary = "Square";
   let description = [{`r = x^2`, derivative `2 x`. Example: `%1 = bm.square %0 : tensor<3xf32>`}];
+  let lowering = "";
+}
+def BM_OneMinusSquareOp : BM_Unary<"one_minus_square", "", BM_InexactTensor, ["-2.0 * x"]> {
+  let summary = "One minus the square";
+  let description = [{`r = (1 + x)(1 - x)`, exact near one, and so is its derivative `-2 x` near zero.
+    Example: `%1 = bm.one_minus_square %0 : tensor<3xf32>`}];
   let lowering = "";
 }
 def BM_ErfOp : BM_Unary<"erf", "chlo.erf", BM_FloatTensor, ["1.12837916709551257390 * exp(-(x * x))"]> {
@@ -139,7 +146,9 @@ def BM_ErfcOp : BM_Unary<"erfc", "chlo.erfc", BM_FloatTensor, ["-1.1283791670955
 }
 def BM_SignOp : BM_Unary<"sign", "stablehlo.sign", BM_NumberTensor, []> {
   let summary = "Sign";
-  let description = [{`-1`, `0` or `1`; NaN stays NaN; derivative zero. Example: `%1 = bm.sign %0 : tensor<3xf32>`}];
+  let description = [{`-1`, `0` or `1`; NaN stays NaN; derivative zero. Of a complex number `x/|x|`, with tangent
+    `i r Im(conj(r) dx)/|x|`. Example: `%1 = bm.sign %0 : tensor<3xf32>`}];
+  let jvp = "";
 }
 def BM_FloorOp : BM_Unary<"floor", "stablehlo.floor", BM_FloatTensor, []> {
   let summary = "Rounding down";
@@ -291,7 +300,7 @@ def BM_RemOp : BM_Binary<"rem", "stablehlo.remainder", BM_RealTensor,
 def BM_PowOp : BM_Elementwise<"pow", [SameOperandsAndResultShape]> {
   let summary = "Power";
   let description = [{`r = x^y`, partial derivatives `y x^(y-1)` (0 where `x = y = 0`) and `r log x` (0 where
-    `x = 0` and `y > 0`). The exponent may be an integer array.
+    `x = 0` and `y >= 0`). The exponent may be an integer array.
     Example: `%2 = bm.pow %0, %1 : (tensor<3xf32>, tensor<3xf32>) -> tensor<3xf32>`}];
   let arguments = (ins BM_NumberTensor:$x, BM_NumberTensor:$y);
   let results = (outs BM_NumberTensor:$r);
@@ -321,9 +330,10 @@ def BM_Atan2Op : BM_Binary<"atan2", "stablehlo.atan2", BM_InexactTensor,
   let summary = "Angle of the point (y, x)";
   let description = [{`r = atan2(x, y)`, the angle whose tangent is `x/y`. Example: `%2 = bm.atan2 %0, %1 : tensor<3xf32>`}];
 }
-def BM_NextafterOp : BM_Binary<"nextafter", "chlo.next_after", BM_FloatTensor, []> {
+def BM_NextafterOp : BM_Binary<"nextafter", "chlo.next_after", BM_FloatTensor,
+    ["constantLike(x, 1.0)", "constantLike(x, 0.0)"]> {
   let summary = "Next representable number from x towards y";
-  let description = [{Zero derivative, as in JAX. Example: `%2 = bm.nextafter %0, %1 : tensor<3xf32>`}];
+  let description = [{Its derivative is 1 in `x` and 0 in `y`. Example: `%2 = bm.nextafter %0, %1 : tensor<3xf32>`}];
 }
 def BM_AndOp : BM_Binary<"and", "stablehlo.and", BM_IntOrBoolTensor, [], [Commutative]> {
   let summary = "Bitwise or logical and";

@@ -45,6 +45,8 @@ Expr cos(Expr x);
 Expr sinh(Expr x);
 Expr cosh(Expr x);
 Expr rsqrt(Expr x);
+Expr oneMinusSquare(Expr x);
+Expr asinhPartial(Expr x);
 Expr sign(Expr x);
 Expr floor(Expr x);
 /// No derivative: not a number, nor an op.
