@@ -114,6 +114,29 @@ class TestResults:
     def test_empty_array(self):
         assert bm.grad(lambda x: x.sum())(jnp.zeros((0, 3))).shape == (0, 3)
 
+    def test_aux_that_is_no_array(self):
+        """It is what the function returned, at each call, as with JAX."""
+
+        class Report:
+            pass
+
+        report = Report()
+
+        def loss(x):
+            return x**2, {"name": "loss", "fun": jnp.sin, "report": report, "twice": 2 * x}
+
+        for x in (2.0, 3.0):
+            for transform in (bm.grad, bm.jacrev):
+                derivative, aux = transform(loss, has_aux=True)(x)
+                assert float(derivative) == 2 * x
+                assert (aux["name"], aux["fun"], aux["report"]) == ("loss", jnp.sin, report)
+                assert float(aux["twice"]) == 2 * x
+            assert bm.vjp(loss, x, has_aux=True)[2]["report"] is report
+        inner = bm.jit(lambda x: bm.grad(loss, has_aux=True)(x)[1]["twice"])
+        assert float(inner(2.0)) == 4
+        with pytest.raises(TypeError, match="of type"):
+            bm.grad(loss, has_aux=True).lower(2.0)
+
     def test_has_aux_and_return_value(self):
         def g(x):
             return (x**2).sum(), {"double": 2 * x, "text": x.shape[0]}

@@ -428,3 +428,12 @@ def test_rules_of_functions_that_jax_has_pruned():
         pruned, _ = partial_eval.dce_jaxpr(jaxpr, used)
         fun = lambda *args, pruned=pruned: jax.core.eval_jaxpr(pruned, (), *args)[0]  # noqa: E731
         np.testing.assert_allclose(bm.grad(fun, argnums=(0, 1))(1.0, 2.0), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("power", [lambda t: t**2, lambda t: t * t, jnp.sin])
+def test_rules_that_are_not_linear_in_the_tangent(power):
+    fun = jax.custom_jvp(lambda x: x * 2)
+    fun.defjvp(lambda primals, tangents: (fun(*primals), power(tangents[0])))
+    with pytest.raises(NotImplementedError, match=r"(?s)not linear in the tangents.*test_import_c"):
+        bm.grad(fun)(2.0)
+    np.testing.assert_allclose(bm.jvp(fun, (2.0,), (3.0,))[1], power(jnp.float32(3.0)))

@@ -34,6 +34,7 @@ from bmgrad._transforms._trace import (
     parameter_names,
     trace_at_need,
     trace_function,
+    with_asides,
 )
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
@@ -146,8 +147,8 @@ class State:
             result = self.transform.body(self, args, kwargs)
             self.keys.append(self.transform.cache_key(self.transform.arguments(args, kwargs)))
             # Flat, in this context: what is returned may hold arrays of this trace.
-            leaves, tree = jax.tree.flatten(result)
-        return jax.tree.unflatten(tree, leaves), context.written()
+            leaves, tree = jax.tree.flatten(with_asides(result))
+        return with_asides(jax.tree.unflatten(tree, leaves)), context.written()
 
     def trace(
         self, function: Callable[..., Any], arguments: Arguments, **keywords: Any

@@ -18,7 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._array import Array
-from bmgrad._transforms._trace import Arguments, TracedFunction, array_names, check_results
+from bmgrad._transforms._trace import (
+    Arguments,
+    TracedFunction,
+    array_names,
+    check_results,
+    with_asides,
+)
 from bmgrad.runtime._jax_internals import is_reference
 
 
@@ -268,7 +274,7 @@ def split_aux(result: Any, has_aux: bool, name: str) -> tuple[Any, Any]:
             f"it returned {came}"
         )
     value, aux = result
-    return value, aux
+    return value, with_asides(aux)
 
 
 def _flatten_variables(variables: Any, argument: str) -> tuple[tuple[Array, ...], Any]:

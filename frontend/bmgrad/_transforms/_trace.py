@@ -288,6 +288,31 @@ def may_have_values(arguments: Arguments) -> bool:
     return not arguments.leaves or any(map(internals.has_value, arguments.leaves))
 
 
+# -- Results ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Aside:
+    """A result that is no array: no leaf, and itself again where a tree is put together."""
+
+    value: Any
+
+
+jax.tree_util.register_pytree_node(_Aside, lambda x: ((), x), lambda x, _: x.value)
+
+
+def with_asides(tree: Any) -> Any:
+    """``tree`` where what is no array is no leaf, as JAX lets it pass in auxiliary results."""
+    return jax.tree.map(lambda leaf: leaf if _is_result(leaf) else _Aside(leaf), tree)
+
+
+def _is_result(leaf: Any) -> bool:
+    try:
+        return internals.is_reference(leaf) or aval_of(leaf) is not None
+    except TypeError:
+        return False
+
+
 def check_results(results: Sequence[Any], name: str) -> None:
     for result in results:
         if internals.is_reference(result):

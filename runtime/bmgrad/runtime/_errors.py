@@ -35,6 +35,18 @@ class BatchError(UnsupportedError, ValueError):
     """A result that depends on a batch, where it is to have none; JAX raises ValueError."""
 
 
+class NotLinearError(UnsupportedError):
+    """What is transposed is not linear in its tangents; `reason` says what is not, and where."""
+
+    def __init__(self, op: str, reason: UnsupportedError) -> None:
+        super().__init__(
+            "reverse-mode derivative of a function whose derivative rule is not linear in the "
+            f"tangents; make the rule linear in them: {reason} (Transpose rule (for reverse-mode "
+            f"differentiation) for '{op}' not implemented)"
+        )
+        self.reason = reason
+
+
 TOO_DEEP = (
     "a derivative of this order needs derivative rules nested deeper in other rules than "
     "they are followed"
@@ -71,6 +83,10 @@ def put_off(error: Exception) -> str:
     return f"{_REASON}{_numbers[key]}"
 
 
+_NOT_LINEAR = re.compile(
+    r"'bm\.(\w+)' op (?:is linear in a tangent but has no|is linear in one operand at a time|"
+    r"is not linear|cannot be transposed)"
+)
 _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
 
@@ -165,6 +181,8 @@ def from_diagnostics(diagnostics: Sequence[Any]) -> Exception | None:
         if not isinstance(error, UnsupportedError):
             return error
         message = str(error)
+    if found := _NOT_LINEAR.match(message):
+        return NotLinearError(found[1], error_at(message, diagnostic.location))
     # Verifiers of ops begin with the op's name.
     return None if message.startswith("'") else error_at(message, diagnostic.location)
 

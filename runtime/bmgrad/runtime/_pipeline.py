@@ -16,10 +16,6 @@ from bmgrad.runtime._errors import from_diagnostics
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._source import MAIN, Source, Wrapped, bytecode, constant, opened
 
-# What a pass reports that is about the IR, and not about what the user wrote.
-PassFailed = ir.MLIRError
-
-
 FWD, LIN = "main.fwd", "main.lin"
 # The primitive that says on which platform a program runs.
 _PLATFORM = "platform_index"

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from bmgrad.runtime import _edits, _kernels, _pipeline, _source
 from bmgrad.runtime._batched import Batched, edited
 from bmgrad.runtime._collectives import word_of
-from bmgrad.runtime._errors import error_at
+from bmgrad.runtime._errors import NotLinearError
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     axes_of,
@@ -243,12 +243,10 @@ class Program(Module):
         linear = self.once(("linear in", active), lambda: self._make_linear(active))
         try:
             return linear.transpose((True,) * sum(active), nonzero)
-        except _pipeline.PassFailed as failure:
+        except NotLinearError as failure:
             names = ", ".join(itertools.compress(self.in_names, active))
-            first = failure.error_diagnostics[0]
-            reason = error_at(str(first.message), first.location)
             raise TypeError(
-                f"{self.name} is transposed in {names}, in which it is not linear: {reason}"
+                f"{self.name} is transposed in {names}, in which it is not linear: {failure.reason}"
             ) from None
 
     def _make_linear(self, active: tuple[bool, ...]) -> "LinearProgram":
