@@ -19,8 +19,8 @@ def scans(x):
     return x * jax.lax.scan(lambda c, ref: (c * ref[...], None), 1.0, REF)[0]
 
 
-def float8(x):
-    return x.astype(jnp.float8_e4m3fn).astype(jnp.float32)
+def float6(x):
+    return x.astype(jnp.float6_e2m3fn).astype(jnp.float32)
 
 
 def inside(fun):
@@ -33,7 +33,7 @@ def inside(fun):
     ("fun", "primitive", "advice"),
     [
         (scans, "scan", "close over the reference"),
-        (float8, "convert_element_type", "float8_e4m3fn[3]"),
+        (float6, "convert_element_type", "float6_e2m3fn[3]"),
     ],
 )
 @pytest.mark.parametrize("wrap", [lambda fun: fun, inside])
@@ -47,8 +47,8 @@ def test_message(wrap, fun, primitive, advice):
 
 
 def test_input_type():
-    with pytest.raises(UnsupportedError, match="no values of type float8_e5m2"):
-        imported(lambda x: x, X.astype(jnp.float8_e5m2))
+    with pytest.raises(UnsupportedError, match="no values of type float6_e3m2fn"):
+        imported(lambda x: x, X.astype(jnp.float6_e3m2fn))
 
 
 def test_shapes_that_are_not_static():
