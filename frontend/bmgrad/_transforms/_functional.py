@@ -171,7 +171,7 @@ def _linearized(
     arguments.static.check_hashable()
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
-    if in_reverse and linearized.lin.has_while and may_have_values(arguments):
+    if in_reverse and linearized.lin.has_open_loop and may_have_values(arguments):
         # The bounds of a loop may be values, as jax.lax.fori_loop asks.
         traced, value_tree, aux_tree = _trace(fun, arguments, has_aux, at_values=True)
         linearized = traced.program.linearize(_active_inputs(traced, arguments))

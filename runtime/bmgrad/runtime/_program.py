@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from bmgrad.runtime import _edits, _kernels, _pipeline, _source
 from bmgrad.runtime._batched import Batched, edited
 from bmgrad.runtime._collectives import word_of
-from bmgrad.runtime._errors import NotLinearError
+from bmgrad.runtime._errors import NotLinearError, ReverseModeError
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     axes_of,
@@ -556,9 +556,18 @@ class LinearProgram(Program):
         return partial(LinearProgram, num_residuals=sum(kept[: self.num_residuals]))
 
     @property
-    def has_while(self) -> bool:
-        """Whether a loop in it ends where a value says, which has no transpose."""
-        return _edits.has_while(self.source())
+    def has_open_loop(self) -> bool:
+        """Whether it cannot be turned round for a loop in it, which ends where a value says."""
+        if not _edits.has_while(self.source()):
+            return False
+        linear = len(self.in_avals) - self.num_residuals
+        try:
+            self.transpose((True,) * linear, (True,) * len(self.out_avals))
+        except ReverseModeError:
+            return True
+        except Exception:
+            return False  # Whoever turns it round will see.
+        return False
 
     def transpose(self, wanted: Sequence[bool], nonzero: Sequence[bool]) -> "LinearProgram":
         """Turned round: `(residuals..., ct...) -> ct of the wanted inputs...`.
