@@ -5,22 +5,20 @@ In: such an operation. Out: its derivative. What it expands to moves bits, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 
-ForwardRule = Callable[[Any, Sequence[Any], Sequence[Any]], tuple[list[Any], list[Any]]]
 
-
-def _ldexp(
+def ldexp_jvp(
     prim: Any, primals: Sequence[Any], tangents: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
     (x, exponent), (dx, _) = primals, tangents
     return [prim(x, exponent)], [_scaled(dx, exponent)]
 
 
-def _frexp(
+def frexp_jvp(
     prim: Any, primals: Sequence[Any], tangents: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
     mantissa, exponent = prim(*primals)
@@ -29,7 +27,3 @@ def _frexp(
 
 def _scaled(tangent: Any, exponent: Any) -> Any:
     return None if tangent is None else tangent * jnp.ldexp(jnp.ones_like(tangent), exponent)
-
-
-# By the name of JAX's class.
-FORWARD_RULES: dict[str, ForwardRule] = {"Frexp": _frexp, "Ldexp": _ldexp}

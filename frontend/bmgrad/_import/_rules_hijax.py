@@ -6,7 +6,8 @@ In: an equation that holds such an object. Out: what it expands to, as the funct
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,14 +26,19 @@ from bmgrad._import._rules_custom import (
     vjp_functions,
     vjp_names,
 )
+from bmgrad._import._rules_exponents import frexp_jvp, ldexp_jvp
 from bmgrad._import._rules_foreign import jvp_body, trace_flat, trace_jvp
-from bmgrad._import._rules_root import expansion, forward_rule
+from bmgrad._import._rules_root import expansion, root_jvp
 from bmgrad._import._text import Value
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._jax_internals import CustomVjp, TracedJaxpr, has_tangent
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
+
+
+# Of JAX's own objects those whose derivative is not that of their expansion, nor a user's.
+_FORWARD_RULES = {"CustomRoot": root_jvp, "Frexp": frexp_jvp, "Ldexp": ldexp_jvp}
 
 
 @rule("call_hi_primitive", keys=True)
@@ -68,7 +74,7 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr, key: Has
     def make() -> tuple[Body, Body]:
         with asking_a_rule():
             jvp = trace_jvp(
-                forward_rule(prim),
+                partial(_forward_rule(prim), prim),
                 expanded.in_avals,
                 name,
                 list(map(has_tangent, expanded.in_avals)),
@@ -76,6 +82,11 @@ def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr, key: Has
         return b.primal_body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
     return jvp_functions(b, name, key, make)
+
+
+def _forward_rule(prim: Any) -> Callable[..., tuple[list[Any], list[Any]]]:
+    own = _FORWARD_RULES.get(type(prim).__name__) if _hijax.is_of_jax(prim) else None
+    return own or _hijax.jvp
 
 
 def _with_vjp(

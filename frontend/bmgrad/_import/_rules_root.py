@@ -15,7 +15,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from bmgrad._import._rules_exponents import FORWARD_RULES, ForwardRule
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._jax_internals import tangent_aval
 
@@ -25,13 +24,6 @@ def expansion(prim: Any) -> Callable[..., list[Any]]:
     if _hijax.is_of_jax(prim, "_RootLinearMap"):
         return partial(_apply_derivative, prim)
     return lambda *args: _hijax.expand(prim, args)
-
-
-def forward_rule(prim: Any) -> Callable[..., tuple[list[Any], list[Any]]]:
-    """The forward rule of `prim`, which has one."""
-    own: dict[str, ForwardRule] = {"CustomRoot": _jvp, **FORWARD_RULES}
-    rule = own.get(type(prim).__name__) if _hijax.is_of_jax(prim) else None
-    return partial(rule or _hijax.jvp, prim)
 
 
 def _apply_derivative(prim: Any, *args: Any) -> list[Any]:
@@ -48,7 +40,9 @@ def _apply_derivative(prim: Any, *args: Any) -> list[Any]:
     return flat
 
 
-def _jvp(prim: Any, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def root_jvp(
+    prim: Any, primals: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
     """From `f(p, x(p)) = 0`: `dx = -(D_x f)^-1 D_p f dp`; `aux` has no derivative."""
     from bmgrad._transforms import _functional
 

@@ -464,6 +464,7 @@ class _Unhashable:
 def is_array_like(leaf: Any) -> bool:
     """Whether a leaf is traced; strings, functions and other objects are static."""
     if isinstance(leaf, int):
+        # JAX has no array of a larger one.
         limits = np.iinfo(np.int64 if jax.config.read("jax_enable_x64") else np.int32)
         return limits.min <= leaf <= limits.max
     if isinstance(leaf, (float, complex)):

@@ -96,8 +96,8 @@ def _first_like(program: Program) -> Program:
     if not program.put_off:
         return program
     source = program.stablehlo(_jax_internals.canonical_platform(get_platform()))
-    avals = program.in_avals, program.out_avals
-    return _first(_Code((source, program.name, avals, program.effects), program))
+    avals, beside = (program.in_avals, program.out_avals), (program.effects, program.references)
+    return _first(_Code((source, program.name, avals, beside), program))
 
 
 @functools.lru_cache(maxsize=512)

@@ -563,10 +563,8 @@ class LinearProgram(Program):
         linear = len(self.in_avals) - self.num_residuals
         try:
             self.transpose((True,) * linear, (True,) * len(self.out_avals))
-        except ReverseModeError:
-            return True
-        except Exception:
-            return False  # Whoever turns it round will see.
+        except Exception as error:  # Others are raised where it is turned round.
+            return isinstance(error, ReverseModeError)
         return False
 
     def transpose(self, wanted: Sequence[bool], nonzero: Sequence[bool]) -> "LinearProgram":
