@@ -392,3 +392,17 @@ def test_variables_keep_their_values_where_no_value_helps():
         with pytest.raises(ValueError, match="trip count is not known"):
             transform(loss)(2.0)
     assert float(counter.value) == 0
+
+
+def test_such_arguments_compile_nothing_at_each_call(caplog):
+    fun, words = UNHASHABLE["words"]
+    gradient = bm.grad(fun)
+
+    def compilations(words):
+        caplog.clear()
+        with jax.log_compiles():
+            gradient(jnp.ones(7), words)
+        return sum("Finished XLA compilation" in message for message in caplog.messages)
+
+    assert compilations(words) > 0
+    assert compilations(words.copy()) == 0

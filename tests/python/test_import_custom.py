@@ -437,3 +437,32 @@ def test_rules_that_are_not_linear_in_the_tangent(power):
     with pytest.raises(NotImplementedError, match=r"(?s)not linear in the tangents.*test_import_c"):
         bm.grad(fun)(2.0)
     np.testing.assert_allclose(bm.jvp(fun, (2.0,), (3.0,))[1], power(jnp.float32(3.0)))
+
+
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit, bm.jit])
+def test_the_transpose_of_a_linear_call_is_the_user_s(around):
+    """Told apart from the function's own by a factor."""
+
+    def loss(x):
+        scaled = jax.custom_derivatives.linear_call(
+            lambda r, x: r * x, lambda r, ct: 3 * r * ct, jnp.full(3, 2.0), x
+        )
+        return (scaled**2).sum()
+
+    x = jnp.arange(1.0, 4.0)
+    np.testing.assert_allclose(around(bm.grad(loss))(x), 2 * (2 * x) * 3 * 2)
+    np.testing.assert_allclose(bm.jvp(loss, (x,), (x,))[1], (8 * x * x).sum())
+
+
+def test_composites():
+    """JAX has no derivative of one but by a rule; here it is that of what it stands for."""
+    composite = jax.lax.composite(lambda x: jnp.sin(x) * x, name="test.composite")
+    assert bm.jit(composite)(2.0) == pytest.approx(2 * np.sin(2.0))
+    assert bm.grad(composite)(2.0) == pytest.approx(np.sin(2.0) + 2 * np.cos(2.0))
+
+
+def test_metadata_of_values():
+    from jax.experimental.xla_metadata import set_xla_metadata
+
+    loss = lambda x: (set_xla_metadata(x * x, tag=1) * x).sum()  # noqa: E731
+    np.testing.assert_allclose(bm.grad(loss)(jnp.array([1.0, 2.0])), [3.0, 12.0])
