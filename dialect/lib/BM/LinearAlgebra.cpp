@@ -267,3 +267,19 @@ LogicalResult TriangleOp::emitLowering(LoweringFrame &frame) {
       SelectOp::create(b, type, spread, getX(), makeZero(b, type)));
   return success();
 }
+
+LogicalResult SchurOp::verify() {
+  if (failed(verifySquare(*this, getX())))
+    return failure();
+  if (getComputeSchurVectors() != static_cast<bool>(getZ()))
+    return emitOpError("has z if, and only if, compute_schur_vectors is set");
+  for (Type type : getResultTypes())
+    if (type != getX().getType())
+      return emitOpError("results must have type ")
+             << getX().getType() << ", but there is " << type;
+  return success();
+}
+
+LogicalResult CommutatorSolveOp::verify() {
+  return verifySquare(*this, getT());
+}

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 # Values only, with JAX's kernel: JAX has no derivative of them either.
 _KERNELS = """
     dimension_size empty empty2 geqp3 geqrf hessenberg householder_product iota_2x32_shape ormqr
-    philox2x32 philox4x32 platform_index rng_bit_generator rng_uniform scaled_dot schur threefry2x32
+    philox2x32 philox4x32 platform_index rng_bit_generator rng_uniform scaled_dot threefry2x32
     threefry4x32 tridiagonal zeros_like
 """
 KERNELS = tuple(_KERNELS.split())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bmgrad._import._errors import Unsupported
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i64, i64_array, string
 
@@ -28,6 +29,7 @@ _FLAGS = (
     "compute_left_eigenvectors",
     "compute_right_eigenvectors",
     "enable_eigvec_derivs",
+    "compute_schur_vectors",
 )
 _CHOICES = ("algorithm", "implementation")
 
@@ -40,11 +42,14 @@ _CHOICES = ("algorithm", "implementation")
     "lu",
     "lu_pivots_to_permutation",
     "qr",
+    "schur",
     "svd",
     "triangular_solve",
     "tridiagonal_solve",
 )
 def _matrix(b: Importer, eqn: Equation) -> list[Value]:
+    if eqn.params.get("sort_eig_vals"):
+        raise Unsupported("it sorts eigenvalues, which JAX has not implemented either")
     types = [b.type(var.aval) for var in eqn.outvars]
     name = f"bm.{eqn.primitive.name}"
     return b.multi_op(name, b.read_all(eqn), types, _attributes(eqn.params))

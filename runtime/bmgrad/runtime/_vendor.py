@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.lax import linalg
 
 from bmgrad.runtime import _collectives
@@ -94,6 +95,40 @@ def _svd(
     return s, u, vh
 
 
+def _schur(x: Any, *, compute_schur_vectors: bool = False) -> Any:
+    return linalg.schur(x, compute_schur_vectors=compute_schur_vectors)
+
+
+def _commutator_solve(t: Any, p: Any, *, transpose: bool = False) -> Any:
+    # Column j of the equation is a triangular system once those before it are known, or, for the
+    # transpose, those after it.
+    size = t.shape[-1]
+    if size == 0:
+        return p
+    rows, identity = jnp.arange(size), jnp.eye(size, dtype=t.dtype)
+    t = jnp.triu(t)
+    values = jnp.diagonal(t, axis1=-2, axis2=-1)
+
+    def solve_column(step: Any, r: Any) -> Any:
+        j = size - 1 - step if transpose else step
+        gaps = values[..., j, None] - values
+        is_open = (rows > j) & (gaps != 0)
+        matrix = jnp.where(
+            is_open[..., :, None] & (rows > j), identity * values[..., j, None, None] - t, identity
+        )
+        known = t[..., j, :] if transpose else t[..., :, j]
+        rest = p[..., :, j] - jnp.matmul(r, known[..., None], precision="highest")[..., 0]
+        if not transpose:
+            rest = jnp.where(is_open, rest, 0)
+        rest = jnp.where(rows > j, rest, 0)
+        column = linalg.triangular_solve(
+            matrix, rest[..., None], left_side=True, transpose_a=transpose
+        )
+        return r.at[..., :, j].set(jnp.where(is_open, column[..., 0], 0))
+
+    return jax.lax.fori_loop(0, size, solve_column, jnp.zeros_like(p))
+
+
 def _range(subset: list[int] | None) -> tuple[int, int] | None:
     return (subset[0], subset[1]) if subset else None
 
@@ -107,6 +142,7 @@ KERNELS: dict[str, Kernel] = _collectives.KERNELS | {
     "bessel_i0e": jax.lax.bessel_i0e,
     "cholesky": _cholesky,
     "cholesky_update": _cholesky_update,
+    "commutator_solve": _commutator_solve,
     "eig": _eig,
     "eigh": _eigh,
     "igamma": jax.lax.igamma,
@@ -116,6 +152,7 @@ KERNELS: dict[str, Kernel] = _collectives.KERNELS | {
     "lu_pivots_to_permutation": linalg.lu_pivots_to_permutation,
     "qr": _qr,
     "regularized_incomplete_beta": jax.lax.betainc,
+    "schur": _schur,
     "svd": _svd,
     "triangular_solve": linalg.triangular_solve,
     "tridiagonal_solve": linalg.tridiagonal_solve,

@@ -93,3 +93,27 @@ func.func @f(%x: tensor<3x3xf32>) {
   %w = bm.eig %x {compute_left_eigenvectors} : tensor<3x3xf32> -> tensor<3xcomplex<f32>>
   return
 }
+
+// -----
+
+func.func @f(%x: tensor<3x3xf32>) {
+  // expected-error @below {{has z if, and only if, compute_schur_vectors is set}}
+  %t = bm.schur %x {compute_schur_vectors} : tensor<3x3xf32> -> tensor<3x3xf32>
+  return
+}
+
+// -----
+
+func.func @f(%x: tensor<3x3xf32>) {
+  // expected-error @below {{results must have type 'tensor<3x3xf32>', but there is 'tensor<2x3xf32>'}}
+  %t = bm.schur %x : tensor<3x3xf32> -> tensor<2x3xf32>
+  return
+}
+
+// -----
+
+func.func @f(%x: tensor<3x2xf32>) {
+  // expected-error @below {{needs square matrices, but has an operand of type 'tensor<3x2xf32>'}}
+  %t = bm.commutator_solve %x, %x : tensor<3x2xf32>
+  return
+}

@@ -38,6 +38,17 @@ func.func @spectra(%x: tensor<3x3xcomplex<f32>>) -> (tensor<3xf32>, tensor<3xf32
   return %w, %s, %s1, %e : tensor<3xf32>, tensor<3xf32>, tensor<1xf32>, tensor<3xcomplex<f32>>
 }
 
+// CHECK-LABEL: func @forms
+// CHECK: bm.schur %{{.*}} : tensor<3x3xf32> -> tensor<3x3xf32>
+// CHECK: bm.schur %{{.*}} {compute_schur_vectors} : tensor<3x3xf32> -> tensor<3x3xf32>, tensor<3x3xf32>
+// CHECK: bm.commutator_solve %{{.*}}, %{{.*}} {transpose} : tensor<3x3xf32>
+func.func @forms(%x: tensor<3x3xf32>) -> (tensor<3x3xf32>, tensor<3x3xf32>) {
+  %t = bm.schur %x : tensor<3x3xf32> -> tensor<3x3xf32>
+  %t1, %z = bm.schur %x {compute_schur_vectors} : tensor<3x3xf32> -> tensor<3x3xf32>, tensor<3x3xf32>
+  %r = bm.commutator_solve %t1, %z {transpose} : tensor<3x3xf32>
+  return %t, %r : tensor<3x3xf32>, tensor<3x3xf32>
+}
+
 // A triangle inside the other is itself; one that is not stays.
 // CANON-LABEL: func @triangles
 // CANON: %[[STRICT:.*]] = bm.triangle %{{.*}} {diagonal = -1 : i64, lower}

@@ -40,6 +40,21 @@ func.func @values_jvp(%x: tensor<3x3xf32>, %dx: tensor<3x3xf32>) -> tensor<3xf32
   return %0#1 : tensor<3xf32>
 }
 
+func.func private @form(%x: tensor<3x3xcomplex<f32>>) -> tensor<3x3xcomplex<f32>> {
+  %t = bm.schur %x : tensor<3x3xcomplex<f32>> -> tensor<3x3xcomplex<f32>>
+  return %t : tensor<3x3xcomplex<f32>>
+}
+
+// The transpose of the equation below the diagonal is one of the same kind.
+// CHECK-LABEL: func @form_vjp
+// CHECK: %[[T:.*]], %[[Z:.*]] = bm.schur %{{.*}} {compute_schur_vectors}
+// CHECK: bm.commutator_solve %[[T]], %{{.*}} {transpose}
+// CHECK-NOT: bm.commutator_solve
+func.func @form_vjp(%x: tensor<3x3xcomplex<f32>>, %ct: tensor<3x3xcomplex<f32>>) -> tensor<3x3xcomplex<f32>> {
+  %0:2 = bm.vjp @form(%x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<3x3xcomplex<f32>>, tensor<3x3xcomplex<f32>>) -> (tensor<3x3xcomplex<f32>>, tensor<3x3xcomplex<f32>>)
+  return %0#1 : tensor<3x3xcomplex<f32>>
+}
+
 // -----
 
 func.func private @subset(%x: tensor<3x3xf32>) -> tensor<3x1xf32> {

@@ -11,7 +11,8 @@
 // Lukas, Differentiation of Matrix Functionals Using Triangular Factorization
 // (2011); Walter and Lehmann, Algorithmic Differentiation of Linear Algebra
 // Functions (2010); Wan and Zhang, Automatic Differentiation for Complex Valued
-// SVD (2019).
+// SVD (2019); Golub and Van Loan, Matrix Computations, 7.6.3 and 7.7.1, for the
+// perturbation of the Schur form.
 //
 //===----------------------------------------------------------------------===//
 
@@ -240,6 +241,43 @@ def BM_EigOp : BM_Matrix<"eig"> {
                        OptionalAttr<StrAttr>:$implementation);
   let results = (outs BM_ComplexTensor:$w, Variadic<BM_ComplexTensor>:$vectors);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type(results)";
+}
+
+def BM_SchurOp : BM_Matrix<"schur"> {
+  let summary = "Schur form of a square matrix";
+  let description = [{
+    `x = z t z^H` with orthonormal columns in `z`, which comes only if `compute_schur_vectors`. A complex `t` is upper
+    triangular. A real one has a block of 2 by 2 on its diagonal for each pair of complex eigenvalues, with equal
+    diagonal elements and off-diagonal ones of opposite signs, as LAPACK makes them.
+
+    With `p = z^H dx z` and `w = z^H dz`, antihermitian, `dt = p - w t + t w`: what lies below the blocks of `w` is that
+    of `bm.commutator_solve`, which keeps `dt` zero there, and within a block `w` keeps its diagonal elements equal.
+    The phases of complex columns are not determined; their tangent is 0. It is 0 as well between equal eigenvalues,
+    and in blocks that are a rotation and a scaling. Example:
+    ```mlir
+    %t, %z = bm.schur %0 {compute_schur_vectors} : tensor<3x3xf32> -> tensor<3x3xf32>, tensor<3x3xf32>
+    ```
+  }];
+  let arguments = (ins BM_InexactTensor:$x, UnitAttr:$compute_schur_vectors);
+  let results = (outs BM_InexactTensor:$t, Optional<BM_InexactTensor>:$z);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($t) (`,` type($z)^)?";
+}
+
+def BM_CommutatorSolveOp
+    : BM_Matrix<"commutator_solve", !listconcat([AllTypesMatch<["t", "p", "r"]>], BM_HasTranspose)> {
+  let summary = "The turn that keeps a triangular matrix triangular";
+  let description = [{
+    The strictly lower triangular `r` for which `r t - t r` has the strictly lower triangle of `p`; 0 in place of
+    what equal diagonal elements of the upper triangular `t` leave open. If `transpose`, the transpose of that map of `p`.
+    Nothing else of `t` and `p` is read. Linear in `p`; `dr` is that of `dp - (r dt - dt r)`. Example:
+    ```mlir
+    %1 = bm.commutator_solve %t, %p : tensor<5x3x3xf32>
+    ```
+  }];
+  let primitives = [];
+  let arguments = (ins BM_InexactTensor:$t, BM_InexactTensor:$p, UnitAttr:$transpose);
+  let results = (outs BM_InexactTensor:$r);
+  let assemblyFormat = "$t `,` $p attr-dict `:` type($r)";
 }
 
 #endif // BMGRAD_DIALECT_BM_LINEARALGEBRA_TD
