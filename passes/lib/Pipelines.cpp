@@ -29,6 +29,8 @@ static void buildOptimize(OpPassManager &manager) {
   // After canonical forms: more ops are equal then. The adjoint repeats much of
   // the primal.
   manager.addPass(createCSEPass());
+  // Calls with derivative rules that died leave batches of their rules behind.
+  manager.addPass(createSymbolDCEPass());
 }
 
 /// To what XLA reads: stage "stablehlo".

@@ -149,6 +149,19 @@ def test_the_batched_rule_is_the_users():
     np.testing.assert_allclose(grads[1], np.sin(XS).sum() * 2 * 3, rtol=1e-5)
 
 
+def test_forward_mode_of_what_nobody_reads():
+    """`hessian` differentiates the value forward with the slope: what came of it is dropped."""
+
+    @jax.custom_vjp
+    def sine(x):
+        return jnp.sin(x)
+
+    sine.defvjp(lambda x: (sine(x), x), lambda x, ct: (2 * jnp.cos(x) * ct,))
+    got = bm.hessian(lambda x: sine(x).sum())(jnp.asarray(XS))
+    want = -2 * np.diag(np.sin(np.ravel(XS))).reshape(XS.shape * 2)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+
+
 def test_no_forward_mode_of_custom_vjp():
     # JAX raises TypeError.
     for error in (NotImplementedError, TypeError):

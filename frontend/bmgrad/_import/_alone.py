@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ from jax.extend.core import Literal
 
 from bmgrad._import._errors import UnsupportedError
 from bmgrad._import._registry import Equation
+from bmgrad._import._rule_scope import RuleScope
 from bmgrad._import._write import write_module
 from bmgrad.runtime._jax_internals import TracedJaxpr
 from bmgrad.runtime._put_off import WithRules
@@ -50,7 +50,7 @@ class Alone(NamedTuple):
     eqn: Equation
     captures: Sequence[Any]
     make_importer: Callable[[], Importer]
-    in_rules: Callable[[], AbstractContextManager[Any]]
+    in_rules: RuleScope
     policy: Callable[..., Any] | None
     declared: Needs
     transposes: tuple[tuple[int, ...], ...]

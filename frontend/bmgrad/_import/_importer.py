@@ -7,8 +7,8 @@ for how ops are written, `_write.py` for whole modules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -22,6 +22,7 @@ from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import is_unperturbed, marked
 from bmgrad._import._references import ClosedOver, Operand, close_over, split_references
 from bmgrad._import._registry import KEEPS_KEYS, Equation, WithRule, rule_of
+from bmgrad._import._rule_scope import RuleScope
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
@@ -59,7 +60,7 @@ class Importer:
 
     def __init__(
         self,
-        in_rules: Callable[[], AbstractContextManager[Any]],
+        in_rules: RuleScope,
         lazy: bool,
         asked: AskedRules | None = None,
     ) -> None:
@@ -80,7 +81,7 @@ class Importer:
         self.has_batching_rules = False
         # The only one that the program runs on, or None.
         self.platform: str | None = None
-        self._in_rules, self.is_lazy = in_rules, lazy
+        self.in_rules, self.is_lazy = in_rules, lazy
         self.alone: Alone | None = None
         # How many rules, each inside the one before, are being written.
         self._rule_depth = 0
@@ -246,6 +247,16 @@ class Importer:
         )
         return bound, values
 
+    @contextmanager
+    def within(self, scope: RuleScope) -> Iterator[None]:
+        """Writes what is inside `scope`."""
+        outer, self.in_rules = self.in_rules, scope
+        try:
+            with scope():
+                yield
+        finally:
+            self.in_rules = outer
+
     def call(self, closed: Any, args: Sequence[Value], name: str) -> list[Value]:
         """Calls a jaxpr: written in place where it is tiny, else a function made once."""
         jaxpr, consts = open_jaxpr(closed)
@@ -378,8 +389,8 @@ class Importer:
         waits: bool,
     ) -> Alone:
         declared = self.alone.declared if self.alone else self.needs
-        make = partial(Importer, self._in_rules, lazy=True)
-        return Alone(eqn, captures, make, self._in_rules, self.policy, declared, transposes, waits)
+        make = partial(Importer, self.in_rules, lazy=True)
+        return Alone(eqn, captures, make, self.in_rules, self.policy, declared, transposes, waits)
 
     def _put_off(self, waiting: PutOff) -> str:
         self.put_off.append(waiting)

@@ -21,11 +21,8 @@ KERNELS = tuple(_KERNELS.split())
 _REASONS = {
     "it works between devices, and belongs around a program: inside jax.shard_map call the "
     "compiled function and the collective side by side": """
-        all_gather_invariant all_gather_reduced global_array_to_host_local_array
-        host_local_array_to_global_array pbroadcast_dynamic precv preduced psend
-        psum_invariant ragged_all_to_all reduced_vary_cast reduced_vary_cast_p relayout shard_alike
-        shard_map unreduced_pmax unreduced_pmin unreduced_psum unreduced_reduce_scatter
-        vary_unreduced_cast vary_unreduced_cast_p
+        global_array_to_host_local_array host_local_array_to_global_array pbroadcast_dynamic precv
+        psend ragged_all_to_all relayout shard_alike
     """,
     "it changes memory or makes a token: a program is a function of its inputs": """
         accum_grad_in_ref after_all broadcast_to create_linear create_token empty_ref free_ref

@@ -7,10 +7,9 @@ then those arrays, and which can be imported anew for other derivatives and batc
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ from bmgrad._import._errors import UnsupportedError
 from bmgrad._import._importer import Importer
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
+from bmgrad._import._rule_scope import RuleScope
 from bmgrad._import._write import held, input_names, write_module
 from bmgrad.runtime import _edits
 from bmgrad.runtime._jax_internals import (
@@ -30,9 +30,7 @@ from bmgrad.runtime._jax_internals import (
     is_dead,
     is_reference,
     is_staged,
-    named_axes,
     plain_aval,
-    with_axes,
 )
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._origin import Origin
@@ -67,7 +65,7 @@ def import_program(
     """
     jaxpr = traced.jaxpr
     consts = [const for const in traced.consts if not is_reference(const)]
-    axes = named_axes()
+    in_rules = RuleScope(scope)
     asking, count = asks(jaxpr), len(jaxpr.invars)
     unknown = [False] * (count - len(differentiated))
     expected = [
@@ -82,7 +80,6 @@ def import_program(
         return Marker(asked).mark(jaxpr, [*inputs, *active[:count]])[0]
 
     is_marked = asking and any(expected)
-    in_rules = _InRules(scope, axes)
     lazy = asking or is_staged()
     importer = Importer(in_rules, lazy)
     # The program keeps what its modules hold numbers of.
@@ -138,7 +135,7 @@ def import_program(
     if asking:
         make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
     elif importer.has_batching_rules:
-        batched = Rebatching(traced, True, axes, scope, batch)
+        batched = Rebatching(traced, True, in_rules.axes, scope, batch)
         make = functools.partial(Program, batched=batched, put_off=put_off)
     elif put_off:
         make = functools.partial(Program, put_off=put_off)
@@ -169,20 +166,6 @@ def _origin(traced: TracedJaxpr, importer: Importer) -> Origin:
     evaluate = function_of(jaxpr)
     num_inputs = len(jaxpr.invars) + len(consts)
     return Origin(evaluate, num_inputs, (False,) * len(jaxpr.outvars), importer.needs.rules_check)
-
-
-@dataclasses.dataclass(frozen=True)
-class _InRules:
-    """Enters what derivative rules are traced in, as it was when their program was traced."""
-
-    scope: Callable[[], AbstractContextManager[Any]]
-    axes: Sequence[tuple[Hashable, int]]
-    x64: bool = dataclasses.field(default_factory=lambda: bool(jax.config.read("jax_enable_x64")))
-
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
-        with self.scope(), with_axes(self.axes), jax.enable_x64(self.x64):
-            yield
 
 
 @functools.lru_cache(maxsize=512)

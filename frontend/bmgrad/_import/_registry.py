@@ -33,6 +33,8 @@ KEEPS_KEYS: set[str] = set()
 # `jax.checkpoint`, as versions of JAX name it.
 REMATS = ("checkpoint", "remat2")
 
+SHARD_MAP = "shard_map"
+
 # How each primitive that runs a jaxpr once names it.
 CALLEES = {
     **dict.fromkeys(REMATS, "jaxpr"),
@@ -45,6 +47,7 @@ CALLEES = {
     "jit": "jaxpr",
     "pjit": "jaxpr",
     "remat_opt": "fwd_jaxpr",
+    SHARD_MAP: "jaxpr",
     "xla_metadata_call": "jaxpr",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bmgrad._import._references import split_references
-from bmgrad._import._registry import CALLEES, REMATS, Equation, rule
+from bmgrad._import._registry import CALLEES, REMATS, SHARD_MAP, Equation, rule
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import Value
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
 
 
-@rule(*(name for name in CALLEES if name not in REMATS), keys=True)
+@rule(*(name for name in CALLEES if name not in (*REMATS, SHARD_MAP)), keys=True)
 def _call(b: Importer, eqn: Equation) -> list[Value]:
     closed, operands = b.bind(eqn.params[CALLEES[eqn.primitive.name]], b.read_operands(eqn))
     name = eqn.params.get("name") or eqn.primitive.name

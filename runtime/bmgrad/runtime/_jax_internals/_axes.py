@@ -1,7 +1,8 @@
 """Named axes: those that are bound now, those that effects tell of, those of a mesh."""
 
 import contextlib
-from collections.abc import Collection, Hashable, Sequence
+import contextvars
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +55,38 @@ def says_varying(name: Hashable) -> bool:
     """Whether JAX says so here for the axis `name`: in `jax.shard_map(..., check_vma=True)`."""
     manual = jax.sharding.get_abstract_mesh().manual_axes
     return bool(config._check_vma.value) and name in manual
+
+
+# The parameters of the `shard_map` equation that derivative rules are traced for.
+_entered: contextvars.ContextVar[Mapping[str, Any] | None] = contextvars.ContextVar(
+    "_entered", default=None
+)
+
+
+@contextlib.contextmanager
+def inside_shard_map(params: Mapping[str, Any]) -> Iterator[None]:
+    """A scope to trace derivative rules in, of calls in a `shard_map` with these parameters."""
+    manual = params["newly_manual_axes"]
+    axes = [(name, size) for name, size in params["mesh"].shape.items() if name in manual]
+    token = _entered.set(params)
+    try:
+        with with_axes(axes), mesh_of_rules():
+            yield
+    finally:
+        _entered.reset(token)
+
+
+@contextlib.contextmanager
+def mesh_of_rules() -> Iterator[None]:
+    """Within `inside_shard_map` the mesh on which JAX traced its function, though another is set."""
+    params = _entered.get()
+    if params is None:
+        yield
+        return
+    types = dict.fromkeys(params["newly_manual_axes"], jax.sharding.AxisType.Manual)
+    mesh = params["mesh"].abstract_mesh.update_axis_types(types)
+    with jax.sharding.use_abstract_mesh(mesh), config._check_vma(params["check_vma"]):
+        yield
 
 
 def axes_of_mesh(axis_context: Any) -> tuple[Axis, ...]:

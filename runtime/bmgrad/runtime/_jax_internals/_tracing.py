@@ -12,7 +12,7 @@ from jax._src.interpreters import partial_eval
 from jax.extend.core import DebugInfo
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, without_mesh
-from bmgrad.runtime._jax_internals._axes import without_varying
+from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
 
@@ -144,6 +144,7 @@ def trace(
             _epoch_context(_epoch.number),
             without_mesh(),
             without_varying(),
+            mesh_of_rules(),
             core.ensure_no_leaks(inner),
             source_info_util.reset_name_stack(),
             partial_eval.TracebackScope(),
