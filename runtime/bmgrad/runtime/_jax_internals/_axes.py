@@ -78,7 +78,7 @@ def inside_shard_map(params: Mapping[str, Any]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mesh_of_rules() -> Iterator[None]:
-    """Within `inside_shard_map` the mesh on which JAX traced its function, though another is set."""
+    """Within `inside_shard_map` the mesh that JAX traced its function on, whichever is set."""
     params = _entered.get()
     if params is None:
         yield
