@@ -300,6 +300,31 @@ def test_errors_say_how_to_register():
         bm.grad(lambda x: silent_p.bind(x))(1.0)
 
 
+@pytest.mark.parametrize("missing", ["lowering", "batching", "transpose"])
+def test_errors_name_the_rule_that_is_missing(missing):
+    lacking = Primitive(f"lacking_{missing}")
+    lacking.def_abstract_eval(lambda x: x)
+    if missing != "lowering":
+        lower = mlir.lower_fun(lambda x: 2 * x, multiple_results=False)
+        mlir.register_lowering(lacking, lower)
+    ad.primitive_jvps[lacking] = lambda x, dx: (lacking.bind(*x), lacking.bind(*dx))
+    fun = {
+        "lowering": bm.jit(lambda x: lacking.bind(x)),
+        "batching": bm.vmap(lambda x: lacking.bind(x)),
+        "transpose": bm.grad(lambda x: lacking.bind(x).sum()),
+    }[missing]
+    with pytest.raises(UnsupportedError) as error:
+        fun(jnp.ones(3))
+    text = str(error.value)
+    assert text.startswith(f"no {missing}")
+    assert f"for primitive 'lacking_{missing}'" in text
+    assert "bmgrad.extend.register_primitive" in text
+    assert f"\n  at {__file__}:" in text
+    if missing == "transpose":
+        got = bm.jvp(lambda x: lacking.bind(x), (jnp.ones(3),), (jnp.ones(3),))
+        np.testing.assert_array_equal(got, 2.0)
+
+
 def test_primitives_with_rules_are_refused():
     with pytest.raises(ValueError, match="'scan'"):
         bp.extend.register_primitive(scan_p, jvp=lambda *_: None)

@@ -8,6 +8,7 @@
 #include "CustomRules.h"
 #include "bmgrad/Dialect/BM/Control.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Kernel.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -222,10 +223,24 @@ static SmallVector<Value> unmarkedPrimals(JvpFrame &frame) {
   });
 }
 
+/// The name of the primitive that the function is, for messages; that of the
+/// function has a number where there are several.
+static StringRef primitiveOf(CustomJvpOp op) {
+  StringRef name = op.getPrimal();
+  auto primal = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      op, op.getPrimalAttr());
+  if (primal)
+    primal->walk([&](KernelOp kernel) {
+      if (name.starts_with(kernel.getName()))
+        name = kernel.getName();
+    });
+  return name;
+}
+
 LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   if (!getRuleAttr())
     return emitError("no derivative rule for primitive '")
-           << getPrimal() << "'";
+           << primitiveOf(*this) << "'";
   if (failed(verifyRuleHasBody(*this, getRuleAttr(), [&](unsigned index) {
         return static_cast<bool>(frame.tangents[index]);
       })))
@@ -321,7 +336,7 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
       failed(verifyRuleHasBody(op, op.getRuleAttr(), isLinear)))
     return failure();
   return op.emitError("no transpose rule for primitive '")
-         << op.getPrimal() << "' with respect to these operands";
+         << primitiveOf(op) << "' with respect to these operands";
 }
 
 LogicalResult bmgrad::bm::detail::transposeFunction(Operation *op,

@@ -8,6 +8,7 @@
 #include "bmgrad/Dialect/BM/Collective.h"
 #include "bmgrad/Dialect/BM/Custom.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Kernel.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 #include "llvm/ADT/MapVector.h"
@@ -265,8 +266,12 @@ LogicalResult bmgrad::bm::transposeOps(ImplicitLocOpBuilder &b,
     auto rule = dyn_cast<LinearOpInterface>(op);
     // The ops before one that fails say as well what they lack.
     if (!rule) {
-      status =
-          op->emitOpError("is linear in a tangent but has no transpose rule");
+      if (auto kernel = dyn_cast<KernelOp>(op))
+        status = op->emitError("no transpose rule for primitive '")
+                 << kernel.getName() << "'";
+      else
+        status =
+            op->emitOpError("is linear in a tangent but has no transpose rule");
       continue;
     }
     b.setLoc(op->getLoc());

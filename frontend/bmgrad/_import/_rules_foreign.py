@@ -168,10 +168,10 @@ def _emit_call(b: Importer, eqn: Equation, rules: ForeignRules, made: WithRule) 
     attributes = f"primal = @{next(symbols)}"
     if rules.jvp or rules.jvp_waits:
         attributes += f", rule = @{next(symbols)}"
-    if rules.transposes:
-        linear = [i64_array(count + i for i in t.linear) for t in rules.transposes]
-        attributes += f", transposes = [{', '.join(f'@{symbol}' for symbol in symbols)}]"
-        attributes += f", linear = [{', '.join(linear)}]"
+    # None, if the primitive has none: the kernel cannot be transposed either.
+    linear = [i64_array(count + i for i in t.linear) for t in rules.transposes]
+    attributes += f", transposes = [{', '.join(f'@{symbol}' for symbol in symbols)}]"
+    attributes += f", linear = [{', '.join(linear)}]"
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.custom_jvp", operands, types, attributes + side_effect(eqn))

@@ -2,7 +2,7 @@
 
 import re
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from bmgrad.runtime._put_off import Flags, PutOff, wanted
@@ -185,6 +185,26 @@ def from_diagnostics(diagnostics: Sequence[Any]) -> Exception | None:
         return NotLinearError(found[1], error_at(message, diagnostic.location))
     # Verifiers of ops begin with the op's name.
     return None if message.startswith("'") else error_at(message, diagnostic.location)
+
+
+_RULES_OF_JAX = {
+    re.compile(r"Batching rule for '(.+?)' not implemented"): (
+        "no batching rule for primitive '{}'; register one (bmgrad.extend.register_primitive, "
+        "jax.interpreters.batching.primitive_batchers)"
+    ),
+    re.compile(r"MLIR translation rule for primitive '(.+?)' not found for platform \w+"): (
+        "no lowering for primitive '{}'; register one (bmgrad.extend.register_primitive, "
+        "jax.interpreters.mlir.register_lowering)"
+    ),
+}
+
+
+def without_rule_of_jax(message: str, location: Callable[[], Any]) -> UnsupportedError | None:
+    """The error for JAX's `message` that a primitive has no rule, or None if it is another."""
+    for pattern, text in _RULES_OF_JAX.items():
+        if found := pattern.match(message):
+            return error_at(f"{text.format(found[1])} ({message})", location())
+    return None
 
 
 def error_at(message: str, location: Any) -> UnsupportedError:

@@ -18,6 +18,7 @@ import jax
 from jax.extend.core import Primitive
 
 from bmgrad.runtime import _jax_internals, _vendor
+from bmgrad.runtime._errors import without_rule_of_jax
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
 from bmgrad.runtime._types import aval_of
 
@@ -98,6 +99,15 @@ def define(ctx: LoweringContext, declared: Declaration) -> str:
 
     Declarations of the same kernel in one module share a function.
     """
+    try:
+        return _defined(ctx, declared)
+    except NotImplementedError as error:
+        if (ours := without_rule_of_jax(str(error), declared.location)) is None:
+            raise
+        raise ours from None
+
+
+def _defined(ctx: LoweringContext, declared: Declaration) -> str:
     types = [aval_of(type) for type in declared.in_types]
     if declared.kernel:
         named = (declared.kernel, tuple(sorted((k, str(v)) for k, v in declared.params.items())))

@@ -1,5 +1,6 @@
 """How a primitive is lowered and pruned: modules merged into the one that JAX builds."""
 
+import functools
 import itertools
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -73,7 +74,8 @@ class Declaration(NamedTuple):
     order, with 0 (batched at axis 0) or -1 for each operand. `kernel` is the name
     of the op that it stands for, with the op's attributes in `params`; empty for a
     primitive of the registry. It takes and gives a token for each of the effects that
-    `tokens` names, or the value of the reference, before its arguments and results.
+    `tokens` names, or the value of the reference, before its arguments and results. `location`
+    finds where it is called, for messages.
     """
 
     symbol: str
@@ -82,9 +84,10 @@ class Declaration(NamedTuple):
     kernel: str
     params: dict[str, Any]
     tokens: tuple[str, ...]
+    location: Callable[[], Any]
 
 
-def _declaration(function: Any) -> Declaration:
+def _declaration(function: Any, location: Callable[[], Any]) -> Declaration:
     attributes: Any = function.attributes
     in_axes: tuple[tuple[int, ...], ...] = ()
     if "bm.in_axes" in attributes:
@@ -95,7 +98,22 @@ def _declaration(function: Any) -> Declaration:
         params = {entry.name: _plain(entry.attr) for entry in attributes["bm.params"]}
     tokens = _tokens(function)
     in_types = tuple(str(t) for t in function.function_type.value.inputs[len(tokens) :])
-    return Declaration(function.sym_name.value, in_types, in_axes, kernel, params, tokens)
+    symbol = function.sym_name.value
+    return Declaration(symbol, in_types, in_axes, kernel, params, tokens, location)
+
+
+def _location_of_call(module: Any, symbol: str) -> Any:
+    """Where the first call of the function stands."""
+    found: list[Any] = []
+
+    def visit(op: Any) -> Any:
+        if op.name == "func.call" and op.attributes["callee"].value == symbol:
+            found.append(op.location)
+            return mlir.ir.WalkResult.INTERRUPT
+        return mlir.ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    return found[0] if found else module.operation.location
 
 
 def _tokens(function: Any) -> tuple[str, ...]:
@@ -138,7 +156,13 @@ def call_module(
     module: Any = mlir.ir.Module.parse(source, target.context)
     symbols: Any = mlir.ir.SymbolTable(module.operation)
     externals = [function for function in module.body.operations if function.is_external]
-    declarations = [_declaration(function) for function in externals]
+    declarations = [
+        _declaration(
+            function,
+            functools.partial(_location_of_call, module, f"{function.sym_name.value}.declared"),
+        )
+        for function in externals
+    ]
     # What one declaration becomes may have the name of another, so all are renamed first.
     for declared in declarations:
         _rename_uses(module, declared.symbol, f"{declared.symbol}.declared")
