@@ -176,9 +176,7 @@ def product(x, y):
 def test_transposes_wait_until_one_is_needed():
     transposed.clear()
     bm.jvp(lambda x: jnp.sin(product(x, X)), (X,), (X,))
-    # A forward rule is asked with what it applies to tangents; nothing else is.
-    assert transposed == [(True, False)]
-    transposed.clear()
+    assert transposed == []
     np.testing.assert_allclose(bm.grad(lambda x: product(x, X).sum())(X), X)
     assert transposed == [(True, False)]
 

@@ -49,7 +49,7 @@ class _Transpose(NamedTuple):
 class ForeignRules(NamedTuple):
     """What a primitive brings; `jvp` is an error where the rule raised one.
 
-    `linear` are the operands, together, of which transposes do not wait; `jvp_waits` until it is
+    `linear` are operands of which a transpose may be needed together; `jvp_waits` until it is
     needed.
     """
 
@@ -76,12 +76,13 @@ def foreign_rules(
     linear: tuple[tuple[int, ...], ...],
     jvp_waits: bool,
     transposes_wait: bool,
+    wanted: tuple[tuple[int, ...], ...],
 ) -> ForeignRules | None:
     """The rules of the equation's primitive; None if there is none or nothing to differentiate.
 
     `active` says which operands have a tangent, as the rule is told; with respect to the
-    operands `linear` it is transposed as well. With `jvp_waits` the forward rule is put off, with
-    `transposes_wait` the transposes with respect to others.
+    operands `linear` it may be transposed as well. With `jvp_waits` the forward rule is put off,
+    with `transposes_wait` the transposes are but the `wanted` ones.
     """
     if not has_rules(eqn.primitive, in_avals, out_avals):
         return None
@@ -103,7 +104,7 @@ def foreign_rules(
     transposes = []
     if transpose is not None:
         for each in dict.fromkeys([*linear, *((i,) for i in inexact), inexact]):
-            if transposes_wait and each not in linear:
+            if transposes_wait and each not in wanted:
                 transposes.append(_Transpose(None, [*each], []))
             elif found := _trace_transpose(transpose, eqn, in_avals, out_avals, [*each]):
                 transposes.append(found)

@@ -54,8 +54,9 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     active = perturbed_arguments(eqn)
 
     together = tuple(i for i in b.tangents.of(eqn) if has_tangent(in_avals[i]))
-    # What depends on tangents in a rule is transposed in derivatives of the first order.
-    linear = (together,) if together else b.transposes_of(eqn)
+    # What depends on tangents in a rule is transposed in reverse mode.
+    wanted = b.transposes_of(eqn)
+    linear = (together,) if together else wanted
     key = ("kernel", number, active)
     in_progress = (*key, linear, False)
     waits = has_rules(eqn.primitive, in_avals, out_avals) and b.puts_off(eqn, in_progress)
@@ -71,7 +72,7 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
         )
 
     def rules_for() -> ForeignRules | None:
-        return foreign_rules(eqn, in_avals, out_avals, active, linear, waits, b.is_lazy)
+        return foreign_rules(eqn, in_avals, out_avals, active, linear, waits, b.is_lazy, wanted)
 
     rules = b.once((), rules_for, ("rules", *key, linear, waits))
     if rules is not None:
