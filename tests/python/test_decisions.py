@@ -1,6 +1,10 @@
 """Python code that decides by values: `if x > 0`, `while`, `int(n)`, outside jit as with JAX."""
 
+import dataclasses
+import enum
+import gc
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -406,3 +410,88 @@ def test_such_arguments_compile_nothing_at_each_call(caplog):
 
     assert compilations(words) > 0
     assert compilations(words.copy()) == 0
+
+
+# -- Arguments that are told apart by what they are ----------------------------------------------
+
+
+class Mode(enum.IntEnum):
+    TRAIN = 1
+    TEST = 2
+
+
+def by_identity(x, flag):
+    return x * 3 if flag is True or flag is Mode.TRAIN else x * 5
+
+
+@pytest.mark.parametrize("wrap", [lambda flag: flag, lambda flag: {"flag": flag}])
+def test_flags_are_what_was_passed(wrap):
+    gradient = bm.grad(lambda x, tree: by_identity(x, jax.tree.leaves(tree)[0]))
+    for flag, want in [(True, 3), (False, 5), (Mode.TRAIN, 3), (Mode.TEST, 5), (1, 5), (True, 3)]:
+        assert gradient(1.0, wrap(flag)) == want
+    # Inside another trace too.
+    assert jax.jit(lambda x: gradient(x, wrap(True)))(1.0) == 3
+    # An array is no flag, whatever it holds, also where Python's flags came before.
+    assert gradient(1.0, wrap(jnp.array(True))) == 5
+
+
+def test_flags_that_are_differentiated_or_first_left_out():
+    gradient = bm.grad(lambda x, train=False: by_identity(x, train))
+    assert gradient(1.0) == 5
+    assert gradient(1.0, True) == 3
+    assert gradient(1.0, train=True) == 3
+    zero = bm.grad(lambda flag: flag * 1.0, allow_int=True)(True)
+    assert zero.dtype == jax.dtypes.float0
+
+
+@partial(jax.jit, static_argnames=("n", "train"))
+def jitted_power(x, n=1, train=False):
+    return x**n * (3.0 if train else 1.0)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def own_power(n, x):
+    return x**n
+
+
+own_power.defvjp(lambda n, x: (x**n, x), lambda n, x, ct: (ct * n * x ** (n - 1),))
+
+
+@pytest.mark.parametrize(
+    ("call", "want"),
+    [
+        (lambda: bm.grad(jitted_power)(2.0, 3), 12),
+        (lambda: bm.grad(jitted_power)(2.0, n=3, train=True), 36),
+        (lambda: bm.jacfwd(jitted_power)(2.0, 3), 12),
+        (lambda: bm.grad(lambda x, n: own_power(n, x))(2.0, 3), 12),
+        (lambda: bm.vmap(jitted_power, in_axes=(0, None))(jnp.full(2, 2.0), 3), 8),
+        (lambda: bm.grad(lambda d, n: d[f"w{n}"] ** 2)({"w1": 2.0}, 1)["w1"], 4),
+        (lambda: bm.grad(lambda x, n: x * float(f"{n}"))(2.0, 3), 3),
+        (lambda: bm.grad(lambda x, n: x * getattr(jnp, f"float{n}")(2))(2.0, 32), 2),
+    ],
+)
+def test_numbers_that_must_not_be_arrays(call, want):
+    np.testing.assert_allclose(call(), want)
+
+
+def test_objects_that_are_equal_have_their_own_gradients():
+    @dataclasses.dataclass(frozen=True)
+    class Layer:
+        name: str
+        weight: float = dataclasses.field(compare=False)
+
+        def loss(self, x):
+            return self.weight * x
+
+        def __call__(self, x):
+            return self.weight * x
+
+    first, second = Layer("a", 2.0), Layer("a", 3.0)
+    assert first == second
+    assert bm.grad(first.loss)(1.0) == 2
+    assert bm.grad(second.loss)(1.0) == 3
+    of_first, of_second = bm.grad(first), bm.grad(second)
+    assert (of_first(1.0), of_second(1.0)) == (2, 3)
+    del first, of_first
+    gc.collect()
+    assert of_second(jnp.float16(1)) == 3

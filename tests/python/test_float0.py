@@ -60,3 +60,35 @@ def test_cannot_be_staged():
     gradient = bm.grad(lambda x, i: x * i, argnums=(0, 1), allow_int=True)
     with pytest.raises(TypeError, match="float0"):
         gradient.trace(2.0, 3)
+
+
+@pytest.mark.parametrize("transform", [bm.jacrev, bm.jacfwd, bm.hessian])
+def test_jacobians_of_integers(transform):
+    def loss(x, n):
+        return (x**2).sum() * n.sum()
+
+    x, n = jnp.arange(3.0), jnp.arange(2)
+    differentiate = transform(loss, argnums=(0, 1), allow_int=True)
+    for _ in range(2):  # The second call finds what the first has traced.
+        got = differentiate(x, n)
+        if transform is bm.hessian:
+            (_, by_n), (of_n, of_n_by_n) = got
+            assert [part.shape for part in (by_n, of_n, of_n_by_n)] == [(3, 2), (2, 3), (2, 2)]
+            zeros = [by_n, of_n, of_n_by_n]
+        else:
+            zeros = [got[1]]
+        assert all(part.dtype == jax.dtypes.float0 for part in zeros)
+
+
+def test_integer_results_among_others():
+    def results(x):
+        return (x > 0).astype(jnp.int32), x**2, (x > 1)
+
+    def with_aux(x):
+        return results(x), jnp.sin(x)
+
+    want = np.zeros((3, 3), np.int32), np.diag(2 * X), np.zeros((3, 3), np.bool_)
+    for got in (bm.jacfwd(results)(X), bm.jacfwd(with_aux, has_aux=True)(X)[0]):
+        for g, w in zip(got, want, strict=True):
+            assert g.dtype == w.dtype
+            np.testing.assert_array_equal(g, w)

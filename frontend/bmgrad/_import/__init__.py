@@ -25,7 +25,7 @@ from bmgrad._import import (
     _rules_sparse,
     _rules_windows,
 )
-from bmgrad._import._errors import UnsupportedError, asks_for_values
+from bmgrad._import._errors import MAY_ASK_FOR_VALUES, UnsupportedError, asks_for_values
 from bmgrad._import._program import Imported, import_program
 
 # Rules register themselves when their module is imported.
@@ -51,4 +51,10 @@ _RULES = (
     _rules_windows,
 )
 
-__all__ = ["Imported", "UnsupportedError", "asks_for_values", "import_program"]
+__all__ = [
+    "MAY_ASK_FOR_VALUES",
+    "Imported",
+    "UnsupportedError",
+    "asks_for_values",
+    "import_program",
+]

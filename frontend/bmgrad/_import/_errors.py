@@ -29,16 +29,30 @@ class RuleRaised(Exception):
 VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
 
 
+# The types of errors that may say so, JAX's own being some of them.
+MAY_ASK_FOR_VALUES = (
+    TypeError,
+    LookupError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    ReverseModeError,
+    jax.errors.UnexpectedTracerError,
+)
+
+
 def asks_for_values(error: Exception) -> bool:
     """Whether `error` says that Python needs a value which tracing does not have."""
     if isinstance(
         error, (*VALUE_ERRORS, ReverseModeError, jax.errors.NonConcreteBooleanIndexError)
     ):
         return True
+    text = str(error)
     if isinstance(error, jax.errors.UnexpectedTracerError):
-        return False
-    # Python's and JAX's errors of what a tracer is not name its class.
-    return isinstance(error, (TypeError, IndexError)) and "Tracer" in str(error)
+        return "nondiff_argnums" in text
+    # Python's and JAX's errors of what a tracer is not name its class, as do those of a key or
+    # name that a tracer was made a part of.
+    return isinstance(error, MAY_ASK_FOR_VALUES) and "Tracer" in text
 
 
 # A value is needed that tracing does not have: no matter which derivative is wanted.

@@ -185,6 +185,7 @@ def jacfwd(
     *,
     dyn_vars: Any = None,
     holomorphic: bool = False,
+    allow_int: bool = False,
     has_aux: bool | None = None,
     return_value: bool = False,
 ) -> Any:
@@ -202,6 +203,7 @@ def jacfwd(
         argnums,
         dyn_vars=dyn_vars,
         holomorphic=holomorphic,
+        allow_int=allow_int,
         has_aux=has_aux,
         return_value=return_value,
     )
@@ -215,6 +217,7 @@ def hessian(
     *,
     dyn_vars: Any = None,
     holomorphic: bool = False,
+    allow_int: bool = False,
     has_aux: bool | None = None,
     return_value: bool = False,
 ) -> Any:
@@ -234,6 +237,7 @@ def hessian(
         argnums,
         dyn_vars=dyn_vars,
         holomorphic=holomorphic,
+        allow_int=allow_int,
         has_aux=has_aux,
         return_value=return_value,
     )

@@ -24,13 +24,16 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
-from bmgrad._import import asks_for_values
+from bmgrad._import import MAY_ASK_FOR_VALUES, asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
+from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._targets import Targets
 from bmgrad._transforms._trace import (
     Arguments,
     Static,
     TracedFunction,
+    is_flag,
+    may_be_flag,
     parameter_names,
     trace_at_need,
     trace_function,
@@ -38,7 +41,6 @@ from bmgrad._transforms._trace import (
 )
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
-from bmgrad.runtime._errors import ReverseModeError
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._stages import Lowered, Traced
@@ -52,8 +54,12 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
+class _MayBeFlags(Exception):
+    """JAX has made arrays of what may have been Python's booleans or members of enums."""
+
+
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, TypeError, IndexError, OverflowError, ReverseModeError)
+_OTHER_WAYS = (_MissingInputs, _MayBeFlags, *MAY_ASK_FOR_VALUES)
 
 
 class _Inputs:
@@ -94,6 +100,15 @@ class _Inputs:
         return {position: self._values[position] for position in sorted(self._written)}
 
 
+class _InThread(threading.local):
+    """What is known of the call that is being made in this thread."""
+
+    # What a call at values assigns, as it was before.
+    before: list[tuple[Array, Any]] = []  # noqa: RUF012
+    # Whether arguments that are booleans or members of enums are static.
+    knows_flags = False
+
+
 class State:
     """What calls of equal transforms of one function share: array inputs, jit, counts."""
 
@@ -106,8 +121,7 @@ class State:
         self._at_values = False
         self._as_given = False
         self._calls_at_values = 0
-        # Of what a call at values assigns, in this thread.
-        self._before = threading.local()
+        self._thread = _InThread()
         self._lock = threading.RLock()
         self._reset()
 
@@ -141,6 +155,9 @@ class State:
         # Another thread may have added arrays since these values were read.
         context = _Inputs(self.arrays[: len(values)], values)
         leaves, tree = jax.tree.flatten((args, kwargs))
+        asks_for_flags = self.transform.may_ask_values and not self._thread.knows_flags
+        if asks_for_flags and any(map(may_be_flag, leaves)):
+            raise _MayBeFlags
         with tracing(context):
             # JAX made the arrays in the arguments before this context could own them.
             args, kwargs = jax.tree.unflatten(tree, leaves)
@@ -159,7 +176,10 @@ class State:
         function is not traced again for that.
         """
         context = current()
-        key = (keywords["name"], arguments.static, arguments.avals, jax_settings())
+        keywords["flags_as_given"] = self.transform.may_ask_values
+        flags = tuple(leaf for leaf in arguments.leaves if is_flag(leaf))
+        typed = flags, tuple(map(type, flags))
+        key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
         # What is known was traced for all values.
         traced = self._traced.get(key) if context is not None else None
         if traced is None:
@@ -174,8 +194,7 @@ class State:
         if isinstance(context, _Inputs):
             context.require([*traced.reads, *traced.writes])
         elif context is None:
-            before = vars(self._before).setdefault("values", [])
-            before += [(array, array._value) for array in traced.writes]
+            self._thread.before += [(array, array._value) for array in traced.writes]
         return traced
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
@@ -192,10 +211,13 @@ class State:
             self._reset()
         self.calls += 1
         self.shortcut = None
+        self._thread.knows_flags = False
         while not self._at_values:
             try:
                 if self._takes_static:
-                    arguments = Arguments.of(args, kwargs)
+                    names = parameter_names(self.transform.function)
+                    has_flags = self.transform.may_ask_values
+                    arguments = Arguments.of(args, kwargs, names, flags_are_static=has_flags)
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()
@@ -216,6 +238,9 @@ class State:
                 return result
             except _MissingInputs as missing:
                 self._add(missing.arrays)
+            except _MayBeFlags:
+                self._thread.knows_flags = True
+                self._takes_static |= any(map(is_flag, jax.tree.leaves((args, kwargs))))
             except _OTHER_WAYS as error:
                 # JAX refuses arguments that are no arrays: those are static.
                 if self.transform.may_ask_values and asks_for_values(error):
@@ -233,11 +258,11 @@ class State:
         """
         self._calls_at_values += 1
         while True:
-            self._before.values = []
+            self._thread.before = []
             try:
                 return self.transform.body(self, args, kwargs)
             except Exception as error:
-                for array, value in reversed(self._before.values):
+                for array, value in reversed(self._thread.before):
                     array._value = value
                 if not asks_for_values(error):
                     raise
@@ -427,7 +452,7 @@ def _weak(function: Callable[..., Any]) -> Callable[[], Callable[..., Any] | Non
 
 
 # States by the object that the function belongs to, then by function and options.
-_states: weakref.WeakKeyDictionary[Any, dict[Hashable, State]] = weakref.WeakKeyDictionary()
+_states: ByIdentity[dict[Hashable, State]] = ByIdentity()
 _states_lock = threading.Lock()
 
 
@@ -437,17 +462,17 @@ def _state_of(transform: Transform) -> State:
     key = (transform.kind, getattr(function, "__func__", None), transform.options)
     try:
         with _states_lock:
-            states = _states.setdefault(transform.owner, {})
+            states = _states.get(transform.owner, dict)
             if key not in states:
                 states[key] = State(transform)
             return states[key]
-    except TypeError:  # The owner, or an option, cannot be hashed: nothing is shared.
+    except TypeError:  # No reference to the owner, or an option without hash: nothing is shared.
         return State(transform)
 
 
 def all_states() -> list[State]:
     with _states_lock:
-        return [state for states in _states.values() for state in states.values()]
+        return [state for states in _states for state in states.values()]
 
 
 class Transformed:

@@ -404,7 +404,9 @@ def _matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str)
         )
     for position, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
         came, wanted = aval_of(leaf), tangent_aval(aval)
-        fits = came.dtype == wanted.dtype or not hasattr(leaf, "dtype")
+        # Python's floats are of any width.
+        wide = not hasattr(leaf, "dtype") and came.dtype.kind in ("f", wanted.dtype.kind)
+        fits = came.dtype == wanted.dtype or (wide and wanted.dtype.kind in "fc")
         # JAX takes cotangents of integers, which say nothing, of any dtype.
         fits |= function == "vjp" and not has_tangent(aval)
         if came.shape != wanted.shape or not fits:

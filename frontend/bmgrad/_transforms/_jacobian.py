@@ -18,6 +18,7 @@ from bmgrad._transforms._call import State, Transform
 from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
 from bmgrad._transforms._trace import Arguments, TracedFunction
 from bmgrad.runtime import bind
+from bmgrad.runtime._jax_internals import has_tangent
 from bmgrad.runtime._origin import Origin
 
 
@@ -81,6 +82,7 @@ class HessianTransform(JacobianTransform):
     """Forward over reverse: the Jacobian of the reverse-mode Jacobian."""
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self.targets.check_arguments(self.arguments(args, kwargs), args, "hessian")
         # The inner call keeps value and aux; the outer one carries both as its aux.
         inner_targets = self.targets
         inner = JacobianTransform(self.function, inner_targets, "jacrev")
@@ -88,10 +90,20 @@ class HessianTransform(JacobianTransform):
 
         def jacobian(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
             first, value, aux = inner.apply(state, self.function, "jacrev", args, kwargs)
-            return first, (value, aux)
+            return jax.tree.map(_with_values, first), (value, aux)
 
         second, _, (value, aux) = outer.apply(state, jacobian, "jacfwd", args, kwargs)
-        return self.targets.package(second, value, aux)
+        return self.targets.package(jax.tree.map(_without_values, second), value, aux)
+
+
+def _with_values(gradient: Any) -> Any:
+    """A gradient of dtype float0, which has no values, as booleans, of which there is no other."""
+    is_float0 = gradient.dtype == jax.dtypes.float0
+    return jnp.zeros(gradient.shape, np.bool_) if is_float0 else gradient
+
+
+def _without_values(block: Any) -> Any:
+    return np.zeros(block.shape, jax.dtypes.float0) if block.dtype == np.bool_ else block
 
 
 def _block(
@@ -172,8 +184,15 @@ def _rows_forward(
     # Primal results do not depend on the basis: all their rows are equal.
     results = traced.commit([output[0] for output in outputs[:num_outputs]])
     blocks = []
-    for rows in outputs[num_outputs : num_outputs + num_values]:
-        row, offset = [], 0
+    tangents = iter(outputs[num_outputs:])
+    for value in values:
+        if not has_tangent(value):
+            # As in JAX: zeros of the dtype of the output.
+            blocks.append(
+                [jnp.zeros((*value.shape, *aval.shape), value.dtype) for aval in in_avals]
+            )
+            continue
+        rows, row, offset = next(tangents), [], 0
         for aval in in_avals:
             count = int(np.prod(aval.shape))
             block = jnp.moveaxis(rows[offset : offset + count], 0, -1)

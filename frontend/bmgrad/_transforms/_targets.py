@@ -123,9 +123,9 @@ class Targets:
                 "pass allow_int=True to get a zero gradient of dtype float0."
             )
         # A step along the real axis tells all only of a function that is holomorphic.
-        if kind == "jacfwd" and is_complex and not self.holomorphic:
+        if kind in ("jacfwd", "hessian") and is_complex and not self.holomorphic:
             raise TypeError(
-                f"jacfwd requires real-valued inputs (input dtype that is a sub-dtype of "
+                f"{kind} requires real-valued inputs (input dtype that is a sub-dtype of "
                 f"np.floating), but got {dtype} for {what}. For holomorphic functions pass "
                 "holomorphic=True; for others use bm.jvp."
             )

@@ -9,6 +9,7 @@ neighbours derive others from it.
 from __future__ import annotations
 
 import dataclasses
+import enum
 import inspect
 import itertools
 import types
@@ -198,6 +199,7 @@ def trace_function(
     wrt: Collection[int] = (),
     at_values: bool = False,
     as_given: bool = False,
+    flags_as_given: bool = False,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
 
@@ -212,6 +214,7 @@ def trace_function(
       at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
         program is then right only where it finds the same ones.
       as_given: whether it gets the arguments of which no derivative is taken as they are.
+      flags_as_given: whether it gets those that are booleans or members of enums so.
     """
     out_tree: Any = None
     context: FunctionTrace | None = None
@@ -225,11 +228,13 @@ def trace_function(
             for array in lifted:
                 context.read(array)
             given = list(map(_as_given, arguments.leaves, leaves))
-            if as_given:
-                given = [
-                    leaf if i not in wrt and _is_plain(leaf) else x
-                    for i, (x, leaf) in enumerate(zip(given, arguments.leaves, strict=True))
-                ]
+            given = [
+                leaf
+                if i not in wrt
+                and ((as_given and _is_plain(leaf)) or (flags_as_given and is_flag(leaf)))
+                else x
+                for i, (x, leaf) in enumerate(zip(given, arguments.leaves, strict=True))
+            ]
             args, kwargs = arguments.rebuild(given)
             results, out_tree = jax.tree.flatten(function(*args, **kwargs))
             values = context.written_values()
@@ -347,7 +352,12 @@ class Arguments:
 
     @classmethod
     def of(
-        cls, args: tuple[Any, ...], kwargs: dict[str, Any], parameters: Sequence[str] = ()
+        cls,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parameters: Sequence[str] = (),
+        *,
+        flags_are_static: bool = False,
     ) -> Arguments:
         """The arguments of a call; ``parameters`` names the first positional ones."""
         paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
@@ -365,6 +375,8 @@ class Arguments:
                     )
                 references.append(leaf)
                 others.append(_REFERENCE)
+            elif flags_are_static and is_flag(leaf):
+                others.append(_Flag(type(leaf), leaf))
             elif is_array_like(leaf):
                 leaves.append(leaf)
                 names.append(_spell(path, parameters))
@@ -437,7 +449,7 @@ class Static:
         missing = itertools.repeat(None)
         given = {_ARRAY: iter(leaves), _REFERENCE: itertools.chain(references, missing)}
         merged = [next(given[x]) if type(x) is _Given else x for x in self.others]
-        merged = [x.value if type(x) is _Unhashable else x for x in merged]
+        merged = [x.value if isinstance(x, (_Flag, _Unhashable)) else x for x in merged]
         args, kwargs = jax.tree.unflatten(self.tree, merged)
         return args, kwargs
 
@@ -452,6 +464,14 @@ class _Given:
 _ARRAY, _REFERENCE = _Given(), _Given()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Flag:
+    """A leaf that equals one of another type, as ``True`` equals 1, and is not the same."""
+
+    type: type
+    value: Hashable
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Unhashable:
     """A leaf that is no array and cannot be compared with that of another call."""
@@ -459,6 +479,19 @@ class _Unhashable:
     value: Any
     path: Any
     parameters: Sequence[str]
+
+
+def is_flag(leaf: Any) -> bool:
+    """Whether a leaf has so few values that functions tell them apart, as in ``x is True``."""
+    return isinstance(leaf, (bool, enum.Enum))
+
+
+def may_be_flag(leaf: Any) -> bool:
+    """Whether JAX may have made this tracer of what ``is_flag`` says."""
+    if not isinstance(leaf, jax.core.Tracer) or leaf.shape:
+        return False
+    aval = jax.typeof(leaf)
+    return bool(aval.dtype == np.bool_ or (aval.weak_type and aval.dtype.kind == "i"))
 
 
 def is_array_like(leaf: Any) -> bool:

@@ -91,9 +91,9 @@ _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
 
 class _Reason(NamedTuple):
-    """What a message that begins so is raised as, and what is said after it."""
+    """What a message that begins with the pattern is raised as, and what is said after it."""
 
-    beginning: str
+    pattern: str
     error: type[UnsupportedError]
     advice: str
 
@@ -125,6 +125,12 @@ _REASONS = [
         UnsupportedError,
         "; return the value, and write outside of what is mapped (performing a set/swap operation "
         "with vmapped value on an unbatched array reference)",
+    ),
+    _Reason(
+        r"no derivative rule for primitive '\w+' with respect to its argument",
+        UnsupportedError,
+        "; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp), or "
+        "keep the gradient from that argument (jax.lax.stop_gradient)",
     ),
     _Reason(
         "no derivative rule for primitive",
@@ -210,7 +216,7 @@ def without_rule_of_jax(message: str, location: Callable[[], Any]) -> Unsupporte
 def error_at(message: str, location: Any) -> UnsupportedError:
     """The error for `message` about what stands at `location`."""
     other = _Reason("", UnsupportedError, "")
-    reason = next((known for known in _REASONS if message.startswith(known.beginning)), other)
+    reason = next((known for known in _REASONS if re.match(known.pattern, message)), other)
     where = _FILE.search(str(location))
     return reason.error(
         message + reason.advice + (f"\n  at {where[1]}:{where[2]}" if where else "")
