@@ -53,6 +53,28 @@ static nb::list pipelineNames() {
   return names;
 }
 
+/// The Python function that knows the batching rules of kernels. Never freed:
+/// passes may run until the process ends.
+static nb::callable *batchingRules = nullptr;
+
+static void setBatchingRules(nb::callable ask) {
+  nb::gil_scoped_acquire locked;
+  batchingRules = new nb::callable(std::move(ask));
+  bmSetBatchingRules([](MlirStringRef symbol, bool *results, intptr_t count,
+                        MlirStringCallback reason, void *reasonData) {
+    nb::gil_scoped_acquire locked;
+    nb::object answer = (*batchingRules)(toPython(symbol));
+    if (nb::isinstance<nb::str>(answer)) {
+      auto text = nb::cast<std::string>(answer);
+      reason(mlirStringRefCreate(text.data(), text.size()), reasonData);
+      return;
+    }
+    auto flags = nb::cast<nb::sequence>(answer);
+    for (intptr_t i = 0; i < count; ++i)
+      results[i] = nb::cast<bool>(flags[i]);
+  });
+}
+
 NB_MODULE(_bm, m) {
   m.doc() = "The bm dialect and its passes.";
   bmRegisterPasses();
@@ -62,4 +84,9 @@ NB_MODULE(_bm, m) {
         "One dict per bm op: name, family, stablehlo, primitives, rules.");
   m.def("pipeline_names", &pipelineNames,
         "The pass pipelines that PassManager.parse knows.");
+  m.def(
+      "set_batching_rules", &setBatchingRules, nb::arg("ask"),
+      "Has ask(symbol) called for what the batching rule of a kernel gives: a "
+      "sequence of bools, or a str that says why it cannot be told. It must "
+      "not raise.");
 }

@@ -471,3 +471,78 @@ def test_inspected_shardings(transform):
     transform(fun)(jnp.arange(3.0))
     (sharding,) = shardings
     assert sharding.is_fully_replicated
+
+
+# -- Results that a batch shares -----------------------------------------------------------------
+
+any_p = primitive("any_of_batch", jnp.any, lambda x: jax.core.ShapedArray((), np.dtype(bool)))
+batching.primitive_batchers[any_p] = lambda args, dims: (
+    any_p.bind(jnp.any(args[0], axis=dims[0])),
+    None,
+)
+GIVEN = jnp.arange(1.0, 4.0)
+
+
+def guarded(called):
+    """Asks Python about `x` where any of the batch is large."""
+
+    def ask(x):
+        called.append(x)
+        return x
+
+    def fun(x):
+        @jax.custom_jvp
+        def asked(x):
+            return jax.pure_callback(ask, x, x, vmap_method="sequential")
+
+        asked.defjvp(lambda p, t: (asked(*p), t[0]))
+        return lax.cond(any_p.bind(x > 100.0), asked, lambda x: x, x) ** 2
+
+    return fun
+
+
+@pytest.mark.parametrize(
+    ("call", "want"),
+    [
+        (lambda fun: bm.vmap(fun)(GIVEN), GIVEN**2),
+        (lambda fun: bm.vmap(bm.grad(fun))(GIVEN), 2 * GIVEN),
+        (lambda fun: jax.vmap(bm.grad(fun))(GIVEN), 2 * GIVEN),
+        (lambda fun: bm.grad(lambda x: bm.vmap(fun)(x).sum())(GIVEN), 2 * GIVEN),
+        (lambda fun: bm.vmap(bm.vmap(bm.grad(fun)))(GIVEN[None]), 2 * GIVEN[None]),
+        (lambda fun: bm.vmap(bm.vmap(fun), in_axes=1)(GIVEN[None]), GIVEN[:, None] ** 2),
+    ],
+)
+def test_one_branch_for_the_whole_batch(call, want):
+    called = []
+    np.testing.assert_allclose(call(guarded(called)), want)
+    jax.effects_barrier()
+    assert called == []
+    call(lambda x: guarded(called)(x * 100))
+    jax.effects_barrier()
+    assert called != []
+
+
+def test_results_that_a_batch_shares_need_no_axis():
+    large = lambda limit: lambda x: any_p.bind(x > limit)  # noqa: E731
+    assert bm.vmap(large(2), out_axes=None)(GIVEN).shape == ()
+    assert bool(bm.vmap(large(2), out_axes=None)(GIVEN))
+    np.testing.assert_array_equal(bm.vmap(large(3))(GIVEN), [False] * 3)
+    carried = bm.vmap(lambda x: lax.fori_loop(0, 3, lambda i, c: c | large(2)(x), False), 0, None)
+    assert bool(carried(GIVEN))
+    # A batch in which it differs is not shared with the batch around it.
+    rows = jnp.stack([GIVEN, GIVEN + 9])
+    got = bm.vmap(bm.vmap(large(11), out_axes=None), out_axes=None)(rows)
+    assert got.shape == ()
+    assert bool(got)
+
+
+def test_errors_of_batching_rules():
+    for raised, text in ((ValueError, "not in twos"), (NotImplementedError, "not yet")):
+        refusing_p = primitive(f"refusing_{raised.__name__}", lambda x: x, lambda x: x)
+
+        def rule(args, dims, raised=raised, text=text):
+            raise raised(text)
+
+        batching.primitive_batchers[refusing_p] = rule
+        with pytest.raises(raised, match=text):
+            bm.vmap(lambda x: refusing_p.bind(x))(GIVEN)

@@ -44,6 +44,17 @@ MLIR_CAPI_EXPORTED void bmForEachOp(BMOpRecordCallback callback,
 MLIR_CAPI_EXPORTED void bmForEachPipeline(MlirStringCallback callback,
                                           void *userData);
 
+/// Says of a kernel that is called `symbol` once it is lowered which of its
+/// `count` results have the outermost batch: clears `results` of the others.
+/// What it gives to `reason` is why it cannot tell.
+typedef void (*BMBatchingRuleCallback)(MlirStringRef symbol, bool *results,
+                                       intptr_t count,
+                                       MlirStringCallback reason,
+                                       void *reasonData);
+
+/// Whom to ask, from now on, what the batching rules of kernels give.
+MLIR_CAPI_EXPORTED void bmSetBatchingRules(BMBatchingRuleCallback callback);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,6 @@
 //===- Kernel.cpp - The rules of the ops of Kernel.td ---------------------===//
 
-#include "bmgrad/Dialect/BM/Kernel.h"
+#include "bmgrad/Dialect/BM/KernelBatching.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Builders.h"
@@ -49,6 +49,16 @@ LogicalResult KernelOp::verify() {
     if (!llvm::is_contained(axes, 0))
       return emitOpError("has a batch without a batched operand");
   }
+  if (ArrayAttr resultBatches = getResultBatchesAttr()) {
+    if (!getHasBatchingRule() || resultBatches.size() != getBatches().size())
+      return emitOpError("has batches of results, so it must have a batching "
+                         "rule and as many batches of operands");
+    for (Attribute batch : resultBatches)
+      if (axesOf(batch).size() != getNumResults())
+        return emitOpError("has ")
+               << getNumResults() << " results, but a batch of results with "
+               << axesOf(batch).size() << " axes";
+  }
   for (auto [index, operand, count] : llvm::enumerate(getOperands(), leading))
     if (tensorType(operand).getRank() < count)
       return emitOpError("batches operand #")
@@ -63,20 +73,43 @@ LogicalResult KernelOp::emitJvp(JvpFrame &frame) {
   return detail::jvpZero(*this, frame);
 }
 
+static SmallVector<int64_t> asAxes(ArrayRef<bool> batched) {
+  return llvm::map_to_vector(
+      batched, [](bool flag) -> int64_t { return flag ? 0 : -1; });
+}
+
 LogicalResult KernelOp::emitBatch(BatchFrame &frame) {
-  SmallVector<int64_t> axes;
-  for (bool batched : frame.batched)
-    axes.push_back(batched ? 0 : -1);
+  FailureOr<SmallVector<bool>> differs =
+      batchedKernelResults(*this, frame.batched, frame.size);
+  if (failed(differs))
+    return failure();
+  SmallVector<int64_t> axes = asAxes(frame.batched);
   SmallVector<Type> types;
-  for (Type type : getResultTypes())
-    types.push_back(batchedType(type, frame.size));
+  for (auto [type, flag] : llvm::zip_equal(getResultTypes(), *differs))
+    types.push_back(flag ? Type(batchedType(type, frame.size)) : type);
   SmallVector<Attribute> batches(getBatches().getValue());
   batches.push_back(frame.b.getDenseI64ArrayAttr(axes));
   auto batched =
       cast<KernelOp>(detail::cloneWith(frame.b, *this, frame.operands, types));
   batched.setBatchesAttr(frame.b.getArrayAttr(batches));
+  if (getHasBatchingRule()) {
+    SmallVector<Attribute> resultBatches;
+    if (ArrayAttr before = getResultBatchesAttr())
+      llvm::append_range(resultBatches, before);
+    resultBatches.push_back(frame.b.getDenseI64ArrayAttr(asAxes(*differs)));
+    batched.setResultBatchesAttr(frame.b.getArrayAttr(resultBatches));
+  }
+  frame.resultBatched = *differs;
   llvm::append_range(frame.results, batched.getResults());
   return success();
+}
+
+/// What a batch adds to the name.
+static std::string suffixOf(int64_t size, ArrayRef<int64_t> axes) {
+  std::string suffix = "_" + std::to_string(size) + "x";
+  for (int64_t axis : axes)
+    suffix += axis == 0 ? '0' : 'n';
+  return suffix;
 }
 
 /// The name of the declaration says all that its type depends on, so one name
@@ -96,12 +129,35 @@ static std::string symbolOf(KernelOp op) {
     sizes.push_back(size);
   }
   for (auto [batch, size] :
-       llvm::zip_equal(op.getBatches(), llvm::reverse(sizes))) {
-    symbol += "_" + std::to_string(size) + "x";
-    for (int64_t axis : axesOf(batch))
-      symbol += axis == 0 ? '0' : 'n';
-  }
+       llvm::zip_equal(op.getBatches(), llvm::reverse(sizes)))
+    symbol += suffixOf(size, axesOf(batch));
   return symbol;
+}
+
+//===----------------------------------------------------------------------===//
+// Batching rules
+//===----------------------------------------------------------------------===//
+
+static AskBatchingRule &askBatchingRule() {
+  static AskBatchingRule ask;
+  return ask;
+}
+
+void bmgrad::bm::setAskBatchingRule(AskBatchingRule ask) {
+  askBatchingRule() = std::move(ask);
+}
+
+FailureOr<SmallVector<bool>>
+bmgrad::bm::batchedKernelResults(KernelOp op, ArrayRef<bool> batched,
+                                 int64_t size) {
+  SmallVector<bool> results(op->getNumResults(), true);
+  if (!op.getHasBatchingRule() || !askBatchingRule())
+    return results;
+  std::string reason = askBatchingRule()(
+      symbolOf(op) + suffixOf(size, asAxes(batched)), results);
+  if (!reason.empty())
+    return op.emitError() << reason;
+  return results;
 }
 
 //===----------------------------------------------------------------------===//
@@ -135,6 +191,8 @@ LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
     func::FuncOp declaration = declare(*this, symbol);
     if (!getBatches().empty())
       declaration->setAttr("bm.in_axes", getBatches());
+    if (ArrayAttr resultBatches = getResultBatchesAttr())
+      declaration->setAttr("bm.out_axes", resultBatches);
   }
   func::CallOp call = replaceByCall(*this, symbol, frame);
   if (ArrayAttr ordered = getOrderedAttr())

@@ -8,7 +8,7 @@
 #include "bmgrad/Dialect/BM/Collective.h"
 #include "bmgrad/Dialect/BM/Custom.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
-#include "bmgrad/Dialect/BM/Kernel.h"
+#include "bmgrad/Dialect/BM/KernelBatching.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
 #include "llvm/ADT/MapVector.h"
@@ -174,6 +174,13 @@ SmallVector<bool> bmgrad::bm::batchedResults(Block &block,
       results = region.flowResults(operands, flowOf(axis));
     else if (auto call = dyn_cast<CustomVjpOp>(&op))
       results = batchedCallResults(call, call.getPrimal(), operands, axis);
+    else if (auto kernel = dyn_cast<KernelOp>(&op)) {
+      // Where it cannot be told, batching the op will fail.
+      FailureOr<SmallVector<bool>> told =
+          batchedKernelResults(kernel, operands, axis.size);
+      if (succeeded(told))
+        results = *told;
+    }
     for (auto [result, flag] : llvm::zip_equal(op.getResults(), results))
       if (flag)
         batched.insert(result);

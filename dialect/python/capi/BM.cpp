@@ -3,6 +3,7 @@
 #include "bmgrad-c/BM.h"
 
 #include "bmgrad/Dialect/BM/BMOps.h"
+#include "bmgrad/Dialect/BM/KernelBatching.h"
 #include "bmgrad/Passes/Passes.h"
 #include "mlir/CAPI/IR.h"
 #include "mlir/CAPI/Support.h"
@@ -57,4 +58,18 @@ void bmForEachOp(BMOpRecordCallback callback, void *userData) {
 void bmForEachPipeline(MlirStringCallback callback, void *userData) {
   for (llvm::StringRef name : getPipelineNames())
     callback(wrap(name), userData);
+}
+
+void bmSetBatchingRules(BMBatchingRuleCallback callback) {
+  setAskBatchingRule([callback](llvm::StringRef symbol,
+                                llvm::MutableArrayRef<bool> results) {
+    std::string reason;
+    callback(
+        wrap(symbol), results.data(), static_cast<intptr_t>(results.size()),
+        [](MlirStringRef text, void *reason) {
+          static_cast<std::string *>(reason)->append(text.data, text.length);
+        },
+        &reason);
+    return reason;
+  });
 }

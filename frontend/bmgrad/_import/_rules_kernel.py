@@ -22,6 +22,7 @@ from bmgrad._import._rules_foreign import (
 )
 from bmgrad._import._text import Value, i64, string
 from bmgrad.runtime import _kernels
+from bmgrad.runtime._foreign import has_batching_rule
 from bmgrad.runtime._jax_internals import (
     axes_of,
     has_tangent,
@@ -90,6 +91,8 @@ def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
     if ordered := ordered_effects(eqn.effects):
         attributes += f", ordered = [{', '.join(map(string, ordered))}]"
+    if has_batching_rule(eqn.primitive):
+        attributes += ", has_batching_rule"
 
     def emit(operands: list[Value]) -> list[Value]:
         return b.multi_op("bm.kernel", operands, out_types, attributes)

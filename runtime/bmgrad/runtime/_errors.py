@@ -205,12 +205,18 @@ _RULES_OF_JAX = {
 }
 
 
-def without_rule_of_jax(message: str, location: Callable[[], Any]) -> UnsupportedError | None:
-    """The error for JAX's `message` that a primitive has no rule, or None if it is another."""
+def reason_without_rule(message: str) -> str:
+    """Ours for JAX's `message` that a primitive has no rule, or nothing if it is another."""
     for pattern, text in _RULES_OF_JAX.items():
         if found := pattern.match(message):
-            return error_at(f"{text.format(found[1])} ({message})", location())
-    return None
+            return f"{text.format(found[1])} ({message})"
+    return ""
+
+
+def without_rule_of_jax(message: str, location: Callable[[], Any]) -> UnsupportedError | None:
+    """The error for JAX's `message` that a primitive has no rule, or None if it is another."""
+    reason = reason_without_rule(message)
+    return error_at(reason, location()) if reason else None
 
 
 def error_at(message: str, location: Any) -> UnsupportedError:

@@ -122,6 +122,11 @@ def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
 _CARRIERS = ("linear_call",)
 
 
+def has_batching_rule(primitive: Any) -> bool:
+    """Whether a batching rule of users or third parties says what batches of `primitive` are."""
+    return primitive.name == "custom_vmap_call" or not is_of_jax(primitive)
+
+
 def is_of_jax(primitive: Any) -> bool:
     """Whether `primitive` and its derivative are JAX's; its modules hold all that are."""
     # It may be of a module that was imported since.

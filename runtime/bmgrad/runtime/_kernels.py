@@ -9,6 +9,7 @@ objects alive for as long as the process runs; equal ones share a number.
 
 import dataclasses
 import functools
+import itertools
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,9 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 
+from bmgrad.mlir import set_batching_rules
 from bmgrad.runtime import _jax_internals, _vendor
-from bmgrad.runtime._errors import without_rule_of_jax
+from bmgrad.runtime._errors import put_off, reason_without_rule, without_rule_of_jax
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
 from bmgrad.runtime._types import aval_of
 
@@ -124,21 +126,84 @@ def _defined(ctx: LoweringContext, declared: Declaration) -> str:
         ShapedArray((*batched.shape[:n], *aval.shape), aval.dtype)
         for aval, batched, n in zip(kernel.in_avals, types, leading, strict=True)
     ]
-    key = (kernel, declared.in_axes)
+    key = (kernel, declared.in_axes, declared.out_axes)
     if kernel.reference is not None:
         on_value = functools.partial(_run_on_value, kernel, declared.in_axes)
         in_avals = [kernel.reference, *in_avals]
         return _jax_internals.define_function(ctx, declared.symbol, on_value, in_avals, key)
-    batch = _batched(kernel, declared.in_axes)
+    batch = _batched(kernel, declared.in_axes, declared.out_axes)
     return _jax_internals.define_function(
         ctx, declared.symbol, batch, in_avals, key, declared.tokens
     )
 
 
-def _batched(fun: Callable[..., list[Any]], batches: Sequence[Sequence[int]]) -> Callable[..., Any]:
-    for axes in batches:
-        fun = jax.vmap(fun, in_axes=tuple(None if axis < 0 else axis for axis in axes))
+def _batched(
+    fun: Callable[..., list[Any]],
+    batches: Sequence[Sequence[int]],
+    results: Sequence[Sequence[int]] = (),
+) -> Callable[..., Any]:
+    """`fun` over these batches, innermost first; its results have them all, or as `results` say."""
+    for axes, of_results in itertools.zip_longest(batches, results):
+        out_axes = 0 if of_results is None else [_or_none(axis) for axis in of_results]
+        fun = jax.vmap(fun, in_axes=tuple(map(_or_none, axes)), out_axes=out_axes)
     return fun
+
+
+def _or_none(axis: int) -> int | None:
+    return None if axis < 0 else axis
+
+
+# -- What batching rules give ----------------------------------------------------------------------
+
+_BATCH = re.compile(r"_(\d+)x([0n]*)")
+
+
+def ask_batching_rule(symbol: str) -> list[bool] | str:
+    """Which results of the kernel that is lowered as `symbol` have its outermost batch.
+
+    What passes ask. If the rule raises: what they are to say.
+    """
+    match = _SYMBOL.fullmatch(symbol)
+    assert match is not None, symbol
+    batches = tuple(
+        (int(size), tuple(-1 if axis == "n" else 0 for axis in axes))
+        for size, axes in _BATCH.findall(symbol[match.end(1) :])
+    )
+    try:
+        return [bool(axis == 0) for axis in _result_axes(get(int(match[1])), batches)[-1]]
+    except NotImplementedError as error:
+        return reason_without_rule(str(error)) or put_off(error)
+    except Exception as error:
+        return put_off(error)
+
+
+@functools.lru_cache(maxsize=1024)
+def _result_axes(
+    kernel: Kernel, batches: tuple[tuple[int, tuple[int, ...]], ...]
+) -> tuple[tuple[int, ...], ...]:
+    """For each batch, innermost first, 0 or -1 for each result."""
+    if not batches:
+        return ()
+    before = _result_axes(kernel, batches[:-1])
+    fun = _batched(kernel, [axes for _, axes in batches[:-1]], before)
+    avals = list(kernel.in_avals)
+    for size, axes in batches:
+        avals = [
+            aval.update(shape=(size, *aval.shape)) if axis == 0 else aval
+            for aval, axis in zip(avals, axes, strict=True)
+        ]
+    axes_of_results: list[int] = []
+
+    def element(*args: Any) -> list[Any]:
+        results: list[Any] = fun(*args)
+        axes_of_results[:] = (0 if _jax_internals.is_batched(x) else -1 for x in results)
+        return results
+
+    _jax_internals.result_avals(jax.vmap(element, tuple(map(_or_none, batches[-1][1]))), avals)
+    return (*before, tuple(axes_of_results))
+
+
+set_batching_rules(ask_batching_rule)
 
 
 def _run_on_value(

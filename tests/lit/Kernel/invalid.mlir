@@ -33,3 +33,19 @@ func.func @rank(%x: tensor<5xf32>) -> tensor<5xf32> {
       : (tensor<5xf32>) -> tensor<5xf32>
   return %0 : tensor<5xf32>
 }
+
+// -----
+
+func.func @rule(%x: tensor<5x2xf32>) -> tensor<2xf32> {
+  // expected-error @+1 {{must have a batching rule and as many batches of operands}}
+  %0 = bm.kernel {id = 3 : i64, name = "copy", batches = [array<i64: 0>], result_batches = [array<i64: -1>]} (%x) : (tensor<5x2xf32>) -> tensor<2xf32>
+  return %0 : tensor<2xf32>
+}
+
+// -----
+
+func.func @results(%x: tensor<5x2xf32>) -> tensor<2xf32> {
+  // expected-error @+1 {{has 1 results, but a batch of results with 2 axes}}
+  %0 = bm.kernel {id = 3 : i64, name = "copy", batches = [array<i64: 0>], has_batching_rule, result_batches = [array<i64: -1, 0>]} (%x) : (tensor<5x2xf32>) -> tensor<2xf32>
+  return %0 : tensor<2xf32>
+}

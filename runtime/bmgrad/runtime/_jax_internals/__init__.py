@@ -52,6 +52,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     linearization_of,
 )
 from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
+from bmgrad.runtime._jax_internals._ended_batches import is_batched
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
     evaluate_known,
@@ -80,6 +81,7 @@ from bmgrad.runtime._jax_internals._lowering import (
     ordered_effects,
     platforms_of,
     register_pruning,
+    result_avals,
 )
 from bmgrad.runtime._jax_internals._references import (
     effects_on,
@@ -131,6 +133,7 @@ __all__ = [
     "has_value",
     "hold_weakly",
     "inside_shard_map",
+    "is_batched",
     "is_check",
     "is_dead",
     "is_reference",
@@ -161,6 +164,7 @@ __all__ = [
     "register_key_uses",
     "register_needs_devices",
     "register_pruning",
+    "result_avals",
     "rules_hold_tracers",
     "says_varying",
     "scan_counts",

@@ -33,6 +33,11 @@ def batches_reopened(*rules: Any) -> Iterator[None]:
             trace._invalidated = True
 
 
+def is_batched(value: Any) -> bool:
+    """Whether `value`, inside `jax.vmap`, differs between the elements of the batch."""
+    return isinstance(value, batching.BatchTracer)
+
+
 def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:
     """Adds the batches of the tracers that `value` holds or closes over."""
     pending = [value]

@@ -71,7 +71,8 @@ class Declaration(NamedTuple):
     """A function that a StableHLO module declares and leaves to JAX to define.
 
     `in_axes` has one tuple for each `bm.batch` that was applied to it, in that
-    order, with 0 (batched at axis 0) or -1 for each operand. `kernel` is the name
+    order, with 0 (batched at axis 0) or -1 for each operand, `out_axes` the like for each
+    result, or nothing where all are batched. `kernel` is the name
     of the op that it stands for, with the op's attributes in `params`; empty for a
     primitive of the registry. It takes and gives a token for each of the effects that
     `tokens` names, or the value of the reference, before its arguments and results. `location`
@@ -81,6 +82,7 @@ class Declaration(NamedTuple):
     symbol: str
     in_types: tuple[str, ...]
     in_axes: tuple[tuple[int, ...], ...]
+    out_axes: tuple[tuple[int, ...], ...]
     kernel: str
     params: dict[str, Any]
     tokens: tuple[str, ...]
@@ -89,9 +91,10 @@ class Declaration(NamedTuple):
 
 def _declaration(function: Any, location: Callable[[], Any]) -> Declaration:
     attributes: Any = function.attributes
-    in_axes: tuple[tuple[int, ...], ...] = ()
-    if "bm.in_axes" in attributes:
-        in_axes = tuple(tuple(axes) for axes in attributes["bm.in_axes"])
+    in_axes, out_axes = (
+        tuple(tuple(axes) for axes in attributes[name]) if name in attributes else ()
+        for name in ("bm.in_axes", "bm.out_axes")
+    )
     kernel, params = "", {}
     if "bm.kernel" in attributes:
         kernel = attributes["bm.kernel"].value
@@ -99,7 +102,7 @@ def _declaration(function: Any, location: Callable[[], Any]) -> Declaration:
     tokens = _tokens(function)
     in_types = tuple(str(t) for t in function.function_type.value.inputs[len(tokens) :])
     symbol = function.sym_name.value
-    return Declaration(symbol, in_types, in_axes, kernel, params, tokens, location)
+    return Declaration(symbol, in_types, in_axes, out_axes, kernel, params, tokens, location)
 
 
 def _location_of_call(module: Any, symbol: str) -> Any:
@@ -211,8 +214,8 @@ def define_function(
         return str(target.cached_primitive_lowerings[key].sym_name.value)
     # The axes of devices: collectives may be over these.
     axes = axes_of_mesh(ctx.module_context.axis_context)
-    with without_mesh(), with_axes(axes):
-        out_avals = [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
+    with with_axes(axes):
+        out_avals = result_avals(fun, in_avals)
     effects = _effects_of_tokens(ctx, tokens)
     types: Any = [
         [token_type() for _ in effects] + [mlir.aval_to_ir_type(target, a) for a in avals]
@@ -243,6 +246,14 @@ def define_function(
         tokens_out: Any = inner.tokens_out
         func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
     return str(function.sym_name.value)
+
+
+def result_avals(
+    fun: Callable[..., Sequence[Any]], in_avals: Sequence[ShapedArray]
+) -> list[ShapedArray]:
+    """What the JAX function `fun` returns for such arguments."""
+    with without_mesh():
+        return [plain_aval(aval) for aval in jax.eval_shape(fun, *in_avals)]
 
 
 def register_pruning(

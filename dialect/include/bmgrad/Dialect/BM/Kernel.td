@@ -23,7 +23,8 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
 
     Each entry of `batches` is one `bm.batch` of the primitive, innermost first:
     for each operand 0 if its first axis is that batch's, -1 if it has none. All
-    results have one.
+    results have one, unless the primitive brings a batching rule (`has_batching_rule`): then whoever
+    runs passes is asked what the rule gives, and `result_batches` says it, for each batch and result.
 
     Integer and boolean results have no derivative, and there is none for the
     others. A kernel with side effects runs once for each time that its place in the
@@ -41,7 +42,8 @@ def BM_KernelOp : BM_Op<"kernel", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasL
   let primitives = [];
   let arguments = (ins Variadic<BM_Tensor>:$operands, I64Attr:$id, StrAttr:$name,
                        DefaultValuedAttr<BM_BatchesAttr, "{}">:$batches, UnitAttr:$has_side_effect,
-                       OptionalAttr<StrArrayAttr>:$ordered, OptionalAttr<TypeAttr>:$reference);
+                       OptionalAttr<StrArrayAttr>:$ordered, OptionalAttr<TypeAttr>:$reference,
+                       UnitAttr:$has_batching_rule, OptionalAttr<BM_BatchesAttr>:$result_batches);
   let results = (outs Variadic<BM_Tensor>:$results);
   let assemblyFormat = "attr-dict `(` $operands `)` `:` functional-type(operands, results)";
   let hasVerifier = 1;
