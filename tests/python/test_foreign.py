@@ -545,4 +545,4 @@ def test_errors_of_batching_rules():
 
         batching.primitive_batchers[refusing_p] = rule
         with pytest.raises(raised, match=text):
-            bm.vmap(lambda x: refusing_p.bind(x))(GIVEN)
+            bm.vmap(lambda x, p=refusing_p: p.bind(x), in_axes=(0,))(GIVEN)

@@ -162,6 +162,45 @@ def test_forward_mode_of_what_nobody_reads():
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
 
+@jax.custom_vjp
+def scaled_and_doubled(x, c):
+    return x * c, 2 * c
+
+
+scaled_and_doubled.defvjp(
+    lambda x, c: (scaled_and_doubled(x, c), (x, c)),
+    lambda held, cts: (cts[0] * held[1], jnp.sum(cts[0] * held[0]) + 2 * cts[1]),
+)
+
+
+def total_of_gradients(lib, f):
+    return lambda *args: sum(map(jnp.sum, lib.grad(f, argnums=(0, 1))(*args)))
+
+
+@pytest.mark.parametrize("derived", [lambda _, f: f, total_of_gradients])
+@pytest.mark.parametrize("weight", [0.0, 5.0])
+@pytest.mark.parametrize("nested", [False, True])
+def test_results_that_a_batch_shares_count_once(derived, weight, nested):
+    """JAX counts their cotangents once for each element, or refuses."""
+
+    def loss(x, c):
+        fun = jax.vmap(scaled_and_doubled, (0, None), (0, None))
+        if nested:
+            fun = jax.vmap(fun, (0, None), (0, None))
+        scaled, doubled = fun(x, c)
+        return (scaled.sum() + weight * doubled) ** 2
+
+    def oracle(x, c):
+        return (jnp.sum(x * c) + weight * 2 * c) ** 2
+
+    x, c = jnp.asarray(XS), jnp.float32(3.0)
+    x = jnp.stack([x, 2 * x]) if nested else x
+    got = bm.grad(derived(bm, loss), argnums=(0, 1))(x, c)
+    want = jax.grad(derived(jax, oracle), argnums=(0, 1))(x, c)
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=1e-4)
+
+
 def test_no_forward_mode_of_custom_vjp():
     # JAX raises TypeError.
     for error in (NotImplementedError, TypeError):

@@ -5,9 +5,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jax._src import api, core
+from jax._src import api, core, linear_util
 from jax._src.interpreters import ad as internal_ad
+from jax._src.interpreters import batching
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
@@ -92,6 +94,38 @@ class CustomVjp(NamedTuple):
     optimizes_remat: bool = False
 
 
+def _counting_shared_once(bwd: Any, num_residuals: int) -> Any:
+    """A backward rule, of which batches count the cotangents of results that they share once.
+
+    JAX sums what the rule gives for arguments without a batch, as if each element had a result of
+    its own; newer versions refuse to, unless these cotangents are known to be zero. Here the first
+    element gets them, and the others zeros.
+    """
+    inner, dests = (_closed_over(bwd, name) for name in ("bwd", "out_dim_dests"))
+    if dests is None:
+        return bwd
+    inner = _counting_shared_once(inner, num_residuals)
+    tag, axis_data, dims_of_args, *further = (
+        value
+        for name in ("tag", "axis_data", "in_dims", "num_res", "name")
+        if (value := _closed_over(bwd, name)) is not None
+    )
+
+    def batched(*args: Any) -> Any:
+        dims = list(dims_of_args() if callable(dims_of_args) else dims_of_args)
+        is_first = jnp.arange(axis_data.size) == 0
+        given = list(args)
+        for i in range(num_residuals, len(args)):
+            if None in dests and dims[i] is None and not isinstance(args[i], SymbolicZero):
+                own = is_first.reshape(-1, *[1] * np.ndim(args[i]))
+                given[i], dims[i] = jnp.where(own, args[i], jnp.zeros_like(args[i])), 0
+        remake: Any = batching.batch_custom_vjp_bwd
+        rule = remake(inner, tag, axis_data, dims, dests, *further)
+        return rule.call_wrapped(*given)
+
+    return linear_util.wrap_init(batched, debug_info=bwd.debug_info)
+
+
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
     """`active` says for each argument but the constants whether it has a tangent."""
     lifted = _lifted(params["fwd_jaxpr_thunk"])
@@ -131,7 +165,8 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         given = iter(residuals)
         kept = [known[i] if i in known else next(given) for i in range(len(sources))]
         with batches_reopened(params["bwd"]):
-            results = params["bwd"].call_wrapped(*kept, *filled)
+            rule = _counting_shared_once(params["bwd"], len(kept))
+            results = rule.call_wrapped(*kept, *filled)
         # One of the two versions returns log entries beside the cotangents.
         results = results[0] if isinstance(results[0], (list, tuple)) else results
         zeros = (ad.Zero, SymbolicZero)
