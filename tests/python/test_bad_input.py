@@ -218,3 +218,16 @@ def test_the_same_from_everywhere(call):
 def test_callbacks(state):
     text = raises(fails(state, bm.grad, callback, X), NotImplementedError, "'pure_callback'")
     assert text.endswith(line(callback))
+
+
+def test_a_variable_that_holds_a_value_of_a_trace():
+    held = bm.Variable(jnp.zeros(3))
+    before = held.value
+    jax.jit(lambda x: setattr(held, "value", x) or x)(X)
+    raises(
+        lambda: bm.grad(lambda x: (x * held).sum())(X),
+        jax.errors.UnexpectedTracerError,
+        "reads a variable, Variable, that holds a value of a trace of JAX",
+    )
+    held.value = before
+    np.testing.assert_array_equal(bm.grad(lambda x: (x * held).sum())(X), before)

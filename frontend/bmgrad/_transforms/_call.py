@@ -242,6 +242,8 @@ class State:
                 self._thread.knows_flags = True
                 self._takes_static |= any(map(is_flag, jax.tree.leaves((args, kwargs))))
             except _OTHER_WAYS as error:
+                if isinstance(error, jax.errors.UnexpectedTracerError):
+                    self._check_held(error)
                 # JAX refuses arguments that are no arrays: those are static.
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
@@ -276,6 +278,17 @@ class State:
             known = {id(array) for array in self.arrays}
             # A new list: a call in another thread may be reading the old one.
             self.arrays = [*self.arrays, *(a for a in arrays if id(a) not in known)]
+
+    def _check_held(self, error: Exception) -> None:
+        """Raises an error that names the variable, if one holds a value of a trace."""
+        for array in self.arrays:
+            if isinstance(array._value, jax.core.Tracer):
+                raise jax.errors.UnexpectedTracerError(
+                    f"{self.transform.name} reads a variable, {array._label()}, that holds a value "
+                    "of a trace of JAX: it was assigned in a function under jax.jit, jax.vmap or "
+                    "jax.grad, from which no value can leave. Assign it under bm.jit, bm.vmap or "
+                    "bm.grad, and give it a value before it is used again"
+                ) from error
 
     def _assign(self, written: dict[int, Any]) -> None:
         for position, value in written.items():
