@@ -23,6 +23,7 @@ from bmgrad._transforms._trace import (
     TracedFunction,
     array_names,
     check_results,
+    is_array_like,
     with_asides,
 )
 from bmgrad.runtime._jax_internals import is_reference
@@ -97,8 +98,7 @@ class Targets:
                         "derivative; name other arguments in argnums, or pass the value of the "
                         "reference"
                     )
-                dtype = getattr(leaf, "dtype", None)
-                if dtype is None and not isinstance(leaf, (bool, int, float, complex)):
+                if not is_array_like(leaf):
                     raise TypeError(
                         f"argument {argnum} of {kind}: {leaf!r} of type {type(leaf)} is not a "
                         "valid JAX type, so it has no derivative; name other arguments in argnums"

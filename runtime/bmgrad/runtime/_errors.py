@@ -91,7 +91,10 @@ _FILE = re.compile(r'"([^"]+)":(\d+):\d+')
 
 
 class _Reason(NamedTuple):
-    """What a message that begins with the pattern is raised as, and what is said after it."""
+    """What a message that begins with the pattern is raised as, and what is said after it.
+
+    What the pattern finds is put into the advice.
+    """
 
     pattern: str
     error: type[UnsupportedError]
@@ -133,17 +136,18 @@ _REASONS = [
         "keep the gradient from that argument (jax.lax.stop_gradient)",
     ),
     _Reason(
-        "no derivative rule for primitive",
+        r"no derivative rule for primitive '(\w+)'",
         UnsupportedError,
         "; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp), "
         "register one for the primitive (bmgrad.extend.register_primitive), or keep the "
-        "gradient from it (jax.lax.stop_gradient)",
+        "gradient from it (jax.lax.stop_gradient) (Differentiation rule for '{}' not implemented)",
     ),
     _Reason(
-        "no transpose rule for primitive",
+        r"no transpose rule for primitive '(\w+)'",
         UnsupportedError,
         "; register one (jax.interpreters.ad.primitive_transposes, "
-        "bmgrad.extend.register_primitive)",
+        "bmgrad.extend.register_primitive) (Transpose rule (for reverse-mode differentiation) for "
+        "'{}' not implemented)",
     ),
     _Reason(
         "a result depends on a batched argument but has no batch axis",
@@ -221,9 +225,10 @@ def without_rule_of_jax(message: str, location: Callable[[], Any]) -> Unsupporte
 
 def error_at(message: str, location: Any) -> UnsupportedError:
     """The error for `message` about what stands at `location`."""
-    other = _Reason("", UnsupportedError, "")
-    reason = next((known for known in _REASONS if re.match(known.pattern, message)), other)
+    error, advice = UnsupportedError, ""
+    for reason in _REASONS:
+        if found := re.match(reason.pattern, message):
+            error, advice = reason.error, reason.advice.format(*found.groups())
+            break
     where = _FILE.search(str(location))
-    return reason.error(
-        message + reason.advice + (f"\n  at {where[1]}:{where[2]}" if where else "")
-    )
+    return error(message + advice + (f"\n  at {where[1]}:{where[2]}" if where else ""))
