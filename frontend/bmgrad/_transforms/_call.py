@@ -103,10 +103,11 @@ class _Inputs:
 class _InThread(threading.local):
     """What is known of the call that is being made in this thread."""
 
-    # What a call at values assigns, as it was before.
-    before: list[tuple[Array, Any]] = []  # noqa: RUF012
-    # Whether arguments that are booleans or members of enums are static.
-    knows_flags = False
+    def __init__(self) -> None:
+        # What a call at values assigns, as it was before.
+        self.before: list[tuple[Array, Any]] = []
+        # Whether arguments that are booleans or members of enums are static.
+        self.knows_flags = False
 
 
 class State:

@@ -62,11 +62,11 @@ class RulesWanted(Exception):
 
 # In the IR, before a number: why a derivative rule has no body.
 _REASON = "put off error "
-_put_off: list[Exception] = []
+_put_off: list[BaseException] = []
 _numbers: dict[tuple[Any, ...], int] = {}
 
 
-def put_off(error: Exception) -> str:
+def put_off(error: BaseException) -> str:
     """The text for a function that cannot be written; `error` is raised where it is called.
 
     Rules are traced for all arguments, and some raise for those that nobody differentiates.
@@ -179,7 +179,7 @@ _REASONS = [
 ]
 
 
-def from_diagnostics(diagnostics: Sequence[Any]) -> Exception | None:
+def from_diagnostics(diagnostics: Sequence[Any]) -> BaseException | None:
     """The error that a pass reported first; None if it is about broken IR, which is our fault."""
     asked = [wanted(str(each.message)) for each in diagnostics]
     if asked[0]:

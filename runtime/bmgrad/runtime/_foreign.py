@@ -122,6 +122,7 @@ def _shape(aval: ShapedArray) -> jax.ShapeDtypeStruct:
 _CARRIERS = ("linear_call",)
 
 
+@functools.cache
 def has_batching_rule(primitive: Any) -> bool:
     """Whether a batching rule of users or third parties says what batches of `primitive` are."""
     return primitive.name == "custom_vmap_call" or not is_of_jax(primitive)

@@ -173,7 +173,7 @@ def ask_batching_rule(symbol: str) -> list[bool] | str:
         return [bool(axis == 0) for axis in _result_axes(get(int(match[1])), batches)[-1]]
     except NotImplementedError as error:
         return reason_without_rule(str(error)) or put_off(error)
-    except Exception as error:
+    except BaseException as error:  # None may pass through C++; it is raised after the pass.
         return put_off(error)
 
 
