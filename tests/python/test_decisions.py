@@ -435,6 +435,12 @@ def test_flags_are_what_was_passed(wrap):
     assert gradient(1.0, wrap(jnp.array(True))) == 5
 
 
+def test_flags_after_an_array_of_their_type():
+    gradient = bm.grad(by_identity)
+    assert gradient(1.0, jnp.array(True)) == 5
+    assert gradient(1.0, True) == 3
+
+
 def test_flags_that_are_differentiated_or_first_left_out():
     gradient = bm.grad(lambda x, train=False: by_identity(x, train))
     assert gradient(1.0) == 5

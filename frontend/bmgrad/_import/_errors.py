@@ -29,16 +29,8 @@ class RuleRaised(Exception):
 VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
 
 
-# The types of errors that may say so, JAX's own being some of them.
-MAY_ASK_FOR_VALUES = (
-    TypeError,
-    LookupError,
-    ValueError,
-    AttributeError,
-    OverflowError,
-    ReverseModeError,
-    jax.errors.UnexpectedTracerError,
-)
+# The types of errors that may say so; JAX's and ours are of these too.
+MAY_ASK_FOR_VALUES = (TypeError, LookupError, ValueError, AttributeError, OverflowError)
 
 
 def asks_for_values(error: Exception) -> bool:

@@ -33,6 +33,7 @@ from bmgrad._transforms._trace import (
     Static,
     TracedFunction,
     is_flag,
+    is_typed_as_flag,
     may_be_flag,
     parameter_names,
     trace_at_need,
@@ -241,7 +242,8 @@ class State:
                 self._add(missing.arrays)
             except _MayBeFlags:
                 self._thread.knows_flags = True
-                self._takes_static |= any(map(is_flag, jax.tree.leaves((args, kwargs))))
+                # An array of one boolean has the type of Python's, which may come next.
+                self._takes_static |= any(map(is_typed_as_flag, jax.tree.leaves((args, kwargs))))
             except _OTHER_WAYS as error:
                 if isinstance(error, jax.errors.UnexpectedTracerError):
                     self._check_held(error)

@@ -486,6 +486,11 @@ def is_flag(leaf: Any) -> bool:
     return isinstance(leaf, (bool, enum.Enum))
 
 
+def is_typed_as_flag(leaf: Any) -> bool:
+    """Whether a leaf is a flag, or a boolean array."""
+    return is_flag(leaf) or getattr(leaf, "dtype", None) == np.bool_
+
+
 def may_be_flag(leaf: Any) -> bool:
     """Whether JAX may have made this tracer of what ``is_flag`` says."""
     if not isinstance(leaf, jax.core.Tracer) or leaf.shape:

@@ -170,7 +170,7 @@ def ask_batching_rule(symbol: str) -> list[bool] | str:
         for size, axes in _BATCH.findall(symbol[match.end(1) :])
     )
     try:
-        return [bool(axis == 0) for axis in _result_axes(get(int(match[1])), batches)[-1]]
+        return [bool(axis == 0) for axis in _result_axes(int(match[1]), batches)[-1]]
     except NotImplementedError as error:
         return reason_without_rule(str(error)) or put_off(error)
     except BaseException as error:  # None may pass through C++; it is raised after the pass.
@@ -179,12 +179,12 @@ def ask_batching_rule(symbol: str) -> list[bool] | str:
 
 @functools.lru_cache(maxsize=1024)
 def _result_axes(
-    kernel: Kernel, batches: tuple[tuple[int, tuple[int, ...]], ...]
+    number: int, batches: tuple[tuple[int, tuple[int, ...]], ...]
 ) -> tuple[tuple[int, ...], ...]:
     """For each batch, innermost first, 0 or -1 for each result."""
     if not batches:
         return ()
-    before = _result_axes(kernel, batches[:-1])
+    kernel, before = get(number), _result_axes(number, batches[:-1])
     fun = _batched(kernel, [axes for _, axes in batches[:-1]], before)
     avals = list(kernel.in_avals)
     for size, axes in batches:
