@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 
 import bmgrad as bp
 import bmgrad.math as bm
-from bmgrad.runtime import _foreign
+from bmgrad.runtime import _foreign, _kernels
 from bmgrad.runtime._errors import UnsupportedError
 
 # A 3 by 4 matrix in compressed sparse rows, one more weight than it has rows.
@@ -546,3 +546,6 @@ def test_errors_of_batching_rules():
         batching.primitive_batchers[refusing_p] = rule
         with pytest.raises(raised, match=text):
             bm.vmap(lambda x, p=refusing_p: p.bind(x), in_axes=(0,))(GIVEN)
+        # Passes are told in words: no exception may unwind them.
+        number = _kernels.register(refusing_p, {}, [jax.typeof(GIVEN[0])])
+        assert isinstance(_kernels.ask_batching_rule(f"bm_kernel_{number}_3x0"), str)
