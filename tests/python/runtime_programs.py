@@ -95,6 +95,9 @@ class JaxProgram(Program):
             (None,) * len(residuals),
         )
 
+    def batched_outputs(self, in_axes, size, axis_name):
+        return [True] * len(self.out_avals)
+
     def batch(self, in_axes, size, out_axes, axis_name):
         assert set(out_axes) <= {0}
         return self.once(("batch", in_axes, size), lambda: self.make_batched(in_axes, size))

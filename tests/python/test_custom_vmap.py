@@ -131,6 +131,27 @@ def test_results_of_a_rule_have_the_shape_of_the_functions():
         bm.vmap(f)(X)
 
 
+def test_results_that_the_rule_shares_need_no_axis():
+    @custom_vmap
+    def twice(x, unused):
+        return 2 * x
+
+    @twice.def_vmap
+    def _(size, batched, x, unused):
+        return 2 * x, batched[0]
+
+    def shared(x, batch):
+        return bm.vmap(lambda unused: twice(x, unused), out_axes=None)(batch)
+
+    assert shared(3.0, X) == 6.0
+    assert bm.grad(shared)(3.0, X) == 2.0
+    assert bm.vmap(bm.grad(twice), (None, 0), out_axes=None)(3.0, X) == 2.0
+    np.testing.assert_allclose(jax.vmap(bm.grad(twice), (0, None))(X, 2.0), [2.0] * 3)
+    assert jax.vmap(bm.grad(twice), (None, 0), out_axes=None)(3.0, X) == 2.0
+    rows = bm.grad(lambda x: bm.vmap(shared, (0, None))(x, X).sum())(X)
+    np.testing.assert_allclose(rows, [2.0] * 3)
+
+
 def test_in_rules_that_are_batched():
     """As JAX's documentation recommends for reverse mode."""
     ruled = jax.custom_vjp(lambda x: value(x))

@@ -536,6 +536,68 @@ def test_results_that_a_batch_shares_need_no_axis():
     assert bool(got)
 
 
+# The largest of the batch around it, of which its derivative knows nothing.
+largest_p = primitive("largest_of_batch", lambda x: x, lambda x: x)
+batching.primitive_batchers[largest_p] = lambda args, dims: (
+    largest_p.bind(jnp.max(args[0], axis=dims[0])),
+    None,
+)
+ad.primitive_jvps[largest_p] = lambda primals, tangents: (
+    largest_p.bind(*primals),
+    ad.Zero(jax.typeof(primals[0]).to_tangent_aval()),
+)
+# Twice the first operand, linear in that; the second does nothing.
+twice_p = primitive("twice_the_first", lambda x, unused: 2 * x, lambda x, unused: x)
+batching.primitive_batchers[twice_p] = lambda args, dims: (twice_p.bind(*args), dims[0])
+ad.primitive_transposes[twice_p] = lambda ct, x, unused: (twice_p.bind(ct, unused), None)
+ad.primitive_jvps[twice_p] = lambda primals, tangents: (
+    twice_p.bind(*primals),
+    twice_p.bind(ad.instantiate_zeros(tangents[0]), primals[1]),
+)
+
+
+def test_differentiable_results_that_a_batch_shares():
+    assert bm.vmap(largest_p.bind, out_axes=None)(GIVEN) == 3.0
+    assert jax.vmap(bm.jit(largest_p.bind), out_axes=None)(GIVEN) == 3.0
+    scaled = lambda x: largest_p.bind(x) * x  # noqa: E731
+    np.testing.assert_array_equal(bm.vmap(bm.grad(scaled))(GIVEN), [3.0] * 3)
+    np.testing.assert_array_equal(jax.vmap(bm.grad(scaled))(GIVEN), [3.0] * 3)
+    total = bm.grad(lambda x: (bm.vmap(largest_p.bind, out_axes=None)(x) * x).sum())
+    np.testing.assert_array_equal(total(GIVEN), [3.0] * 3)
+
+
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap])
+def test_linear_results_that_a_batch_shares(vmap):
+    def shared(x, batch):
+        return vmap(lambda unused: twice_p.bind(x, unused), out_axes=None)(batch)
+
+    assert shared(3.0, GIVEN) == 6.0
+    assert bm.grad(shared)(3.0, GIVEN) == 2.0
+    assert bm.vmap(bm.grad(twice_p.bind), (None, 0), out_axes=None)(3.0, GIVEN) == 2.0
+    rows = bm.grad(lambda x: vmap(shared, (0, None))(x, GIVEN).sum())(GIVEN)
+    np.testing.assert_array_equal(rows, [2.0] * 3)
+
+
+def test_a_branch_on_a_shared_float_is_taken_by_all():
+    called = []
+
+    def fun(x):
+        def ask(x):
+            called.append(x)
+            return x
+
+        asked = lambda x: jax.pure_callback(ask, x, x, vmap_method="sequential")  # noqa: E731
+        is_large = largest_p.bind(x) > 100
+        return lax.cond(is_large, lambda x: asked(lax.stop_gradient(x)), lambda x: x, x) ** 2
+
+    np.testing.assert_allclose(bm.vmap(bm.grad(fun))(GIVEN), 2 * GIVEN)
+    jax.effects_barrier()
+    assert called == []
+    bm.vmap(bm.grad(fun))(GIVEN * 100)
+    jax.effects_barrier()
+    assert called != []
+
+
 def test_errors_of_batching_rules():
     for raised, text in ((ValueError, "not in twos"), (NotImplementedError, "not yet")):
         refusing_p = primitive(f"refusing_{raised.__name__}", lambda x: x, lambda x: x)

@@ -189,6 +189,8 @@ class TestVmap:
         assert shared == 3.0
         with pytest.raises(ValueError, match="mapped output but out_axes is None: result 0"):
             bm.vmap(f, (0, None), out_axes=None)(X, 2.0)
+        of_jax = jax.vmap(bm.jit(f), (0, None), out_axes=(0, None))(X, 2.0)[1]
+        assert of_jax == 3.0
 
     @pytest.mark.parametrize("axes", [(True, 0), ({"x": 0}, 0), ((X,), 0), (0, False), (0, 1.0)])
     def test_axes_are_integers(self, axes):

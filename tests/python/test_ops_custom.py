@@ -180,13 +180,14 @@ def total_of_gradients(lib, f):
 @pytest.mark.parametrize("derived", [lambda _, f: f, total_of_gradients])
 @pytest.mark.parametrize("weight", [0.0, 5.0])
 @pytest.mark.parametrize("nested", [False, True])
-def test_results_that_a_batch_shares_count_once(derived, weight, nested):
+@pytest.mark.parametrize("vmap", [jax.vmap, bm.vmap])
+def test_results_that_a_batch_shares_count_once(derived, weight, nested, vmap):
     """JAX counts their cotangents once for each element, or refuses."""
 
     def loss(x, c):
-        fun = jax.vmap(scaled_and_doubled, (0, None), (0, None))
+        fun = vmap(scaled_and_doubled, (0, None), (0, None))
         if nested:
-            fun = jax.vmap(fun, (0, None), (0, None))
+            fun = vmap(fun, (0, None), (0, None))
         scaled, doubled = fun(x, c)
         return (scaled.sum() + weight * doubled) ** 2
 
@@ -199,6 +200,76 @@ def test_results_that_a_batch_shares_count_once(derived, weight, nested):
     want = jax.grad(derived(jax, oracle), argnums=(0, 1))(x, c)
     for g, w in zip(got, want, strict=True):
         np.testing.assert_allclose(g, w, rtol=1e-4)
+
+
+@jax.custom_vjp
+def weighted_total(x, weight):
+    return jax.lax.psum(weight * x, "all")
+
+
+weighted_total.defvjp(
+    lambda x, weight: (weighted_total(x, weight), (x, weight)),
+    lambda held, ct: (ct * held[1], ct * held[0]),
+)
+
+
+@pytest.mark.parametrize("vmap", [jax.vmap, bm.vmap])
+def test_results_that_a_batch_makes_together_count_for_each(vmap):
+    weights = jnp.arange(1.0, 4.0)
+
+    def total(x, weights):
+        batch = vmap(lambda weight: weighted_total(x, weight), axis_name="all", out_axes=None)
+        return batch(weights)
+
+    if vmap is jax.vmap and jax.__version_info__ >= (0, 12):
+        # It does not tell these results from the ones above.
+        with pytest.raises(ValueError, match="shared across the batch"):
+            bm.grad(total)(2.0, weights)
+        return
+    got = bm.grad(total, argnums=(0, 1))(2.0, weights)
+    np.testing.assert_allclose(got[0], 6.0)
+    np.testing.assert_allclose(got[1], [2.0] * 3)
+
+
+def ruled_jvp(result_tangent):
+    fun = jax.custom_jvp(lambda x, unused: 2 * x)
+    fun.defjvp(lambda xs, ts: (fun(*xs), result_tangent(*ts)))
+    return fun
+
+
+def ruled_vjp():
+    fun = jax.custom_vjp(lambda x, unused: 2 * x)
+    fun.defvjp(lambda x, unused: (fun(x, unused), unused), lambda n, ct: (2 * ct + 0 * n, 0 * n))
+    return fun
+
+
+@pytest.mark.parametrize("fun", [ruled_jvp(lambda x, _: 2 * x), ruled_vjp()])
+def test_results_that_do_not_depend_on_the_batch_need_no_axis(fun):
+    batch = jnp.arange(3.0)
+
+    def shared(x, batch):
+        return bm.vmap(lambda unused: fun(x, unused), out_axes=None)(batch)
+
+    assert shared(3.0, batch) == 6.0
+    assert bm.jit(shared)(3.0, batch) == 6.0
+    assert bm.grad(shared)(3.0, batch) == 2.0
+    np.testing.assert_array_equal(bm.vmap(bm.grad(fun), (None, 0))(3.0, batch), [2.0] * 3)
+    rows = bm.vmap(shared, (0, None))(batch, batch)
+    np.testing.assert_array_equal(rows, 2 * batch)
+    totals = bm.grad(lambda x: bm.vmap(shared, (0, None))(x, batch).sum())(batch)
+    np.testing.assert_array_equal(totals, [2.0] * 3)
+
+
+def test_a_tangent_may_need_the_axis_that_its_result_does_not():
+    fun = ruled_jvp(lambda x, unused: 2 * x + unused)
+    batch = jnp.arange(3.0)
+    np.testing.assert_array_equal(
+        bm.vmap(bm.grad(fun, argnums=1), (None, 0))(3.0, batch), [1.0] * 3
+    )
+    total = bm.grad(lambda batch: bm.vmap(lambda n: fun(3.0, n))(batch).sum())
+    np.testing.assert_array_equal(total(batch), [1.0] * 3)
+    with pytest.raises(ValueError, match="result 0 differs"):
+        bm.grad(lambda x: bm.vmap(lambda n: fun(x, n), out_axes=None)(batch))(3.0)
 
 
 def test_no_forward_mode_of_custom_vjp():

@@ -19,9 +19,10 @@ using namespace mlir;
 using namespace bmgrad::bm;
 
 namespace {
-/// What a result of a batched function is: one for each element of the batch,
-/// the sum of these, or the one that all elements share.
-enum class Kind : char { Each = '0', Summed = '1', Shared = '2' };
+/// What an argument or a result of a batched function is: one for each element
+/// of the batch, or the one that all share; a result may be the sum of theirs,
+/// an argument the first one's, where the others have zeros.
+enum class Kind : char { Shared = '0', Each = '1', Summed = 's', First = 'f' };
 } // namespace
 
 static SmallVector<Kind> each(size_t count) {
@@ -39,70 +40,102 @@ static Value firstOf(ImplicitLocOpBuilder &b, Value value) {
   return ReshapeOp::create(b, type.clone(type.getShape().drop_front()), first);
 }
 
+/// The value for the first element of the batch, zeros for the others.
+static Value forFirst(ImplicitLocOpBuilder &b, Value value, int64_t size) {
+  RankedTensorType type = tensorType(value), batched = batchedType(type, size);
+  SmallVector<int64_t> none(batched.getRank(), 0), after(none);
+  after[0] = size - 1;
+  Value first = ReshapeOp::create(b, batchedType(type, 1), value);
+  Value zero = makeZero(b, RankedTensorType::get({}, type.getElementType()));
+  return PadOp::create(b, batched, first, zero, none, after, none);
+}
+
 /// On a batched function: the function that it applies.
 static constexpr StringLiteral kBatchOf("bm.batch_of");
 /// On the same: all batches that it is over, innermost first, with the axes of
-/// the operands of the op, and of the function's results.
+/// the operands and results of the op.
 static constexpr StringLiteral kBatches("bm.batches");
 
-/// A function that applies `name` to each element of a batch: marked arguments
-/// have a batch dimension. Equal ones are made once, none has a body if `name`
-/// has none.
-static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
-                                     ArrayRef<bool> batched,
-                                     ArrayRef<Kind> kinds,
-                                     const BatchFrame &frame) {
-  BatchAxis axis = frame.axis;
-  int64_t size = axis.size;
-  auto function =
-      SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, name);
+static SmallVector<Type> batchedTypes(TypeRange types, ArrayRef<bool> marks,
+                                      int64_t size) {
+  SmallVector<Type> batched;
+  for (auto [type, mark] : llvm::zip_equal(types, marks))
+    batched.push_back(mark ? Type(batchedType(type, size)) : type);
+  return batched;
+}
+
+static SmallVector<Type> batchedTypes(TypeRange types, int64_t size) {
+  return batchedTypes(types, SmallVector<bool>(types.size(), true), size);
+}
+
+static SmallVector<int64_t> axes(ArrayRef<bool> flags) {
+  return llvm::map_to_vector(
+      flags, [](bool flag) -> int64_t { return flag ? 0 : -1; });
+}
+
+/// `name` with all that says which batch of it this is. Linking renames
+/// functions, so a name alone does not say whose batch it is; an equal one that
+/// is there already is `found`.
+static FlatSymbolRefAttr nameOfBatch(Operation *op, FlatSymbolRefAttr name,
+                                     ArrayRef<Kind> arguments,
+                                     ArrayRef<Kind> results, BatchAxis axis,
+                                     bool &found) {
   std::string text = name.getValue().str() + ".batched." +
-                     std::to_string(size) + axis.suffix();
-  text += '.';
-  for (bool flag : batched)
-    text += flag ? '1' : '0';
-  text += '.';
-  for (Kind kind : kinds)
-    text += static_cast<char>(kind);
-  // Linking renames functions, so a name alone does not say whose batch it is.
-  FlatSymbolRefAttr made = FlatSymbolRefAttr::get(op->getContext(), text);
+                     std::to_string(axis.size) + axis.suffix();
+  for (ArrayRef<Kind> kinds : {arguments, results}) {
+    text += '.';
+    for (Kind kind : kinds)
+      text += static_cast<char>(kind);
+  }
+  auto made = FlatSymbolRefAttr::get(op->getContext(), text);
+  found = false;
   for (unsigned tried = 1;
-       auto found = SymbolTable::lookupNearestSymbolFrom(op, made); ++tried) {
-    if (found->getAttr(kBatchOf) == name)
-      return made;
+       auto other = SymbolTable::lookupNearestSymbolFrom(op, made); ++tried) {
+    found = other->getAttr(kBatchOf) == name;
+    if (found)
+      break;
     made = FlatSymbolRefAttr::get(op->getContext(),
                                   text + "_" + std::to_string(tried));
   }
+  return made;
+}
 
+/// A function that applies `name` to each element of a batch. Equal ones are
+/// made once, none has a body if `name` has none.
+static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
+                                     ArrayRef<Kind> arguments,
+                                     ArrayRef<Kind> results,
+                                     const BatchFrame &frame) {
+  BatchAxis axis = frame.axis;
+  bool found;
+  FlatSymbolRefAttr made =
+      nameOfBatch(op, name, arguments, results, axis, found);
+  if (found)
+    return made;
+
+  auto function =
+      SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, name);
   ImplicitLocOpBuilder b(function.getLoc(), op->getContext());
   b.setInsertionPointAfter(function);
-  SmallVector<Type> arguments, batchedResults, results;
-  auto axes = [](ArrayRef<bool> flags) {
-    return llvm::map_to_vector(
-        flags, [](bool flag) -> int64_t { return flag ? 0 : -1; });
+  auto typesOf = [&](TypeRange types, ArrayRef<Kind> kinds) {
+    SmallVector<Type> made;
+    for (auto [type, kind] : llvm::zip_equal(types, kinds))
+      made.push_back(kind == Kind::Each ? Type(batchedType(type, axis.size))
+                                        : type);
+    return made;
   };
-  SmallVector<int64_t> inAxes = axes(batched), outAxes;
-  for (auto [type, flag] :
-       llvm::zip_equal(function.getArgumentTypes(), batched))
-    arguments.push_back(flag ? Type(batchedType(type, size)) : type);
-  SmallVector<bool> differs =
-      batchedCallResults(op, name.getValue(), batched, axis);
-  for (auto [type, kind, differ] :
-       llvm::zip_equal(function.getResultTypes(), kinds, differs)) {
-    bool shared = kind == Kind::Shared && !differ;
-    outAxes.push_back(shared ? -1 : 0);
-    batchedResults.push_back(shared ? type : Type(batchedType(type, size)));
-    results.push_back(kind == Kind::Each ? batchedResults.back() : type);
-  }
-  auto wrapper = func::FuncOp::create(b, made.getValue(),
-                                      b.getFunctionType(arguments, results));
+  FunctionType type =
+      b.getFunctionType(typesOf(function.getArgumentTypes(), arguments),
+                        typesOf(function.getResultTypes(), results));
+  auto wrapper = func::FuncOp::create(b, made.getValue(), type);
   wrapper.setPrivate();
   StringAttr axisName =
       axis.name.empty() ? StringAttr() : b.getStringAttr(axis.name);
   SmallVector<NamedAttribute> batch{
       b.getNamedAttr("in_axes", b.getDenseI64ArrayAttr(axes(frame.batched))),
-      b.getNamedAttr("out_axes", b.getDenseI64ArrayAttr(outAxes)),
-      b.getNamedAttr("size", b.getI64IntegerAttr(size))};
+      b.getNamedAttr("out_axes",
+                     b.getDenseI64ArrayAttr(axes(frame.resultBatched))),
+      b.getNamedAttr("size", b.getI64IntegerAttr(axis.size))};
   if (axisName)
     batch.push_back(b.getNamedAttr("axis_name", axisName));
   SmallVector<Attribute> batches;
@@ -115,31 +148,45 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
   wrapper->setAttr(kBatchOf, name);
   if (function.isExternal())
     return made;
+
   b.setInsertionPointToStart(wrapper.addEntryBlock());
-  auto all = BatchOp::create(b, batchedResults, name.getValue(),
-                             ValueRange(wrapper.getArguments()), inAxes,
-                             outAxes, size, axisName);
+  SmallVector<Value> operands;
+  SmallVector<bool> batched;
+  for (auto [argument, kind] :
+       llvm::zip_equal(wrapper.getArguments(), arguments)) {
+    operands.push_back(kind == Kind::First ? forFirst(b, argument, axis.size)
+                                           : Value(argument));
+    batched.push_back(kind != Kind::Shared);
+  }
+  SmallVector<bool> differs =
+      batchedCallResults(op, name.getValue(), batched, axis);
+  for (auto [differ, kind] : llvm::zip_equal(differs, results))
+    differ |= kind == Kind::Each;
+  auto all = BatchOp::create(
+      b, batchedTypes(function.getResultTypes(), differs, axis.size),
+      name.getValue(), operands, axes(batched), axes(differs), axis.size,
+      axisName);
   SmallVector<Value> returned;
   for (auto [value, type, kind] :
-       llvm::zip_equal(all->getResults(), results, kinds)) {
-    if (kind == Kind::Summed)
+       llvm::zip_equal(all->getResults(), wrapper.getResultTypes(), results)) {
+    if (value.getType() == type)
+      returned.push_back(value);
+    else if (kind == Kind::Summed)
       returned.push_back(
           ReduceSumOp::create(b, type, value, b.getDenseI64ArrayAttr({0})));
-    else if (value.getType() != type)
-      returned.push_back(firstOf(b, value));
     else
-      returned.push_back(value);
+      returned.push_back(firstOf(b, value));
   }
   func::ReturnOp::create(b, returned);
   return made;
 }
 
-/// The flags of the inputs that have tangents.
-static SmallVector<bool> differentiableFlags(ValueRange inputs,
+/// The flags of the values that have tangents.
+static SmallVector<bool> differentiableFlags(ValueRange values,
                                              ArrayRef<bool> flags) {
   SmallVector<bool> chosen;
-  for (auto [input, flag] : llvm::zip_equal(inputs, flags))
-    if (isDifferentiable(input.getType()))
+  for (auto [value, flag] : llvm::zip_equal(values, flags))
+    if (isDifferentiable(value.getType()))
       chosen.push_back(flag);
   return chosen;
 }
@@ -151,43 +198,45 @@ static SmallVector<Kind> summedUnless(ArrayRef<bool> batched) {
       batched, [](bool flag) { return flag ? Kind::Each : Kind::Summed; });
 }
 
-static SmallVector<Type> batchedTypes(TypeRange types, int64_t size) {
-  return llvm::map_to_vector(
-      types, [&](Type type) -> Type { return batchedType(type, size); });
-}
-
 static SmallVector<Kind> sharedUnless(ArrayRef<bool> batched) {
   return llvm::map_to_vector(
       batched, [](bool flag) { return flag ? Kind::Each : Kind::Shared; });
 }
 
 LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
-  SmallVector<bool> ruleFlags(frame.batched);
-  llvm::append_range(ruleFlags,
-                     differentiableFlags(getInputs(), frame.batched));
-  unsigned numTangents = differentiable(getResultTypes()).size();
-  auto primal = makeBatched(*this, getPrimalAttr(), frame.batched,
-                            each(getNumResults()), frame);
+  SmallVector<bool> marks =
+      batchedRuleResults(*this, frame.batched, frame.axis);
+  frame.resultBatched = marks;
+  SmallVector<Kind> tangents =
+      sharedUnless(differentiableFlags(getResults(), marks));
+  SmallVector<Kind> kinds = sharedUnless(marks);
+  auto primal = makeBatched(*this, getPrimalAttr(), sharedUnless(frame.batched),
+                            kinds, frame);
   FlatSymbolRefAttr rule = getRuleAttr();
-  if (rule)
-    rule = makeBatched(*this, rule, ruleFlags,
-                       each(getNumResults() + numTangents), frame);
+  if (rule) {
+    kinds.append(tangents);
+    rule =
+        makeBatched(*this, rule,
+                    sharedUnless(withInputTangents(getInputs(), frame.batched)),
+                    kinds, frame);
+  }
   SmallVector<Attribute> transposes;
   for (const GivenTranspose &given : givenTransposes(*this)) {
-    SmallVector<bool> flags, linear;
+    SmallVector<bool> others, linear;
     for (auto [index, flag] : llvm::enumerate(frame.batched))
-      (given.isLinear(index) ? linear : flags).push_back(flag);
-    flags.append(numTangents, true);
-    transposes.push_back(
-        makeBatched(*this, given.function, flags, summedUnless(linear), frame));
+      (given.isLinear(index) ? linear : others).push_back(flag);
+    SmallVector<Kind> arguments = sharedUnless(others);
+    arguments.append(tangents);
+    transposes.push_back(makeBatched(*this, given.function, arguments,
+                                     summedUnless(linear), frame));
   }
   ArrayAttr batchedTransposes;
   if (!transposes.empty())
     batchedTransposes = frame.b.getArrayAttr(transposes);
-  auto made =
-      CustomJvpOp::create(frame.b, batchedTypes(getResultTypes(), frame.size),
-                          primal, rule, getLinearAttr(), batchedTransposes,
-                          getHasSideEffectAttr(), frame.operands);
+  auto made = CustomJvpOp::create(
+      frame.b, batchedTypes(getResultTypes(), marks, frame.size), primal, rule,
+      getLinearAttr(), batchedTransposes, getHasSideEffectAttr(),
+      frame.operands);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }
@@ -196,36 +245,44 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
   unsigned numResiduals = getNumResiduals();
   SmallVector<bool> marks =
       batchedCallResults(*this, getPrimal(), frame.batched, frame.axis);
-  SmallVector<Kind> kinds = sharedUnless(marks);
-  auto primal =
-      makeBatched(*this, getPrimalAttr(), frame.batched, kinds, frame);
-  kinds.append(each(numResiduals));
-  auto fwd = makeBatched(*this, getFwdAttr(), frame.batched, kinds, frame);
-  SmallVector<bool> flags(numResiduals, true);
-  SmallVector<Type> types;
-  for (auto [type, mark] : llvm::zip_equal(getResultTypes(), marks)) {
-    types.push_back(mark ? Type(batchedType(type, frame.size)) : type);
-    if (isDifferentiable(type))
-      flags.push_back(mark);
-  }
-  auto bwd = makeBatched(
-      *this, getBwdAttr(), flags,
-      summedUnless(differentiableFlags(getInputs(), frame.batched)), frame);
-  auto made = CustomVjpOp::create(
-      frame.b, types, primal, fwd, bwd, frame.b.getI64IntegerAttr(numResiduals),
-      getNumClosedOverAttr(), getOptimizeRematAttr(), getHasSideEffectAttr(),
-      frame.operands);
-  llvm::append_range(frame.results, made.getResults());
   frame.resultBatched = marks;
+  SmallVector<Kind> arguments = sharedUnless(frame.batched);
+  SmallVector<Kind> kinds = sharedUnless(marks);
+  auto primal = makeBatched(*this, getPrimalAttr(), arguments, kinds, frame);
+  kinds.append(each(numResiduals));
+  auto fwd = makeBatched(*this, getFwdAttr(), arguments, kinds, frame);
+
+  SmallVector<bool> inputs = differentiableFlags(getInputs(), frame.batched);
+  SmallVector<bool> reached =
+      reachedCallResults(*this, getPrimal(), frame.batched, frame.axis);
+  SmallVector<Kind> ofBwd = each(numResiduals);
+  for (auto [result, mark, reach] :
+       llvm::zip_equal(getResults(), marks, reached)) {
+    if (!isDifferentiable(result.getType()))
+      continue;
+    // What does not depend on the batch is computed once, so its cotangent
+    // counts once in a sum over the batch.
+    bool once = !reach && llvm::is_contained(inputs, false);
+    ofBwd.push_back(mark ? Kind::Each : once ? Kind::First : Kind::Shared);
+  }
+  auto bwd =
+      makeBatched(*this, getBwdAttr(), ofBwd, summedUnless(inputs), frame);
+  auto made = CustomVjpOp::create(
+      frame.b, batchedTypes(getResultTypes(), marks, frame.size), primal, fwd,
+      bwd, frame.b.getI64IntegerAttr(numResiduals), getNumClosedOverAttr(),
+      getOptimizeRematAttr(), getHasSideEffectAttr(), frame.operands);
+  llvm::append_range(frame.results, made.getResults());
   return success();
 }
 
 LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
   unsigned numResiduals = getResiduals().size();
-  SmallVector<bool> flags(frame.batched.take_front(numResiduals));
-  flags.append(getNumResults(), true);
+  frame.resultBatched.assign(getNumResults(), true);
+  SmallVector<Kind> arguments =
+      sharedUnless(frame.batched.take_front(numResiduals));
+  arguments.append(each(getNumResults()));
   auto bwd =
-      makeBatched(*this, getBwdAttr(), flags,
+      makeBatched(*this, getBwdAttr(), arguments,
                   summedUnless(frame.batched.drop_front(numResiduals)), frame);
   auto made = CustomLinOp::create(
       frame.b, batchedTypes(getResultTypes(), frame.size), bwd,
@@ -237,15 +294,17 @@ LogicalResult CustomLinOp::emitBatch(BatchFrame &frame) {
 
 LogicalResult LinearSolveOp::emitBatch(BatchFrame &frame) {
   unsigned numParams = getParams().size(), numUnknowns = getRhs().size();
+  frame.resultBatched.assign(getNumResults(), true);
   // One equation for each element, though the operator may be shared.
-  SmallVector<bool> flags(frame.batched.take_front(numParams));
-  flags.append(numUnknowns, true);
+  SmallVector<Kind> arguments =
+      sharedUnless(frame.batched.take_front(numParams));
+  arguments.append(each(numUnknowns));
   auto batched = [&](FlatSymbolRefAttr name) -> FlatSymbolRefAttr {
     if (!name)
       return {};
     auto function =
         SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(*this, name);
-    return makeBatched(*this, name, flags, each(function.getNumResults()),
+    return makeBatched(*this, name, arguments, each(function.getNumResults()),
                        frame);
   };
   SmallVector<Value> rhs;

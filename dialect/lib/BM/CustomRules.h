@@ -27,6 +27,23 @@ struct GivenTranspose {
 
 llvm::SmallVector<GivenTranspose> givenTransposes(CustomJvpOp op);
 
+/// The flags of the inputs, then those of their tangents, which are the same.
+llvm::SmallVector<bool> withInputTangents(mlir::ValueRange inputs,
+                                          llvm::ArrayRef<bool> flags);
+
+/// Which results of `op` are batched when the marked inputs are, each with its
+/// tangent.
+llvm::SmallVector<bool> batchedRuleResults(CustomJvpOp op,
+                                           llvm::ArrayRef<bool> batched,
+                                           BatchAxis axis);
+
+/// Which results of `callee` depend on the batch at all, though all elements
+/// may share what is made of it.
+llvm::SmallVector<bool> reachedCallResults(mlir::Operation *op,
+                                           llvm::StringRef callee,
+                                           llvm::ArrayRef<bool> batched,
+                                           BatchAxis axis);
+
 } // namespace bmgrad::bm
 
 #endif // BMGRAD_LIB_BM_CUSTOMRULES_H

@@ -1,25 +1,46 @@
 """Modules over a batch that Python makes, where functions bring a batching rule."""
 
+from __future__ import annotations
+
+import dataclasses
 from collections.abc import Callable, Hashable
-from typing import TypeAlias
+from typing import Protocol
 
 from bmgrad.runtime._source import Source
 
-# Of input axes, size, output axes and the name of the axis. See `Program`.
-Batched: TypeAlias = Callable[
-    [tuple[int, ...], int, tuple[int, ...], Hashable], "tuple[Source, Batched | None] | None"
-]
+
+class Batched(Protocol):
+    """The batches of a program; either answer may be None, where passes are to give it."""
+
+    def module(
+        self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
+    ) -> tuple[Source, Batched | None] | None:
+        """The module of a batch, and the batches of that."""
+        ...
+
+    def outputs(
+        self, in_axes: tuple[int, ...], size: int, axis_name: Hashable
+    ) -> list[bool] | None:
+        """Which results differ between the elements of a batch."""
+        ...
 
 
-def edited(batched: Batched, edit: Callable[[Source], Source]) -> Batched:
+@dataclasses.dataclass(frozen=True)
+class Edited:
     """`batched`, whose modules `edit` changes."""
 
-    def run(
-        in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
-    ) -> "tuple[Source, Batched | None] | None":
-        if (found := batched(in_axes, size, out_axes, axis_name)) is None:
+    batched: Batched
+    edit: Callable[[Source], Source]
+
+    def module(
+        self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
+    ) -> tuple[Source, Batched | None] | None:
+        if (found := self.batched.module(in_axes, size, out_axes, axis_name)) is None:
             return None
         module, again = found
-        return edit(module), again and edited(again, edit)
+        return self.edit(module), again and Edited(again, self.edit)
 
-    return run
+    def outputs(
+        self, in_axes: tuple[int, ...], size: int, axis_name: Hashable
+    ) -> list[bool] | None:
+        return self.batched.outputs(in_axes, size, axis_name)

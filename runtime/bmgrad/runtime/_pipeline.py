@@ -92,10 +92,13 @@ def batched_results(source: Source, batched: Sequence[int], size: int, axis: str
         "batched": ",".join(map(str, batched)),
     }
     options = {name: value for name, value in options.items() if value}
-    with opened(source) as module:
+
+    def act(module: ir.Module) -> list[bool]:
         _run(PassManager.parse(f"builtin.module(bm-find-batched{_braced(options)})"), module)
         main = ir.SymbolTable(module.operation)[MAIN]
         return list(main.attributes["bm.batched"])
+
+    return with_rules_at_need(source, act)
 
 
 def _run(manager: Any, module: ir.Module) -> None:

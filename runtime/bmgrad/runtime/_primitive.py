@@ -225,10 +225,7 @@ def _batch(
     if all(axis is None for axis in axes) and not program.is_over(axis_name):
         results = bind(program, *args, references=references, origin=origin)
         return results, [None] * len(results)
-    if program.is_over(axis_name):
-        varying = program.batched_outputs(in_axes, size, axis_name)
-    else:
-        varying = program.varying([axis >= 0 for axis in in_axes])
+    varying = program.batched_outputs(in_axes, size, axis_name)
     out_axes = [0 if v else -1 for v in varying]
     results = bind(
         program.mapped(in_axes, size, out_axes, axis_name),

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from bmgrad.runtime import _edits, _kernels, _pipeline, _source
-from bmgrad.runtime._batched import Batched, edited
+from bmgrad.runtime._batched import Batched, Edited
 from bmgrad.runtime._collectives import word_of
 from bmgrad.runtime._errors import NotLinearError, ReverseModeError
 from bmgrad.runtime._jax_internals import (
@@ -34,6 +34,7 @@ from bmgrad.runtime._put_off import PutOff
 from bmgrad.runtime._source import Source
 from bmgrad.runtime._types import aval_of, batched_aval, tensor_type
 
+_T = TypeVar("_T")
 _P = TypeVar("_P", bound="Program")
 
 
@@ -118,7 +119,7 @@ class Program(Module):
         if self.asks:
             make = partial(make, perturbed=lambda active: edit(self._source_for(active)))
         if self._batched:
-            make = partial(make, batched=edited(self._batched, edit))
+            make = partial(make, batched=Edited(self._batched, edit))
         return self._derived(
             make,
             "",
@@ -174,34 +175,12 @@ class Program(Module):
             [tensor_type(aval) for aval in out_avals],
             in_names,
         )
-        numbers = (len(self.in_avals), len(self.out_avals))
-        is_in, is_out = (
-            tuple(i >= n for i in range(len(avals)))
-            for n, avals in zip(numbers, (in_avals, out_avals), strict=True)
-        )
-        make = partial(JvpProgram, is_tangent_in=is_in, is_tangent_out=is_out)
+        make: Callable[..., Program] = Program
         if self.has_batching_rules:
-            make = partial(
-                make,
-                batched=partial(self._batched_jvp, active),
-                together=tuple(zip(_positions(active), itertools.count(len(active)), strict=False)),
-            )
+            pairs = zip(_positions(active), itertools.count(len(active)), strict=False)
+            batched = _BatchedJvp(self, active)
+            make = partial(JvpProgram, batched=batched, together=tuple(pairs))
         return self._derived(make, "jvp", module, in_avals, out_avals, in_names)
-
-    def _batched_jvp(
-        self,
-        active: tuple[bool, ...],
-        in_axes: tuple[int, ...],
-        size: int,
-        out_axes: tuple[int, ...],
-        axis_name: Hashable,
-    ) -> "tuple[Source, Batched | None] | None":
-        """A batch of derivatives is the derivative of the batch, where each value is in both."""
-        primals, tangents = in_axes[: len(active)], in_axes[len(active) :]
-        if tangents != tuple(itertools.compress(primals, active)) or any(out_axes):
-            return None
-        batch = self.batch(primals, size, axis_name=axis_name).jvp(active)
-        return batch.source(), batch._batched
 
     def vjp(self, wrt: Sequence[int], of: Sequence[int]) -> "Program":
         """Value and gradient: `x... -> (y..., cotangents of the inputs in wrt...)`.
@@ -353,7 +332,7 @@ class Program(Module):
                     wrapped, source=self._source_for(active)
                 ),
             )
-        elif self._batched and (found := self._batched(in_axes, size, out_axes, axis_name)):
+        elif self._batched and (found := self._batched.module(in_axes, size, out_axes, axis_name)):
             module, batched = found
             make = partial(make, batched=batched)
         effects = without_axis(self.effects, axis_name)
@@ -380,12 +359,18 @@ class Program(Module):
 
     def batched_outputs(self, in_axes: Sequence[int], size: int, axis_name: Hashable) -> list[bool]:
         """Which outputs differ between the elements of a batch, by what leads to them."""
-        batched = tuple(i for i, axis in enumerate(in_axes) if axis >= 0)
-        word = word_of(axis_name) if self.is_over(axis_name) else ""
-        return self.once(
-            ("batched", batched, size, word),
-            lambda: _pipeline.batched_results(self.source(), batched, size, word),
-        )
+        name = axis_name if self.is_over(axis_name) else None
+        key = ("batched", tuple(in_axes), size, name)
+        return self.once(key, lambda: self._batched_outputs(tuple(in_axes), size, name))
+
+    def _batched_outputs(
+        self, in_axes: tuple[int, ...], size: int, axis_name: Hashable
+    ) -> list[bool]:
+        if self._batched and (told := self._batched.outputs(in_axes, size, axis_name)) is not None:
+            return told
+        batched = [i for i, axis in enumerate(in_axes) if axis >= 0]
+        word = "" if axis_name is None else word_of(axis_name)
+        return _pipeline.batched_results(self.source(), batched, size, word)
 
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
         """The program with the `used` outputs and what they need; which inputs are kept."""
@@ -398,9 +383,7 @@ class Program(Module):
             return self
         module = _edits.select_results(self.source(), used)
         out_avals = tuple(itertools.compress(self.out_avals, used))
-        return self._derived(
-            self._rebuild_selected(used), "", module, self.in_avals, out_avals, self.in_names
-        )
+        return self._derived(self._rebuild, "", module, self.in_avals, out_avals, self.in_names)
 
     def _without_unused_inputs(self) -> "tuple[Program, tuple[bool, ...]]":
         module = self.source()
@@ -429,18 +412,10 @@ class Program(Module):
         program.once("stablehlo", lambda: (lowered, []))
         return program, kept
 
-    def varying(self, inputs: Sequence[bool]) -> list[bool]:
-        """Which outputs may depend on the marked inputs, as far as the program's kind tells."""
-        return [any(inputs)] * len(self.out_avals)
-
     @property
     def _rebuild(self) -> "Callable[..., Program]":
         """Makes a program whose inputs have the same roles as this one's."""
         return Program
-
-    def _rebuild_selected(self, used: Sequence[bool]) -> "Callable[..., Program]":
-        """`_rebuild` for a program that has some of this one's outputs."""
-        return self._rebuild
 
     def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., Program]":
         """`_rebuild` for a program that has some of this one's inputs."""
@@ -501,44 +476,48 @@ class Program(Module):
 
 
 class JvpProgram(Program):
-    """A program of values and tangents, of which the values do not depend on the tangents.
+    """A JVP whose batches are JVPs of batches that Python makes.
 
-    So `jax.vmap` of a JVP over directions leaves the values unbatched. Inputs that are named
-    `together`, a value and its tangent, are batched together if at all.
+    Inputs that are named `together`, a value and its tangent, are batched together if at all.
     """
 
-    def __init__(
-        self,
-        *args: Any,
-        is_tangent_in: Sequence[bool],
-        is_tangent_out: Sequence[bool],
-        together: Sequence[tuple[int, int]] = (),
-        **keywords: Any,
-    ) -> None:
+    def __init__(self, *args: Any, together: Sequence[tuple[int, int]], **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.together = tuple(together)
-        self.is_tangent_in = tuple(is_tangent_in)
-        self.is_tangent_out = tuple(is_tangent_out)
 
-    def varying(self, inputs: Sequence[bool]) -> list[bool]:
-        values = any(i and not t for i, t in zip(inputs, self.is_tangent_in, strict=True))
-        return [values or (any(inputs) and is_tangent) for is_tangent in self.is_tangent_out]
 
-    @property
-    def _rebuild(self) -> "Callable[..., JvpProgram]":
-        return partial(
-            JvpProgram, is_tangent_in=self.is_tangent_in, is_tangent_out=self.is_tangent_out
-        )
+@dataclasses.dataclass(frozen=True, eq=False)
+class _BatchedJvp:
+    """The batches of a `JvpProgram` of `program`; None where a value is in one but not its tangent.
 
-    def _rebuild_selected(self, used: Sequence[bool]) -> "Callable[..., JvpProgram]":
-        return partial(
-            self._rebuild, is_tangent_out=tuple(itertools.compress(self.is_tangent_out, used))
-        )
+    A result and its tangent differ between the elements together.
+    """
 
-    def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., JvpProgram]":
-        return partial(
-            self._rebuild, is_tangent_in=tuple(itertools.compress(self.is_tangent_in, kept))
-        )
+    program: Program
+    active: tuple[bool, ...]
+
+    def module(
+        self, in_axes: tuple[int, ...], size: int, out_axes: tuple[int, ...], axis_name: Hashable
+    ) -> tuple[Source, Batched | None] | None:
+        values = out_axes[: len(self.program.out_avals)]
+        if (primals := self._primals(in_axes)) is None or self._with_tangents(values) != out_axes:
+            return None
+        batch = self.program.batch(primals, size, values, axis_name).jvp(self.active)
+        return batch.source(), batch._batched
+
+    def outputs(
+        self, in_axes: tuple[int, ...], size: int, axis_name: Hashable
+    ) -> list[bool] | None:
+        if (primals := self._primals(in_axes)) is None:
+            return None
+        return [*self._with_tangents(self.program.batched_outputs(primals, size, axis_name))]
+
+    def _primals(self, in_axes: tuple[int, ...]) -> tuple[int, ...] | None:
+        primals, tangents = in_axes[: len(self.active)], in_axes[len(self.active) :]
+        return primals if tangents == tuple(itertools.compress(primals, self.active)) else None
+
+    def _with_tangents(self, values: Sequence[_T]) -> tuple[_T, ...]:
+        return (*values, *itertools.compress(values, map(has_tangent, self.program.out_avals)))
 
 
 class LinearProgram(Program):

@@ -7,7 +7,7 @@ func.func private @f(%x: tensor<f32>) -> tensor<f32> {
 }
 func.func private @f.jvp(tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>) attributes {bm.reason = "it raised"}
 func.func private @main(%x: tensor<f32>) -> tensor<f32> {
-  // expected-error@+1 {{derivative rule @f.jvp.batched.2.11.00 has no body: it raised}}
+  // expected-error@+1 {{derivative rule @f.jvp.batched.2.11.11 has no body: it raised}}
   %0 = bm.custom_jvp @f, @f.jvp(%x) : (tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
 }

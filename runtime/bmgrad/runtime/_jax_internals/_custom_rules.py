@@ -10,6 +10,7 @@ import numpy as np
 from jax._src import api, core, linear_util
 from jax._src.interpreters import ad as internal_ad
 from jax._src.interpreters import batching
+from jax._src.interpreters import partial_eval as pe
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
@@ -94,17 +95,18 @@ class CustomVjp(NamedTuple):
     optimizes_remat: bool = False
 
 
-def _counting_shared_once(bwd: Any, num_residuals: int) -> Any:
-    """A backward rule, of which batches count the cotangents of results that they share once.
+def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
+    """The backward rule of `call`, of which batches count the cotangents of what they share once.
 
     JAX sums what the rule gives for arguments without a batch, as if each element had a result of
     its own; newer versions refuse to, unless these cotangents are known to be zero. Here the first
-    element gets them, and the others zeros.
+    element gets those of results that do not depend on the batch, and the others zeros. What is
+    made of all elements together is left to JAX.
     """
     inner, dests = (_closed_over(bwd, name) for name in ("bwd", "out_dim_dests"))
     if dests is None:
         return bwd
-    inner = _counting_shared_once(inner, num_residuals)
+    inner = _counting_shared_once(inner, num_residuals, call)
     tag, axis_data, dims_of_args, *further = (
         value
         for name in ("tag", "axis_data", "in_dims", "num_res", "name")
@@ -116,7 +118,8 @@ def _counting_shared_once(bwd: Any, num_residuals: int) -> Any:
         is_first = jnp.arange(axis_data.size) == 0
         given = list(args)
         for i in range(num_residuals, len(args)):
-            if None in dests and dims[i] is None and not isinstance(args[i], SymbolicZero):
+            is_once = None in dests and dims[i] is None and not isinstance(args[i], SymbolicZero)
+            if is_once and not _depends(call, i - len(args), dests):
                 own = is_first.reshape(-1, *[1] * np.ndim(args[i]))
                 given[i], dims[i] = jnp.where(own, args[i], jnp.zeros_like(args[i])), 0
         remake: Any = batching.batch_custom_vjp_bwd
@@ -124,6 +127,17 @@ def _counting_shared_once(bwd: Any, num_residuals: int) -> Any:
         return rule.call_wrapped(*given)
 
     return linear_util.wrap_init(batched, debug_info=bwd.debug_info)
+
+
+def _depends(call: Any, result: int, dims: Sequence[int | None]) -> bool:
+    """Whether a result of `call`, counted from the end, depends on an argument with a dimension.
+
+    `dims` are those of its last arguments.
+    """
+    wanted = [False] * len(call.out_avals)
+    wanted[result] = True
+    _, used = pe.dce_jaxpr(call.jaxpr, wanted)
+    return any(u and dim is not None for u, dim in zip(used[-len(dims) :], dims, strict=True))
 
 
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
@@ -165,7 +179,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         given = iter(residuals)
         kept = [known[i] if i in known else next(given) for i in range(len(sources))]
         with batches_reopened(params["bwd"]):
-            rule = _counting_shared_once(params["bwd"], len(kept))
+            rule = _counting_shared_once(params["bwd"], len(kept), params["call_jaxpr"])
             results = rule.call_wrapped(*kept, *filled)
         # One of the two versions returns log entries beside the cotangents.
         results = results[0] if isinstance(results[0], (list, tuple)) else results

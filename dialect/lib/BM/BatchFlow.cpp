@@ -1,0 +1,220 @@
+//===- BatchFlow.cpp - Which values of a block a batch reaches ------------===//
+//
+// The others are shared by all elements of the batch. What is said here of an
+// op holds of what its batching rule makes, at the least.
+//
+//===----------------------------------------------------------------------===//
+
+#include "CustomRules.h"
+#include "bmgrad/Dialect/BM/Collective.h"
+#include "bmgrad/Dialect/BM/KernelBatching.h"
+#include "bmgrad/Dialect/BM/Transforms.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+using namespace bmgrad::bm;
+
+/// Whether `op` is over the axis; `seen` are the functions looked into so far.
+static bool isOverAxis(Operation *op, StringRef name,
+                       DenseSet<Operation *> &seen) {
+  auto isOver = [&](Operation *inner) {
+    if (auto collective = dyn_cast<CollectiveOpInterface>(inner))
+      return collective.getAxis() == name;
+    // In there the name means the axis of that batch.
+    if (auto batch = dyn_cast<BatchOp>(inner))
+      if (batch.getAxisName() == name)
+        return false;
+    auto refersToOne = [&](SymbolRefAttr symbol) {
+      Operation *callee = SymbolTable::lookupNearestSymbolFrom(op, symbol);
+      return callee && seen.insert(callee).second &&
+                     ::isOverAxis(callee, name, seen)
+                 ? WalkResult::interrupt()
+                 : WalkResult::advance();
+    };
+    return inner->getAttrDictionary().walk(refersToOne).wasInterrupted();
+  };
+  return op
+      ->walk([&](Operation *inner) {
+        return isOver(inner) ? WalkResult::interrupt() : WalkResult::advance();
+      })
+      .wasInterrupted();
+}
+
+bool bmgrad::bm::isOverAxis(Operation *op, BatchAxis axis) {
+  DenseSet<Operation *> seen;
+  return !axis.name.empty() && ::isOverAxis(op, axis.name, seen);
+}
+
+namespace {
+/// Tells which values are batched over an axis.
+class BatchFlow {
+public:
+  /// With `isReached`, what is made of all elements together counts too.
+  explicit BatchFlow(BatchAxis axis, bool isReached = false)
+      : axis(axis), isReached(isReached) {}
+
+  SmallVector<bool> ofBlock(Block &block, ArrayRef<bool> arguments);
+  SmallVector<bool> ofCall(Operation *op, StringRef callee,
+                           ArrayRef<bool> operands);
+  SmallVector<bool> ofCall(CustomJvpOp op, ArrayRef<bool> operands);
+
+  /// What `find` gives once nothing is known that it did not take into account.
+  template <typename Find> SmallVector<bool> untilStable(Find find) {
+    SmallVector<bool> found;
+    do {
+      visited.clear();
+      isStable = true;
+      found = find();
+    } while (!isStable);
+    return found;
+  }
+
+private:
+  SmallVector<bool> ofOp(Operation &op, ArrayRef<bool> operands);
+
+  BatchAxis axis;
+  bool isReached;
+
+  /// Of a call with a derivative rule, which mostly calls its function again:
+  /// the results known to be batched so far, and whether somebody relied on it.
+  struct Known {
+    SmallVector<bool> results;
+    bool isUsed = false;
+  };
+  llvm::StringMap<Known> known;
+  llvm::StringSet<> visited;
+  bool isStable = true;
+};
+} // namespace
+
+SmallVector<bool> BatchFlow::ofCall(Operation *op, StringRef callee,
+                                    ArrayRef<bool> operands) {
+  auto function = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      op, StringAttr::get(op->getContext(), callee));
+  if (function.isExternal())
+    return SmallVector<bool>(function.getNumResults(), true);
+  return ofBlock(function.getFunctionBody().front(), operands);
+}
+
+SmallVector<bool> bmgrad::bm::withInputTangents(ValueRange inputs,
+                                                ArrayRef<bool> flags) {
+  SmallVector<bool> all(flags);
+  for (auto [input, flag] : llvm::zip_equal(inputs, flags))
+    if (isDifferentiable(input.getType()))
+      all.push_back(flag);
+  return all;
+}
+
+SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
+  FlatSymbolRefAttr rule = op.getRuleAttr();
+  if (!rule ||
+      SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule)
+          .isExternal())
+    return ofCall(op, op.getPrimal(), operands);
+
+  std::string key = (op.getPrimal() + " " + rule.getValue() + " ").str();
+  for (bool flag : operands)
+    key += flag ? '1' : '0';
+  Known &before = known[key];
+  before.results.resize(op->getNumResults(), false);
+  if (!visited.insert(key).second) {
+    before.isUsed = true;
+    return before.results;
+  }
+  SmallVector<bool> results = ofCall(op, op.getPrimal(), operands);
+  // A result may be shared where its tangent is not, as a rule is the user's.
+  SmallVector<bool> ofRule =
+      ofCall(op, rule.getValue(), withInputTangents(op.getInputs(), operands));
+  auto *tangent = ofRule.begin() + results.size();
+  for (auto [result, flag] : llvm::zip_equal(op.getResults(), results))
+    if (isDifferentiable(result.getType()))
+      flag |= *tangent++;
+  Known &now = known[key];
+  if (now.results != results) {
+    isStable &= !now.isUsed;
+    now.results = results;
+  }
+  return results;
+}
+
+SmallVector<bool> BatchFlow::ofOp(Operation &op, ArrayRef<bool> operands) {
+  bool any = llvm::is_contained(operands, true);
+  auto collective = dyn_cast<CollectiveOpInterface>(op);
+  if (collective && collective.getAxis() == axis.name && !isReached)
+    return SmallVector<bool>(op.getNumResults(), collective.isBatched(any));
+  if (auto region = dyn_cast<FlowOpInterface>(op))
+    return region.flowResults(operands,
+                              [this](Block &block, ArrayRef<bool> arguments) {
+                                return ofBlock(block, arguments);
+                              });
+  if (auto rule = dyn_cast<CustomJvpOp>(op))
+    return ofCall(rule, operands);
+  if (auto rule = dyn_cast<CustomVjpOp>(op))
+    return ofCall(rule, rule.getPrimal(), operands);
+  if (auto batch = dyn_cast<BatchOp>(op))
+    return ofCall(batch, batch.getCallee(), operands);
+  if (auto call = dyn_cast<func::CallOp>(op))
+    return ofCall(call, call.getCallee(), operands);
+  if (auto kernel = dyn_cast<KernelOp>(op); kernel && !isReached) {
+    // Where it cannot be told, batching the op will fail.
+    FailureOr<SmallVector<bool>> told =
+        batchedKernelResults(kernel, operands, axis.size);
+    if (succeeded(told))
+      return *told;
+  }
+  return SmallVector<bool>(op.getNumResults(), true);
+}
+
+SmallVector<bool> BatchFlow::ofBlock(Block &block, ArrayRef<bool> arguments) {
+  DenseSet<Value> batched;
+  auto flagsOf = [&](ValueRange values) {
+    return llvm::map_to_vector(
+        values, [&](Value value) { return batched.contains(value); });
+  };
+  for (auto [argument, flag] : llvm::zip_equal(block.getArguments(), arguments))
+    if (flag)
+      batched.insert(argument);
+  for (Operation &op : block.without_terminator()) {
+    SmallVector<bool> operands = flagsOf(op.getOperands());
+    if (!llvm::is_contained(operands, true) && !isOverAxis(&op, axis))
+      continue;
+    for (auto [result, flag] :
+         llvm::zip_equal(op.getResults(), ofOp(op, operands)))
+      if (flag)
+        batched.insert(result);
+  }
+  return flagsOf(block.getTerminator()->getOperands());
+}
+
+SmallVector<bool> bmgrad::bm::batchedResults(Block &block,
+                                             ArrayRef<bool> batchedArguments,
+                                             BatchAxis axis) {
+  BatchFlow flow(axis);
+  return flow.untilStable(
+      [&] { return flow.ofBlock(block, batchedArguments); });
+}
+
+SmallVector<bool> bmgrad::bm::batchedCallResults(Operation *op,
+                                                 StringRef callee,
+                                                 ArrayRef<bool> batched,
+                                                 BatchAxis axis) {
+  BatchFlow flow(axis);
+  return flow.untilStable([&] { return flow.ofCall(op, callee, batched); });
+}
+
+SmallVector<bool> bmgrad::bm::reachedCallResults(Operation *op,
+                                                 StringRef callee,
+                                                 ArrayRef<bool> batched,
+                                                 BatchAxis axis) {
+  BatchFlow flow(axis, /*isReached=*/true);
+  return flow.untilStable([&] { return flow.ofCall(op, callee, batched); });
+}
+
+SmallVector<bool> bmgrad::bm::batchedRuleResults(CustomJvpOp op,
+                                                 ArrayRef<bool> batched,
+                                                 BatchAxis axis) {
+  BatchFlow flow(axis);
+  return flow.untilStable([&] { return flow.ofCall(op, batched); });
+}
