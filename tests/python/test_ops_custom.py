@@ -173,6 +173,17 @@ scaled_and_doubled.defvjp(
 )
 
 
+@jax.custom_vjp
+def calls_another(x, c):
+    return scaled_and_doubled(x, c)
+
+
+calls_another.defvjp(
+    lambda x, c: (calls_another(x, c), (x, c)),
+    lambda held, cts: (cts[0] * held[1], jnp.sum(cts[0] * held[0]) + 2 * cts[1]),
+)
+
+
 def total_of_gradients(lib, f):
     return lambda *args: sum(map(jnp.sum, lib.grad(f, argnums=(0, 1))(*args)))
 
@@ -181,11 +192,12 @@ def total_of_gradients(lib, f):
 @pytest.mark.parametrize("weight", [0.0, 5.0])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("vmap", [jax.vmap, bm.vmap])
-def test_results_that_a_batch_shares_count_once(derived, weight, nested, vmap):
+@pytest.mark.parametrize("element", [scaled_and_doubled, calls_another])
+def test_results_that_a_batch_shares_count_once(derived, weight, nested, vmap, element):
     """JAX counts their cotangents once for each element, or refuses."""
 
     def loss(x, c):
-        fun = vmap(scaled_and_doubled, (0, None), (0, None))
+        fun = vmap(element, (0, None), (0, None))
         if nested:
             fun = vmap(fun, (0, None), (0, None))
         scaled, doubled = fun(x, c)

@@ -10,13 +10,13 @@ import numpy as np
 from jax._src import api, core, linear_util
 from jax._src.interpreters import ad as internal_ad
 from jax._src.interpreters import batching
-from jax._src.interpreters import partial_eval as pe
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
+from bmgrad.runtime._jax_internals._equations import needed_inputs
 from bmgrad.runtime._jax_internals._valued_trace import values_of_rule
 
 # What rules of hijax add cotangents to, those that count and the others.
@@ -134,10 +134,8 @@ def _depends(call: Any, result: int, dims: Sequence[int | None]) -> bool:
 
     `dims` are those of its last arguments.
     """
-    wanted = [False] * len(call.out_avals)
-    wanted[result] = True
-    _, used = pe.dce_jaxpr(call.jaxpr, wanted)
-    return any(u and dim is not None for u, dim in zip(used[-len(dims) :], dims, strict=True))
+    needed = needed_inputs(call, result)[-len(dims) :]
+    return any(need and dim is not None for need, dim in zip(needed, dims, strict=True))
 
 
 def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:

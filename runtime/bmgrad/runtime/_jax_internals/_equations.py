@@ -107,6 +107,15 @@ def _without_rule(eqn: Any) -> Any:
     return eqn.replace(params=params)
 
 
+def needed_inputs(jaxpr: Any, result: int) -> list[bool]:
+    """Which inputs lead to a result of `jaxpr`, through functions with rules too."""
+    plain = _without_rules(jaxpr)
+    opened = getattr(plain, "jaxpr", plain)
+    wanted = [False] * len(opened.outvars)
+    wanted[result] = True
+    return list(partial_eval.dce_jaxpr(opened, wanted)[1])
+
+
 def evaluate_known(
     function: Callable[..., Sequence[Any]],
     in_avals: Sequence[ShapedArray],
