@@ -8,6 +8,7 @@
 
 #include "Derive.h"
 
+#include "bmgrad/Dialect/BM/Custom.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 
 using namespace mlir;
@@ -274,15 +275,24 @@ FailureOr<func::FuncOp> bmgrad::bm::deriveBatch(func::FuncOp function,
   }
   if (failed(batchBlock(made.b, body, axis, mapping, batched)))
     return failure();
+  SmallVector<bool> flags = llvm::map_to_vector(
+      inAxes, [](int64_t position) { return position >= 0; });
+  SmallVector<bool> differs = batchedValues(body, flags, axis);
   SmallVector<Value> returned;
-  for (auto [value, position] :
-       llvm::zip_equal(body.getTerminator()->getOperands(), outAxes)) {
+  for (auto [value, position, differ] :
+       llvm::zip_equal(body.getTerminator()->getOperands(), outAxes, differs)) {
     Value image = mapping.lookup(value);
     if (position < 0) {
-      if (batched.contains(value))
-        return function.emitError(
-            "a result depends on a batched argument but has no batch axis");
-      returned.push_back(image);
+      StringRef error =
+          "a result depends on a batched argument but has no batch axis";
+      if (batched.contains(value) && differ)
+        return function.emitError(error);
+      // Only its tangent does, so a derivative of it is what is an error.
+      returned.push_back(
+          batched.contains(value)
+              ? UnperturbedOp::create(made.b, firstOfBatch(made.b, image),
+                                      made.b.getStringAttr(error))
+              : image);
       continue;
     }
     if (!batched.contains(value))

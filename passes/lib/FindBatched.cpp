@@ -31,8 +31,10 @@ struct FindBatched : bmgrad::bm::impl::FindBatchedBase<FindBatched> {
       }
       arguments[index] = true;
     }
+    Block &body = target->getBody().front();
     SmallVector<bool> results =
-        batchedResults(target->getBody().front(), arguments, {size, axis});
+        tangents ? batchedResults(body, arguments, {size, axis})
+                 : batchedValues(body, arguments, {size, axis});
     (*target)->setAttr("bm.batched",
                        DenseBoolArrayAttr::get(&getContext(), results));
   }

@@ -229,6 +229,27 @@ def test_derivative_rules(ruled, place):
     check(place, lambda x: f(x) * x)
 
 
+INSIDE = {
+    "jit": jax.jit,
+    "scan": lambda f: lambda x: lax.scan(lambda c, _: (f(c), None), x, length=2)[0],
+    "cond": lambda f: lambda x: lax.cond(x.sum() > 0, f, lambda x: x, x),
+    "checkpoint": jax.checkpoint,
+    "map": lambda f: lambda x: lax.map(lambda k: f(k * x), jnp.arange(3.0)).sum(),
+}
+
+
+@pytest.mark.parametrize("ruled", [ruled_vjp, ruled_in_bwd, ruled_jvp])
+@pytest.mark.parametrize("inside", INSIDE)
+def test_derivative_rules_in_a_batch_of_what_has_been_traced(ruled, inside):
+    """Their functions are traced before JAX batches them, their rules when that has ended."""
+    f = ruled()
+
+    def loss(x):
+        return jnp.sum(jax.vmap(INSIDE[inside](f), axis_name="i")(x) * x[:, :1])
+
+    agree(bm.grad(loss)(X), jax.grad(loss)(X))
+
+
 def test_an_extremum_has_no_derivative_before_it_is_batched():
     def f(x):
         return lax.pmax(x, "i")

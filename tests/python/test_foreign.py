@@ -11,6 +11,7 @@ import pytest
 from derivative_checks import check_batching, check_derivatives
 from jax import lax
 from jax._src.interpreters import ad as internal_ad
+from jax.custom_derivatives import linear_call
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
 from jax.extend.core.primitives import scan_p
@@ -29,11 +30,12 @@ WEIGHTS = np.array([0.5, -1.2, 0.7, 2.0, 0.3])
 V = np.array([0.3, -0.8, 1.1, 0.6])
 
 
-def primitive(name, implementation, abstract):
+def primitive(name, implementation, abstract, multiple_results=False):
     made = Primitive(name)
+    made.multiple_results = multiple_results
     made.def_impl(implementation)
     made.def_abstract_eval(abstract)
-    lowering = mlir.lower_fun(implementation, multiple_results=False)
+    lowering = mlir.lower_fun(implementation, multiple_results=multiple_results)
     mlir.register_lowering(made, lowering)
     return made
 
@@ -578,6 +580,53 @@ def test_linear_results_that_a_batch_shares(vmap):
     np.testing.assert_array_equal(rows, [2.0] * 3)
 
 
+# Linear in both operands; the first result has the batch of the first operand only.
+pair_p = primitive("pair", lambda x, y: [2 * x, x + y], lambda x, y: [x, x], True)
+batching.primitive_batchers[pair_p] = lambda args, dims: (
+    [2 * args[0], args[0] + args[1]],
+    [dims[0], 0],
+)
+ad.primitive_jvps[pair_p] = lambda primals, tangents: (
+    pair_p.bind(*primals),
+    pair_p.bind(*map(ad.instantiate_zeros, tangents)),
+)
+ad.primitive_transposes[pair_p] = lambda cts, x, y: [
+    2 * ad.instantiate_zeros(cts[0]) + ad.instantiate_zeros(cts[1]),
+    ad.instantiate_zeros(cts[1]),
+]
+
+
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap])
+@pytest.mark.parametrize(("out_axis", "count"), [(None, 1), (0, 3)])
+def test_cotangents_of_linear_results_that_a_batch_shares(vmap, out_axis, count):
+    def loss(x, y):
+        pairs = vmap(lambda x, y: tuple(pair_p.bind(x, y)), (None, 0), (out_axis, 0))
+        doubled, sums = pairs(x, y)
+        return doubled.sum() + 5 * sums.sum()
+
+    of_x, of_y = bm.grad(loss, argnums=(0, 1))(1.5, GIVEN)
+    assert of_x == 2 * count + 15
+    np.testing.assert_array_equal(of_y, [5.0] * 3)
+    assert bm.grad(loss)(1.5, GIVEN) == of_x
+    assert bm.jvp(loss, (1.5, GIVEN), (1.0, 0 * GIVEN))[1] == of_x
+
+
+def test_rules_that_nobody_batches_need_no_batching_rule():
+    """`linear_call` has none: to look at what a batch reaches is no use of it."""
+
+    def rule(primals, tangents):
+        (x,), (dx,) = primals, tangents
+        return f(x), linear_call(lambda c, t: c * t, lambda c, t: c * t, jnp.cos(x), dx)
+
+    f = jax.custom_jvp(jnp.sin)
+    f.defjvp(rule)
+    for batch in (bm.vmap(f), bm.jit(bm.vmap(f)), jax.vmap(bm.jit(f))):
+        np.testing.assert_allclose(batch(GIVEN), jnp.sin(GIVEN))
+    np.testing.assert_allclose(bm.grad(f)(0.5), jnp.cos(0.5))
+    with pytest.raises(NotImplementedError, match="no batching rule for primitive 'linear_call'"):
+        bm.vmap(bm.grad(f))(GIVEN)
+
+
 def test_a_branch_on_a_shared_float_is_taken_by_all():
     called = []
 
@@ -596,6 +645,28 @@ def test_a_branch_on_a_shared_float_is_taken_by_all():
     bm.vmap(bm.grad(fun))(GIVEN * 100)
     jax.effects_barrier()
     assert called != []
+
+
+def test_errors_do_not_remember_where_they_were_raised_before():
+    def rule(primals, tangents):
+        raise LookupError("no rule today")
+
+    f = jax.custom_jvp(jnp.sin)
+    f.defjvp(rule)
+
+    def first():
+        bm.grad(lambda x: f(x) * 2)(0.5)
+
+    def second():
+        bm.grad(lambda x: f(x) * 3)(0.5)
+
+    frames = []
+    for call in (first, second):
+        with pytest.raises(LookupError) as raised:
+            call()
+        frames.append([frame.name for frame in raised.traceback])
+    assert "second" in frames[1]
+    assert "first" not in frames[1]
 
 
 def test_errors_of_batching_rules():

@@ -48,12 +48,16 @@ bool bmgrad::bm::isOverAxis(Operation *op, BatchAxis axis) {
 }
 
 namespace {
+/// Which values are asked for: those that differ between the elements, with
+/// those whose tangents do, or those that depend on the batch at all, though
+/// all elements may share what is made of them together.
+enum class Question { Values, Tangents, Reached };
+
 /// Tells which values are batched over an axis.
 class BatchFlow {
 public:
-  /// With `isReached`, what is made of all elements together counts too.
-  explicit BatchFlow(BatchAxis axis, bool isReached = false)
-      : axis(axis), isReached(isReached) {}
+  explicit BatchFlow(BatchAxis axis, Question question = Question::Tangents)
+      : axis(axis), question(question) {}
 
   SmallVector<bool> ofBlock(Block &block, ArrayRef<bool> arguments);
   SmallVector<bool> ofCall(Operation *op, StringRef callee,
@@ -75,7 +79,7 @@ private:
   SmallVector<bool> ofOp(Operation &op, ArrayRef<bool> operands);
 
   BatchAxis axis;
-  bool isReached;
+  Question question;
 
   /// Of a call with a derivative rule, which mostly calls its function again:
   /// the results known to be batched so far, and whether somebody relied on it.
@@ -109,7 +113,7 @@ SmallVector<bool> bmgrad::bm::withInputTangents(ValueRange inputs,
 
 SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
   FlatSymbolRefAttr rule = op.getRuleAttr();
-  if (!rule ||
+  if (!rule || question == Question::Values ||
       SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule)
           .isExternal())
     return ofCall(op, op.getPrimal(), operands);
@@ -132,17 +136,18 @@ SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
     if (isDifferentiable(result.getType()))
       flag |= *tangent++;
   Known &now = known[key];
-  if (now.results != results) {
-    isStable &= !now.isUsed;
-    now.results = results;
+  for (auto [known, found] : llvm::zip_equal(now.results, results)) {
+    isStable &= known || !found || !now.isUsed;
+    known |= found;
   }
-  return results;
+  return now.results;
 }
 
 SmallVector<bool> BatchFlow::ofOp(Operation &op, ArrayRef<bool> operands) {
   bool any = llvm::is_contained(operands, true);
   auto collective = dyn_cast<CollectiveOpInterface>(op);
-  if (collective && collective.getAxis() == axis.name && !isReached)
+  if (collective && collective.getAxis() == axis.name &&
+      question != Question::Reached)
     return SmallVector<bool>(op.getNumResults(), collective.isBatched(any));
   if (auto region = dyn_cast<FlowOpInterface>(op))
     return region.flowResults(operands,
@@ -153,16 +158,17 @@ SmallVector<bool> BatchFlow::ofOp(Operation &op, ArrayRef<bool> operands) {
     return ofCall(rule, operands);
   if (auto rule = dyn_cast<CustomVjpOp>(op))
     return ofCall(rule, rule.getPrimal(), operands);
-  if (auto batch = dyn_cast<BatchOp>(op))
+  // In one over an axis of the same name, the name means that.
+  if (auto batch = dyn_cast<BatchOp>(op);
+      batch && (axis.name.empty() || batch.getAxisName() != axis.name))
     return ofCall(batch, batch.getCallee(), operands);
   if (auto call = dyn_cast<func::CallOp>(op))
     return ofCall(call, call.getCallee(), operands);
-  if (auto kernel = dyn_cast<KernelOp>(op); kernel && !isReached) {
-    // Where it cannot be told, batching the op will fail.
-    FailureOr<SmallVector<bool>> told =
-        batchedKernelResults(kernel, operands, axis.size);
-    if (succeeded(told))
-      return *told;
+  if (auto kernel = dyn_cast<KernelOp>(op);
+      kernel && question != Question::Reached) {
+    // Where it cannot be told, batching the op will fail, if it comes to that.
+    std::string reason;
+    return batchedKernelResults(kernel, operands, axis.size, reason);
   }
   return SmallVector<bool>(op.getNumResults(), true);
 }
@@ -196,6 +202,14 @@ SmallVector<bool> bmgrad::bm::batchedResults(Block &block,
       [&] { return flow.ofBlock(block, batchedArguments); });
 }
 
+SmallVector<bool> bmgrad::bm::batchedValues(Block &block,
+                                            ArrayRef<bool> batchedArguments,
+                                            BatchAxis axis) {
+  BatchFlow flow(axis, Question::Values);
+  return flow.untilStable(
+      [&] { return flow.ofBlock(block, batchedArguments); });
+}
+
 SmallVector<bool> bmgrad::bm::batchedCallResults(Operation *op,
                                                  StringRef callee,
                                                  ArrayRef<bool> batched,
@@ -208,7 +222,7 @@ SmallVector<bool> bmgrad::bm::reachedCallResults(Operation *op,
                                                  StringRef callee,
                                                  ArrayRef<bool> batched,
                                                  BatchAxis axis) {
-  BatchFlow flow(axis, /*isReached=*/true);
+  BatchFlow flow(axis, Question::Reached);
   return flow.untilStable([&] { return flow.ofCall(op, callee, batched); });
 }
 

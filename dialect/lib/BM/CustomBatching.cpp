@@ -6,7 +6,6 @@
 //===----------------------------------------------------------------------===//
 
 #include "CustomRules.h"
-#include "bmgrad/Dialect/BM/Indexing.h"
 #include "bmgrad/Dialect/BM/Reduction.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
@@ -27,17 +26,6 @@ enum class Kind : char { Shared = '0', Each = '1', Summed = 's', First = 'f' };
 
 static SmallVector<Kind> each(size_t count) {
   return SmallVector<Kind>(count, Kind::Each);
-}
-
-/// What the first element of the batch has, where all have the same.
-static Value firstOf(ImplicitLocOpBuilder &b, Value value) {
-  RankedTensorType type = tensorType(value);
-  SmallVector<int64_t> starts(type.getRank(), 0), strides(type.getRank(), 1),
-      limits(type.getShape());
-  limits[0] = 1;
-  Value first =
-      SliceOp::create(b, type.clone(limits), value, starts, limits, strides);
-  return ReshapeOp::create(b, type.clone(type.getShape().drop_front()), first);
 }
 
 /// The value for the first element of the batch, zeros for the others.
@@ -175,7 +163,7 @@ static FlatSymbolRefAttr makeBatched(Operation *op, FlatSymbolRefAttr name,
       returned.push_back(
           ReduceSumOp::create(b, type, value, b.getDenseI64ArrayAttr({0})));
     else
-      returned.push_back(firstOf(b, value));
+      returned.push_back(firstOfBatch(b, value));
   }
   func::ReturnOp::create(b, returned);
   return made;
@@ -203,6 +191,16 @@ static SmallVector<Kind> sharedUnless(ArrayRef<bool> batched) {
       batched, [](bool flag) { return flag ? Kind::Each : Kind::Shared; });
 }
 
+/// What is computed once has a cotangent that counts once in a sum over the
+/// batch, as there is for inputs that all elements share.
+static SmallVector<Kind> cotangentsOf(ArrayRef<Kind> results,
+                                      ArrayRef<bool> batchedInputs) {
+  SmallVector<Kind> kinds(results);
+  if (llvm::is_contained(batchedInputs, false))
+    llvm::replace(kinds, Kind::Shared, Kind::First);
+  return kinds;
+}
+
 LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
   SmallVector<bool> marks =
       batchedRuleResults(*this, frame.batched, frame.axis);
@@ -226,7 +224,7 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
     for (auto [index, flag] : llvm::enumerate(frame.batched))
       (given.isLinear(index) ? linear : others).push_back(flag);
     SmallVector<Kind> arguments = sharedUnless(others);
-    arguments.append(tangents);
+    llvm::append_range(arguments, cotangentsOf(tangents, linear));
     transposes.push_back(makeBatched(*this, given.function, arguments,
                                      summedUnless(linear), frame));
   }

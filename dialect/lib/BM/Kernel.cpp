@@ -79,13 +79,14 @@ static SmallVector<int64_t> asAxes(ArrayRef<bool> batched) {
 }
 
 LogicalResult KernelOp::emitBatch(BatchFrame &frame) {
-  FailureOr<SmallVector<bool>> differs =
-      batchedKernelResults(*this, frame.batched, frame.size);
-  if (failed(differs))
-    return failure();
+  std::string reason;
+  SmallVector<bool> differs =
+      batchedKernelResults(*this, frame.batched, frame.size, reason);
+  if (!reason.empty())
+    return emitError() << reason;
   SmallVector<int64_t> axes = asAxes(frame.batched);
   SmallVector<Type> types;
-  for (auto [type, flag] : llvm::zip_equal(getResultTypes(), *differs))
+  for (auto [type, flag] : llvm::zip_equal(getResultTypes(), differs))
     types.push_back(flag ? Type(batchedType(type, frame.size)) : type);
   SmallVector<Attribute> batches(getBatches().getValue());
   batches.push_back(frame.b.getDenseI64ArrayAttr(axes));
@@ -96,10 +97,10 @@ LogicalResult KernelOp::emitBatch(BatchFrame &frame) {
     SmallVector<Attribute> resultBatches;
     if (ArrayAttr before = getResultBatchesAttr())
       llvm::append_range(resultBatches, before);
-    resultBatches.push_back(frame.b.getDenseI64ArrayAttr(asAxes(*differs)));
+    resultBatches.push_back(frame.b.getDenseI64ArrayAttr(asAxes(differs)));
     batched.setResultBatchesAttr(frame.b.getArrayAttr(resultBatches));
   }
-  frame.resultBatched = *differs;
+  frame.resultBatched = differs;
   llvm::append_range(frame.results, batched.getResults());
   return success();
 }
@@ -147,16 +148,14 @@ void bmgrad::bm::setAskBatchingRule(AskBatchingRule ask) {
   askBatchingRule() = std::move(ask);
 }
 
-FailureOr<SmallVector<bool>>
-bmgrad::bm::batchedKernelResults(KernelOp op, ArrayRef<bool> batched,
-                                 int64_t size) {
+SmallVector<bool> bmgrad::bm::batchedKernelResults(KernelOp op,
+                                                   ArrayRef<bool> batched,
+                                                   int64_t size,
+                                                   std::string &reason) {
   SmallVector<bool> results(op->getNumResults(), true);
-  if (!op.getHasBatchingRule() || !askBatchingRule())
-    return results;
-  std::string reason = askBatchingRule()(
-      symbolOf(op) + suffixOf(size, asAxes(batched)), results);
-  if (!reason.empty())
-    return op.emitError() << reason;
+  if (op.getHasBatchingRule() && askBatchingRule())
+    reason = askBatchingRule()(symbolOf(op) + suffixOf(size, asAxes(batched)),
+                               results);
   return results;
 }
 

@@ -4,6 +4,7 @@
 
 #include "bmgrad/Dialect/BM/Elementwise.h"
 #include "bmgrad/Dialect/BM/Expr.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "mlir/IR/Matchers.h"
 
@@ -102,6 +103,16 @@ Value bmgrad::bm::broadcastBatch(ImplicitLocOpBuilder &b, Value value,
   auto dims = llvm::to_vector(llvm::seq<int64_t>(1, type.getRank() + 1));
   return b.createOrFold<BroadcastInDimOp>(batchedType(type, size), value,
                                           b.getDenseI64ArrayAttr(dims));
+}
+
+Value bmgrad::bm::firstOfBatch(ImplicitLocOpBuilder &b, Value value) {
+  RankedTensorType type = tensorType(value);
+  SmallVector<int64_t> starts(type.getRank(), 0), strides(type.getRank(), 1),
+      limits(type.getShape());
+  limits[0] = 1;
+  Value first =
+      SliceOp::create(b, type.clone(limits), value, starts, limits, strides);
+  return ReshapeOp::create(b, type.clone(type.getShape().drop_front()), first);
 }
 
 Value BatchFrame::getBatched(unsigned index) {

@@ -158,7 +158,7 @@ class VmapTransform(Transform):
         """Results without a batch axis must be the same for all elements."""
         if -1 not in out_axes:
             return
-        batched = program.batched_outputs(in_axes, size, self.axis_name)
+        batched = program.batched_outputs(in_axes, size, self.axis_name, tangents=False)
         for position, axis in enumerate(out_axes):
             if axis < 0 and batched[position]:
                 raise ValueError(

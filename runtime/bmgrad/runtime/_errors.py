@@ -189,7 +189,9 @@ def from_diagnostics(diagnostics: Sequence[Any]) -> BaseException | None:
     if found := re.search(_REASON + r"(\d+)", message):
         error = _put_off[int(found[1])]
         if not isinstance(error, UnsupportedError):
-            return error
+            # It may have been raised before, from elsewhere.
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
         message = str(error)
     if found := _NOT_LINEAR.match(message):
         return NotLinearError(found[1], error_at(message, diagnostic.location))

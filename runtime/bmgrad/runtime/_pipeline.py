@@ -80,16 +80,20 @@ def stablehlo(source: Source, options: Options) -> tuple[bytes, list[int]]:
     return with_rules_at_need(source, act)
 
 
-def batched_results(source: Source, batched: Sequence[int], size: int, axis: str) -> list[bool]:
+def batched_results(
+    source: Source, batched: Sequence[int], size: int, axis: str, tangents: bool
+) -> list[bool]:
     """Which results differ between elements of a batch of these arguments.
 
-    The batch is over the axis that collectives call `axis`; it may be empty.
+    The batch is over the axis that collectives call `axis`; it may be empty. With `tangents` those
+    count whose tangents differ.
     """
     options = {
         "function": MAIN,
         "axis": axis,
         "size": str(size),
         "batched": ",".join(map(str, batched)),
+        "tangents": "true" if tangents else "false",
     }
     options = {name: value for name, value in options.items() if value}
 

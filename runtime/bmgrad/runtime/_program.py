@@ -357,20 +357,25 @@ class Program(Module):
         """Whether there are collectives over the axis in it, or in derivative rules of it."""
         return bool(self.effects) and axis_name in axes_of(self.effects)
 
-    def batched_outputs(self, in_axes: Sequence[int], size: int, axis_name: Hashable) -> list[bool]:
-        """Which outputs differ between the elements of a batch, by what leads to them."""
+    def batched_outputs(
+        self, in_axes: Sequence[int], size: int, axis_name: Hashable, *, tangents: bool = True
+    ) -> list[bool]:
+        """Which outputs differ between the elements of a batch, by what leads to them.
+
+        With `tangents` those count whose tangents do, by the derivative rule of a user.
+        """
         name = axis_name if self.is_over(axis_name) else None
-        key = ("batched", tuple(in_axes), size, name)
-        return self.once(key, lambda: self._batched_outputs(tuple(in_axes), size, name))
+        key = ("batched", tuple(in_axes), size, name, tangents)
+        return self.once(key, lambda: self._batched_outputs(tuple(in_axes), size, name, tangents))
 
     def _batched_outputs(
-        self, in_axes: tuple[int, ...], size: int, axis_name: Hashable
+        self, in_axes: tuple[int, ...], size: int, axis_name: Hashable, tangents: bool
     ) -> list[bool]:
         if self._batched and (told := self._batched.outputs(in_axes, size, axis_name)) is not None:
             return told
         batched = [i for i, axis in enumerate(in_axes) if axis >= 0]
         word = "" if axis_name is None else word_of(axis_name)
-        return _pipeline.batched_results(self.source(), batched, size, word)
+        return _pipeline.batched_results(self.source(), batched, size, word, tangents)
 
     def pruned(self, used: Sequence[bool]) -> "tuple[Program, tuple[bool, ...]]":
         """The program with the `used` outputs and what they need; which inputs are kept."""

@@ -53,12 +53,14 @@ def FindBatched : BM_Pass<"bm-find-batched"> {
   let description = [{
     Sets the attribute `bm.batched` of the function: for each result whether it differs between
     the elements of a batch of the arguments `batched` over the axis `axis`. A `bm.psum` over
-    that axis is the same for all of them, a `bm.axis_index` never is.
+    that axis is the same for all of them, a `bm.axis_index` never is. With `tangents`, or whether
+    its tangent does, by the derivative rule of a user.
   }];
   let options = [
     Option<"function", "function", "std::string", "\"main\"", "The function to look at">,
     Option<"axis", "axis", "std::string", "\"\"", "The name of the axis">,
     Option<"size", "size", "int64_t", "1", "The size of the axis">,
+    Option<"tangents", "tangents", "bool", "true", "Whether tangents count">,
     ListOption<"batched", "batched", "int64_t", "The batched arguments">,
   ];
 }

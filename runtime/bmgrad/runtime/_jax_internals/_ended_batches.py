@@ -1,15 +1,15 @@
-"""Derivative rules that close over values of a `jax.vmap` around their function.
+"""Derivative rules of functions inside a `jax.vmap`, which they may close over values of.
 
 In: a rule as JAX wraps it. JAX asks rules while that `vmap` goes on; here they are asked when
-their function is imported, after it has ended, and JAX refuses values of traces that have.
-Out: a context in which it takes those that the rule closes over.
+their function is imported, after it has ended, and JAX refuses values of traces that have, and
+names of axes. Out: a context in which it takes those that the rule closes over.
 """
 
 import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from jax._src import linear_util
+from jax._src import core, linear_util
 from jax._src.interpreters import batching
 
 _STORES = (linear_util.Store, linear_util.EqualStore)
@@ -19,15 +19,25 @@ _MOST = 64
 
 @contextlib.contextmanager
 def batches_reopened(*rules: Any) -> Iterator[None]:
-    """Within it what `rules` close over of batches that have ended may be read."""
+    """Within it what `rules` close over of batches that have ended may be read.
+
+    The names of these batches, and of those that the rules are for, are bound.
+    """
     found: dict[int, Any] = {}
     for rule in rules:
         _collect(rule, found, set())
-    ended = [trace for trace in found.values() if not trace.is_valid()]
+    traces = [each for each in found.values() if isinstance(each, batching.BatchTrace)]
+    batches = [each for each in found.values() if isinstance(each, batching.AxisData)]
+    batches += [trace.axis_data for trace in traces]
+    bound = core.get_axis_env().axis_sizes
+    axes = {each.name: each.size for each in batches if each.name not in bound}
+    axes.pop(core.no_axis_name, None)
+    ended = [trace for trace in traces if not trace.is_valid()]
     for trace in ended:
         trace._invalidated = False
     try:
-        yield
+        with core.extend_axis_env_nd(list(axes.items())):
+            yield
     finally:
         for trace in ended:
             trace._invalidated = True
@@ -39,7 +49,7 @@ def is_batched(value: Any) -> bool:
 
 
 def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:
-    """Adds the batches of the tracers that `value` holds or closes over."""
+    """Adds the batches of the tracers that `value` holds or closes over, and their axes."""
     pending = [value]
     while pending:
         value = pending.pop()
@@ -49,6 +59,8 @@ def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:
         if isinstance(value, batching.BatchTracer):
             found[id(value._trace)] = value._trace
             pending.append(value.val)
+        elif isinstance(value, batching.AxisData):
+            found[id(value)] = value
         elif isinstance(value, dict):
             pending += list(value.values()) if len(value) <= _MOST else []
         elif isinstance(value, (list, tuple)):

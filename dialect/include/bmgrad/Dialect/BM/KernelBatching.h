@@ -25,10 +25,11 @@ using AskBatchingRule = std::function<std::string(
 /// What is asked from now on. Without it all results have the batch.
 void setAskBatchingRule(AskBatchingRule ask);
 
-/// Which results of `op` have a batch of this size over the marked operands.
-/// The op says why it cannot be told.
-llvm::FailureOr<llvm::SmallVector<bool>>
-batchedKernelResults(KernelOp op, llvm::ArrayRef<bool> batched, int64_t size);
+/// Which results of `op` have a batch of this size over the marked operands;
+/// all, where `reason` says why it cannot be told.
+llvm::SmallVector<bool> batchedKernelResults(KernelOp op,
+                                             llvm::ArrayRef<bool> batched,
+                                             int64_t size, std::string &reason);
 
 } // namespace bmgrad::bm
 

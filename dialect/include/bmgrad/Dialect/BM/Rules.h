@@ -111,6 +111,9 @@ mlir::Value materialize(mlir::ImplicitLocOpBuilder &b, mlir::Value value,
 mlir::Value broadcastBatch(mlir::ImplicitLocOpBuilder &b, mlir::Value value,
                            int64_t size);
 
+/// What the first element of a batch has, for where all have the same.
+mlir::Value firstOfBatch(mlir::ImplicitLocOpBuilder &b, mlir::Value value);
+
 /// A value that a `select` keeps where `predicate` says and sets to zero
 /// elsewhere.
 struct Masked {
@@ -214,7 +217,13 @@ llvm::SmallVector<bool> batchedResults(mlir::Block &block,
                                        llvm::ArrayRef<bool> batchedArguments,
                                        BatchAxis axis);
 
-/// The same of the results of a function that `op` calls.
+/// Those that differ between the elements themselves: the tangents of others
+/// may, by the derivative rule of a user.
+llvm::SmallVector<bool> batchedValues(mlir::Block &block,
+                                      llvm::ArrayRef<bool> batchedArguments,
+                                      BatchAxis axis);
+
+/// The same as `batchedResults` of a function that `op` calls.
 llvm::SmallVector<bool> batchedCallResults(mlir::Operation *op,
                                            llvm::StringRef callee,
                                            llvm::ArrayRef<bool> batched,
