@@ -270,6 +270,49 @@ def test_avals():
     assert internals.plain_aval(jax.typeof(1.0)).weak_type
 
 
+def spike(place):
+    step = jax.custom_jvp(lambda v: (v > 0) * 1.0)
+    step.defjvp(lambda p, t: (step(*p), 2 * place(t[0])))
+    return lambda x: step(place(x)) * x
+
+
+def on_axis(x):
+    return jax.reshard(x, PartitionSpec("i"))
+
+
+# Functions, and the same without places.
+PLACED = {
+    "reshard": (lambda x: jnp.sin(on_axis(x)), jnp.sin),
+    "out_sharding": (
+        lambda x: jnp.einsum("i,j->ij", x, x, out_sharding=PartitionSpec("i")),
+        lambda x: jnp.outer(x, x),
+    ),
+    "in a scan": (
+        lambda x: jax.lax.scan(lambda c, _: (on_axis(c * x), None), on_axis(x), length=2)[0],
+        lambda x: x**3,
+    ),
+    "in a rule": (spike(on_axis), spike(lambda x: x)),
+}
+
+
+@pytest.mark.parametrize("name", PLACED)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint, bm.jit])
+def test_values_may_be_placed_on_a_mesh(name, wrap):
+    placed, plain = PLACED[name]
+    x = jnp.arange(3.0)
+    first, second = (of(lambda x: plain(x).sum())(x) for of in (jax.grad, jax.hessian))
+
+    def fun(x):
+        return wrap(placed)(x).sum()
+
+    with jax.set_mesh(jax.make_mesh((1,), ("i",))):
+        np.testing.assert_allclose(bm.grad(fun)(x), first, rtol=1e-6)
+        np.testing.assert_allclose(jax.jit(bm.grad(fun))(x), first, rtol=1e-6)
+        np.testing.assert_allclose(bm.hessian(fun)(x), second, rtol=1e-6)
+        value, pull = bm.vjp(fun, x)
+    np.testing.assert_allclose(pull(jnp.ones_like(value))[0], first, rtol=1e-6)
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint, bm.jit])
 def test_sharding_constraints_name_axes_of_the_mesh_around(wrap):
     mesh = jax.make_mesh((1,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))

@@ -13,7 +13,13 @@ from typing import Any
 
 import jax
 
-from bmgrad.runtime._jax_internals import inside_shard_map, named_axes, with_axes
+from bmgrad.runtime._jax_internals import (
+    explicit_mesh,
+    inside_shard_map,
+    named_axes,
+    on_mesh,
+    with_axes,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +32,17 @@ class RuleScope:
     scope: Callable[[], AbstractContextManager[Any]] = nullcontext
     axes: Sequence[tuple[Hashable, int]] = dataclasses.field(default_factory=named_axes)
     lone_axes: frozenset[Hashable] = frozenset()
+    mesh: jax.sharding.AbstractMesh | None = dataclasses.field(default_factory=explicit_mesh)
     x64: bool = dataclasses.field(default_factory=lambda: bool(jax.config.read("jax_enable_x64")))
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        with self.scope(), with_axes(self.axes), jax.enable_x64(self.x64):
+        with (
+            on_mesh(self.mesh),
+            self.scope(),
+            with_axes(self.axes),
+            jax.enable_x64(self.x64),
+        ):
             yield
 
     def on_one_device(self, params: Mapping[str, Any]) -> RuleScope:

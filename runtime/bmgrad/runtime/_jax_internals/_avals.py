@@ -121,6 +121,35 @@ def without_mesh() -> Iterator[None]:
             resources.env = before
 
 
+def mesh_of_trace() -> contextlib.AbstractContextManager[None]:
+    """A scope to trace functions in that programs are made of: without a mesh, mostly.
+
+    A function may place values on the explicit axes of a mesh (`jax.reshard`, `out_sharding`), so
+    it is traced on that. What it says of places is not imported; see `replicated`.
+    """
+    return without_mesh() if explicit_mesh() is None else contextlib.nullcontext()
+
+
+def replicated(aval: ShapedArray) -> ShapedArray:
+    """`aval` as an input of what is traced in `mesh_of_trace`."""
+    if is_reference_aval(aval) or explicit_mesh() is None:
+        return aval
+    spec = PartitionSpec(*[None] * aval.ndim)
+    placed: ShapedArray = aval.update(sharding=core.get_cur_mesh_sharding(spec))
+    return placed
+
+
+def explicit_mesh() -> jax.sharding.AbstractMesh | None:
+    """The mesh that is set, if functions may name places on it."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if mesh.explicit_axes and not mesh.manual_axes else None
+
+
+def on_mesh(mesh: jax.sharding.AbstractMesh | None) -> contextlib.AbstractContextManager[Any]:
+    """A scope in which this `explicit_mesh` is set."""
+    return contextlib.nullcontext() if mesh is None else jax.sharding.use_abstract_mesh(mesh)
+
+
 def accept_as_array(cls: type, value: Callable[[Any], Any]) -> None:
     """Lets every JAX operation take objects of class `cls` as the arrays that `value` gives.
 

@@ -11,7 +11,7 @@ from jax._src import core, dtypes, source_info_util
 from jax._src.interpreters import partial_eval
 from jax.extend.core import DebugInfo
 
-from bmgrad.runtime._jax_internals._avals import ShapedArray, without_mesh
+from bmgrad.runtime._jax_internals._avals import ShapedArray, mesh_of_trace, replicated
 from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
@@ -85,7 +85,7 @@ class OpenTrace:
         return self._new_arg(aval, value)
 
     def _new_arg(self, aval: ShapedArray, value: Any) -> Any:
-        tracer = self._inner.new_arg(aval, source_info_util.current())
+        tracer = self._inner.new_arg(replicated(aval), source_info_util.current())
         if self.knows_values:
             self._inner.give(tracer, value)
         return tracer
@@ -142,7 +142,7 @@ def trace(
         with (
             opened._contexts,
             _epoch_context(_epoch.number),
-            without_mesh(),
+            mesh_of_trace(),
             without_varying(),
             mesh_of_rules(),
             core.ensure_no_leaks(inner),
