@@ -131,8 +131,9 @@ def mesh_of_trace() -> contextlib.AbstractContextManager[None]:
 
 
 def replicated(aval: ShapedArray) -> ShapedArray:
-    """`aval` as an input of what is traced in `mesh_of_trace`."""
-    if is_reference_aval(aval) or explicit_mesh() is None:
+    """`aval` as an input of what is traced in `mesh_of_trace`; a rule's may have a place there."""
+    mesh = explicit_mesh()
+    if mesh is None or is_reference_aval(aval) or aval.sharding.mesh == mesh:
         return aval
     spec = PartitionSpec(*[None] * aval.ndim)
     placed: ShapedArray = aval.update(sharding=core.get_cur_mesh_sharding(spec))
