@@ -291,6 +291,17 @@ def test_a_tangent_may_need_the_axis_that_its_result_does_not():
             derivative(3.0)
 
 
+def test_no_forward_mode_of_custom_vjp_in_what_is_compiled():
+    def tangent(x):
+        return jax.jvp(lambda x: product(x, 2.0), (x,), (x,))[1]
+
+    for compiled in (bm.jit(tangent), bm.vmap(tangent)):
+        with pytest.raises(TypeError, match="can't apply forward-mode autodiff"):
+            compiled(jnp.ones(3))
+    with pytest.raises(TypeError, match=r"custom_lin.*can't apply forward-mode autodiff"):
+        bm.grad(lambda x: tangent(x).sum())(jnp.ones(3))
+
+
 def test_no_forward_mode_of_custom_vjp():
     # JAX raises TypeError.
     for error in (NotImplementedError, TypeError):

@@ -136,6 +136,13 @@ _REASONS = [
         "keep the gradient from that argument (jax.lax.stop_gradient)",
     ),
     _Reason(
+        "no derivative rule for primitive 'custom_lin'",
+        ForwardModeError,
+        ": it is the tangent of a function with a custom VJP rule, which has no forward mode; use "
+        "jax.custom_jvp, or reverse mode (can't apply forward-mode autodiff (jvp) to a custom_vjp "
+        "function)",
+    ),
+    _Reason(
         r"no derivative rule for primitive '(\w+)'",
         UnsupportedError,
         "; give the function around it a rule of its own (jax.custom_jvp, jax.custom_vjp), "

@@ -210,8 +210,12 @@ def define_function(
     """
     ir, target, platforms = mlir.ir, ctx.module_context, platforms_of(ctx)
     key = (key, tuple(in_avals), platforms)
-    if key in target.cached_primitive_lowerings:
-        return str(target.cached_primitive_lowerings[key].sym_name.value)
+    try:
+        defined = target.cached_primitive_lowerings.get(key)
+    except TypeError:  # A parameter cannot be hashed: nothing is equal to it.
+        defined, key = None, object()
+    if defined is not None:
+        return str(defined.sym_name.value)
     # The axes of devices: collectives may be over these.
     axes = axes_of_mesh(ctx.module_context.axis_context)
     with with_axes(axes):
