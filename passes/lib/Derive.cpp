@@ -277,7 +277,9 @@ FailureOr<func::FuncOp> bmgrad::bm::deriveBatch(func::FuncOp function,
     return failure();
   SmallVector<bool> flags = llvm::map_to_vector(
       inAxes, [](int64_t position) { return position >= 0; });
-  SmallVector<bool> differs = batchedValues(body, flags, axis);
+  SmallVector<bool> differs(outAxes.size(), true);
+  if (llvm::is_contained(outAxes, -1))
+    differs = batchedValues(body, flags, axis);
   SmallVector<Value> returned;
   for (auto [value, position, differ] :
        llvm::zip_equal(body.getTerminator()->getOperands(), outAxes, differs)) {
