@@ -53,26 +53,45 @@ static nb::list pipelineNames() {
   return names;
 }
 
-/// The Python function that knows the batching rules of kernels. Never freed:
-/// passes may run until the process ends.
-static nb::callable *batchingRules = nullptr;
+/// The Python functions that know batching rules. Never freed: passes may run
+/// until the process ends.
+static nb::callable *askBatchingRule = nullptr;
+static nb::callable *makeBatch = nullptr;
 
-static void setBatchingRules(nb::callable ask) {
+/// Whether `answer` says why there is no other, which it gives to `reason`.
+static bool isReason(const nb::object &answer, MlirStringCallback reason,
+                     void *reasonData) {
+  if (!nb::isinstance<nb::str>(answer))
+    return false;
+  auto text = nb::cast<std::string>(answer);
+  reason(mlirStringRefCreate(text.data(), text.size()), reasonData);
+  return true;
+}
+
+static void setBatchingRules(nb::callable ask, nb::callable make) {
   nb::gil_scoped_acquire locked;
-  batchingRules = new nb::callable(std::move(ask));
-  bmSetBatchingRules([](MlirStringRef symbol, bool *results, intptr_t count,
-                        MlirStringCallback reason, void *reasonData) {
-    nb::gil_scoped_acquire locked;
-    nb::object answer = (*batchingRules)(toPython(symbol));
-    if (nb::isinstance<nb::str>(answer)) {
-      auto text = nb::cast<std::string>(answer);
-      reason(mlirStringRefCreate(text.data(), text.size()), reasonData);
-      return;
-    }
-    auto flags = nb::cast<nb::sequence>(answer);
-    for (intptr_t i = 0; i < count; ++i)
-      results[i] = nb::cast<bool>(flags[i]);
-  });
+  askBatchingRule = new nb::callable(std::move(ask));
+  makeBatch = new nb::callable(std::move(make));
+  bmSetBatchingRules(
+      [](MlirStringRef symbol, bool *results, intptr_t count,
+         MlirStringCallback reason, void *reasonData) {
+        nb::gil_scoped_acquire locked;
+        nb::object answer = (*askBatchingRule)(toPython(symbol));
+        if (isReason(answer, reason, reasonData))
+          return;
+        auto flags = nb::cast<nb::sequence>(answer);
+        for (intptr_t i = 0; i < count; ++i)
+          results[i] = nb::cast<bool>(flags[i]);
+      },
+      [](int64_t number, MlirStringRef batches, MlirStringCallback module,
+         MlirStringCallback reason, void *moduleData, void *reasonData) {
+        nb::gil_scoped_acquire locked;
+        nb::object answer = (*makeBatch)(number, toPython(batches));
+        if (isReason(answer, reason, reasonData))
+          return;
+        auto made = nb::cast<nb::bytes>(answer);
+        module(mlirStringRefCreate(made.c_str(), made.size()), moduleData);
+      });
 }
 
 NB_MODULE(_bm, m) {
@@ -85,8 +104,9 @@ NB_MODULE(_bm, m) {
   m.def("pipeline_names", &pipelineNames,
         "The pass pipelines that PassManager.parse knows.");
   m.def(
-      "set_batching_rules", &setBatchingRules, nb::arg("ask"),
+      "set_batching_rules", &setBatchingRules, nb::arg("ask"), nb::arg("make"),
       "Has ask(symbol) called for what the batching rule of a kernel gives: a "
-      "sequence of bools, or a str that says why it cannot be told. It must "
-      "not raise.");
+      "sequence of bools; and make(number, batches) for the module, as bytes, "
+      "of what it makes of a call. A str says why there is none. Neither must "
+      "raise.");
 }

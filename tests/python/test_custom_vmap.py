@@ -86,11 +86,18 @@ OF_BATCHES = {
         total(bm.vmap(lambda x: jax.lax.scan(lambda c, _: (c, f(c)), x, length=1)[1][0]))
     ),
     "with a variable": lambda f: bm.grad(total(bm.vmap(lambda x: f(x) * ONE.value))),
+    "beside a rule that asks": lambda f: bm.grad(total(bm.vmap(lambda x: f(x) + unmoved(x)))),
     "of one result": lambda f: jax.jit(
         jax.grad(total(lambda x: jax.vmap(bm.jit(lambda x: (x, f(x))))(x)[1]))
     ),
 }
 ONE = bm.Variable(jnp.ones(()))
+
+
+unmoved = jax.custom_jvp(jnp.sin)
+unmoved.defjvp(
+    lambda primals, tangents: (jnp.sin(*primals), 0.0 * tangents[0]), symbolic_zeros=True
+)
 
 
 @pytest.mark.parametrize("place", OF_BATCHES)

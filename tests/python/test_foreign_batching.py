@@ -195,3 +195,106 @@ def test_errors_of_batching_rules():
         # Passes are told in words: no exception may unwind them.
         number = _kernels.register(refusing_p, {}, [jax.typeof(GIVEN[0])])
         assert isinstance(_kernels.ask_batching_rule(f"bm_kernel_{number}_3x0"), str)
+
+
+def product_over_batches(name, of_batch):
+    """`x * w`, linear in each, of whose batches all elements share what `of_batch` makes."""
+    p = primitive(f"product_{name}", jnp.multiply, lambda x, w: x)
+
+    def jvp(primals, tangents):
+        (x, w), (dx, dw) = primals, map(ad.instantiate_zeros, tangents)
+        return p.bind(x, w), p.bind(dx, w) + p.bind(x, dw)
+
+    def transpose(ct, x, w):
+        if ad.is_undefined_primal(x):
+            return [p.bind(ct, w), None]
+        return [None, p.bind(x, ct)]
+
+    def batch(args, dims):
+        (size,) = {x.shape[d] for x, d in zip(args, dims, strict=True) if d is not None}
+        whole = [
+            jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
+            for x, d in zip(args, dims, strict=True)
+        ]
+        return of_batch(p.bind(*whole)), None
+
+    ad.primitive_jvps[p] = jvp
+    ad.primitive_transposes[p] = transpose
+    batching.primitive_batchers[p] = batch
+    return p
+
+
+OVER_BATCHES = [
+    (product_over_batches("sum", lambda each: each.sum(0)), lambda each: each.sum(0)),
+    (product_over_batches("mean", lambda each: each.mean(0)), lambda each: each.mean(0)),
+    (product_over_batches("max", lambda each: each.max(0)), lambda each: each.max(0)),
+    (product_over_batches("first", lambda each: each[0]), lambda each: each[0]),
+]
+
+
+def assert_close(got, want):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), got, want)
+
+
+ROWS = jnp.array([[1.0, 2.0, 3.0], [4.0, 0.5, 6.0]])
+WEIGHTS = jnp.array([2.0, 3.0, -1.0])
+
+
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap, lambda f, *axes: jax.vmap(bm.jit(f), *axes)])
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize(("p", "of_batch"), OVER_BATCHES, ids=lambda x: getattr(x, "name", ""))
+def test_what_a_batching_rule_makes_of_all_elements_is_differentiated(p, of_batch, axes, vmap):
+    x, w = (ROWS if axis == 0 else WEIGHTS for axis in axes)
+
+    def loss(x, w):
+        return (vmap(lambda x, w: p.bind(jnp.sin(x), w), axes, None)(x, w) * WEIGHTS).sum()
+
+    def plain(x, w):
+        return (of_batch(jnp.sin(x) * w) * WEIGHTS).sum()
+
+    both = (0, 1)
+    of_loss, of_plain = bm.grad(loss, argnums=both), jax.grad(plain, both)
+    assert_close(of_loss(x, w), of_plain(x, w))
+    tangents = (jnp.cos(x), w**2)
+    assert_close(bm.jvp(loss, (x, w), tangents), jax.jvp(plain, (x, w), tangents))
+    assert_close(bm.jvp(of_loss, (x, w), tangents), jax.jvp(of_plain, (x, w), tangents))
+
+
+@pytest.mark.parametrize("p", [p for p, _ in OVER_BATCHES], ids=lambda p: p.name)
+def test_batches_of_derivatives_mix_all_elements_too(p):
+    """As under JAX, which asks the rule for the derivative's own calls of the primitive."""
+
+    def loss(vmap):
+        return lambda x, w: (vmap(p.bind, (0, None))(jnp.sin(x), w) * ROWS).sum()
+
+    of_row = lambda vmap, grad: vmap(grad(loss(vmap), argnums=(0, 1)), (0, None))  # noqa: E731
+    cube = jnp.stack([ROWS, ROWS * 2, ROWS**2])
+    want = of_row(jax.vmap, jax.grad)(cube, WEIGHTS)
+    assert_close(of_row(bm.vmap, bm.grad)(cube, WEIGHTS), want)
+    assert_close(of_row(jax.vmap, bm.grad)(cube, WEIGHTS), want)
+    assert_close(
+        bm.hessian(loss(bm.vmap))(ROWS, WEIGHTS), jax.hessian(loss(jax.vmap))(ROWS, WEIGHTS)
+    )
+
+
+def test_batches_of_batches_of_all_elements():
+    p, of_batch = OVER_BATCHES[1]
+    cube = jnp.stack([ROWS, ROWS * 2, ROWS**2])
+
+    def loss(vmapped):
+        return lambda x: (jnp.sin(vmapped(x)) * WEIGHTS).sum()
+
+    means = bm.vmap(bm.vmap(lambda x: p.bind(x, x), 0, None), 0, None)
+    # The outer batch is of the inner one's primitive, with the inner batch as a dimension.
+    plain = lambda x: of_batch(of_batch(x * x))  # noqa: E731
+    assert_close(bm.grad(loss(means))(cube), jax.grad(loss(plain))(cube))
+
+
+def test_what_a_batching_rule_makes_is_made_once():
+    asked = []
+    p = product_over_batches("counted", lambda each: asked.append(1) or each.sum(0))
+    loss = bm.grad(lambda w: bm.vmap(p.bind, (0, None), None)(ROWS, w).sum())
+    loss(WEIGHTS)
+    count = len(asked)
+    loss(WEIGHTS + 1)
+    assert len(asked) == count

@@ -52,8 +52,16 @@ typedef void (*BMBatchingRuleCallback)(MlirStringRef symbol, bool *results,
                                        MlirStringCallback reason,
                                        void *reasonData);
 
-/// Whom to ask, from now on, what the batching rules of kernels give.
-MLIR_CAPI_EXPORTED void bmSetBatchingRules(BMBatchingRuleCallback callback);
+/// Makes what the batching rule makes of a call over `batches`: gives the
+/// module to `module`, or to `reason` why there is none.
+typedef void (*BMMakeBatchCallback)(int64_t number, MlirStringRef batches,
+                                    MlirStringCallback module,
+                                    MlirStringCallback reason, void *moduleData,
+                                    void *reasonData);
+
+/// Whom to ask, from now on, what batching rules give.
+MLIR_CAPI_EXPORTED void bmSetBatchingRules(BMBatchingRuleCallback ask,
+                                           BMMakeBatchCallback make);
 
 #ifdef __cplusplus
 }

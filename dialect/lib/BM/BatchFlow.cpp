@@ -113,7 +113,7 @@ SmallVector<bool> bmgrad::bm::withInputTangents(ValueRange inputs,
 
 SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
   FlatSymbolRefAttr rule = op.getRuleAttr();
-  if (!rule || question == Question::Values ||
+  if (!rule || op.getBatcher() || question == Question::Values ||
       SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule)
           .isExternal())
     return ofCall(op, op.getPrimal(), operands);

@@ -223,9 +223,7 @@ static SmallVector<Value> unmarkedPrimals(JvpFrame &frame) {
   });
 }
 
-/// The name of the primitive that the function is, for messages; that of the
-/// function has a number where there are several.
-static StringRef primitiveOf(CustomJvpOp op) {
+StringRef bmgrad::bm::getPrimitiveName(CustomJvpOp op) {
   StringRef name = op.getPrimal();
   auto primal = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
       op, op.getPrimalAttr());
@@ -240,7 +238,7 @@ static StringRef primitiveOf(CustomJvpOp op) {
 LogicalResult CustomJvpOp::emitJvp(JvpFrame &frame) {
   if (!getRuleAttr())
     return emitError("no derivative rule for primitive '")
-           << primitiveOf(*this) << "'";
+           << getPrimitiveName(*this) << "'";
   if (failed(verifyRuleHasBody(*this, getRuleAttr(), [&](unsigned index) {
         return static_cast<bool>(frame.tangents[index]);
       })))
@@ -336,7 +334,7 @@ static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
       failed(verifyRuleHasBody(op, op.getRuleAttr(), isLinear)))
     return failure();
   return op.emitError("no transpose rule for primitive '")
-         << primitiveOf(op) << "' with respect to these operands";
+         << getPrimitiveName(op) << "' with respect to these operands";
 }
 
 LogicalResult bmgrad::bm::detail::transposeFunction(Operation *op,

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "CustomRules.h"
+#include "bmgrad/Dialect/BM/KernelBatching.h"
 #include "bmgrad/Dialect/BM/Reduction.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "bmgrad/Dialect/BM/Transforms.h"
@@ -191,20 +192,33 @@ static SmallVector<Kind> sharedUnless(ArrayRef<bool> batched) {
       batched, [](bool flag) { return flag ? Kind::Each : Kind::Shared; });
 }
 
-/// What is computed once has a cotangent that counts once in a sum over the
-/// batch, as there is for inputs that all elements share.
-static SmallVector<Kind> cotangentsOf(ArrayRef<Kind> results,
-                                      ArrayRef<bool> batchedInputs) {
-  SmallVector<Kind> kinds(results);
-  if (llvm::is_contained(batchedInputs, false))
-    llvm::replace(kinds, Kind::Shared, Kind::First);
-  return kinds;
+/// Calls what the batching rule makes of the op over this batch and those that
+/// it is over already; that is what is differentiated.
+static LogicalResult emitMadeBatch(CustomJvpOp op, BatchFrame &frame) {
+  auto primal = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      op, op.getPrimalAttr());
+  std::string batches;
+  if (auto before = primal->getAttrOfType<ArrayAttr>(kBatches))
+    for (auto batch : before.getAsRange<DictionaryAttr>())
+      batches +=
+          batchSuffix(batch.getAs<IntegerAttr>("size").getInt(),
+                      batch.getAs<DenseI64ArrayAttr>("in_axes").asArrayRef());
+  batches += batchSuffix(frame.size, axes(frame.batched));
+  FailureOr<func::FuncOp> made =
+      functionOverBatches(op, *op.getBatcher(), getPrimitiveName(op), batches);
+  if (failed(made))
+    return failure();
+  auto call = func::CallOp::create(frame.b, *made, frame.operands);
+  llvm::append_range(frame.results, call.getResults());
+  return success();
 }
 
 LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
   SmallVector<bool> marks =
       batchedRuleResults(*this, frame.batched, frame.axis);
   frame.resultBatched = marks;
+  if (getBatcher() && (getDerivesBatch() || llvm::is_contained(marks, false)))
+    return emitMadeBatch(*this, frame);
   SmallVector<Kind> tangents =
       sharedUnless(differentiableFlags(getResults(), marks));
   SmallVector<Kind> kinds = sharedUnless(marks);
@@ -224,7 +238,7 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
     for (auto [index, flag] : llvm::enumerate(frame.batched))
       (given.isLinear(index) ? linear : others).push_back(flag);
     SmallVector<Kind> arguments = sharedUnless(others);
-    llvm::append_range(arguments, cotangentsOf(tangents, linear));
+    llvm::append_range(arguments, tangents);
     transposes.push_back(makeBatched(*this, given.function, arguments,
                                      summedUnless(linear), frame));
   }
@@ -233,8 +247,8 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
     batchedTransposes = frame.b.getArrayAttr(transposes);
   auto made = CustomJvpOp::create(
       frame.b, batchedTypes(getResultTypes(), marks, frame.size), primal, rule,
-      getLinearAttr(), batchedTransposes, getHasSideEffectAttr(),
-      frame.operands);
+      getLinearAttr(), batchedTransposes, getBatcherAttr(),
+      getDerivesBatchAttr(), getHasSideEffectAttr(), frame.operands);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }

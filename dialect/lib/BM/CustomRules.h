@@ -27,12 +27,16 @@ struct GivenTranspose {
 
 llvm::SmallVector<GivenTranspose> givenTransposes(CustomJvpOp op);
 
+/// The name of the primitive that the function is, for messages; that of the
+/// function has a number where there are several.
+llvm::StringRef getPrimitiveName(CustomJvpOp op);
+
 /// The flags of the inputs, then those of their tangents, which are the same.
 llvm::SmallVector<bool> withInputTangents(mlir::ValueRange inputs,
                                           llvm::ArrayRef<bool> flags);
 
 /// Which results of `op` are batched when the marked inputs are, each with its
-/// tangent.
+/// tangent, unless the rules of the batch are others.
 llvm::SmallVector<bool> batchedRuleResults(CustomJvpOp op,
                                            llvm::ArrayRef<bool> batched,
                                            BatchAxis axis);

@@ -105,18 +105,14 @@ LogicalResult KernelOp::emitBatch(BatchFrame &frame) {
   return success();
 }
 
-/// What a batch adds to the name.
-static std::string suffixOf(int64_t size, ArrayRef<int64_t> axes) {
+std::string bmgrad::bm::batchSuffix(int64_t size, ArrayRef<int64_t> axes) {
   std::string suffix = "_" + std::to_string(size) + "x";
   for (int64_t axis : axes)
     suffix += axis == 0 ? '0' : 'n';
   return suffix;
 }
 
-/// The name of the declaration says all that its type depends on, so one name
-/// has one type: the kernel, and each batch's size and batched operands.
-/// `@bm_kernel_3_5x0n` is kernel 3 over a batch of 5 of its first operand.
-static std::string symbolOf(KernelOp op) {
+std::string bmgrad::bm::kernelSymbol(KernelOp op) {
   std::string symbol = "bm_kernel_" + std::to_string(op.getId());
   // Each batch is in front of those applied before it.
   SmallVector<int64_t> sizes;
@@ -131,32 +127,8 @@ static std::string symbolOf(KernelOp op) {
   }
   for (auto [batch, size] :
        llvm::zip_equal(op.getBatches(), llvm::reverse(sizes)))
-    symbol += suffixOf(size, axesOf(batch));
+    symbol += batchSuffix(size, axesOf(batch));
   return symbol;
-}
-
-//===----------------------------------------------------------------------===//
-// Batching rules
-//===----------------------------------------------------------------------===//
-
-static AskBatchingRule &askBatchingRule() {
-  static AskBatchingRule ask;
-  return ask;
-}
-
-void bmgrad::bm::setAskBatchingRule(AskBatchingRule ask) {
-  askBatchingRule() = std::move(ask);
-}
-
-SmallVector<bool> bmgrad::bm::batchedKernelResults(KernelOp op,
-                                                   ArrayRef<bool> batched,
-                                                   int64_t size,
-                                                   std::string &reason) {
-  SmallVector<bool> results(op->getNumResults(), true);
-  if (op.getHasBatchingRule() && askBatchingRule())
-    reason = askBatchingRule()(symbolOf(op) + suffixOf(size, asAxes(batched)),
-                               results);
-  return results;
 }
 
 //===----------------------------------------------------------------------===//
@@ -185,7 +157,7 @@ LogicalResult KernelOp::emitLowering(LoweringFrame &frame) {
   bool isShared = !getBatches().empty() || (*this)->hasAttr(kShared);
   if (getReference() && isShared && getName() != "get")
     return emitError("write to a reference that the elements of a batch share");
-  std::string symbol = symbolOf(*this);
+  std::string symbol = kernelSymbol(*this);
   if (!(*this)->getParentOfType<ModuleOp>().lookupSymbol(symbol)) {
     func::FuncOp declaration = declare(*this, symbol);
     if (!getBatches().empty())

@@ -60,16 +60,21 @@ void bmForEachPipeline(MlirStringCallback callback, void *userData) {
     callback(wrap(name), userData);
 }
 
-void bmSetBatchingRules(BMBatchingRuleCallback callback) {
-  setAskBatchingRule([callback](llvm::StringRef symbol,
-                                llvm::MutableArrayRef<bool> results) {
-    std::string reason;
-    callback(
-        wrap(symbol), results.data(), static_cast<intptr_t>(results.size()),
-        [](MlirStringRef text, void *reason) {
-          static_cast<std::string *>(reason)->append(text.data, text.length);
-        },
-        &reason);
-    return reason;
-  });
+static void appendTo(MlirStringRef text, void *string) {
+  static_cast<std::string *>(string)->append(text.data, text.length);
+}
+
+void bmSetBatchingRules(BMBatchingRuleCallback ask, BMMakeBatchCallback make) {
+  setBatchingRules(
+      [ask](llvm::StringRef symbol, llvm::MutableArrayRef<bool> results) {
+        std::string reason;
+        ask(wrap(symbol), results.data(), static_cast<intptr_t>(results.size()),
+            appendTo, &reason);
+        return reason;
+      },
+      [make](int64_t number, llvm::StringRef batches, std::string &module) {
+        std::string reason;
+        make(number, wrap(batches), appendTo, appendTo, &module, &reason);
+        return reason;
+      });
 }

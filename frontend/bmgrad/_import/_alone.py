@@ -12,10 +12,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jax.extend.core import Literal
 
+from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import UnsupportedError
+from bmgrad._import._perturbed import Marker, unmarked_params
 from bmgrad._import._registry import Equation
 from bmgrad._import._rule_scope import RuleScope
+from bmgrad._import._rules_foreign import trace_flat
 from bmgrad._import._write import write_module
+from bmgrad.runtime import _kernels
+from bmgrad.runtime._batchers import Batches
 from bmgrad.runtime._jax_internals import TracedJaxpr
 from bmgrad.runtime._put_off import WithRules
 
@@ -57,11 +62,20 @@ class Alone(NamedTuple):
     waits: bool
 
     def imported(self) -> WithRules:
+        return self._imported(self._function)
+
+    def over(self, batches: Batches) -> WithRules:
+        """What the equation is over `batches`, with the rules of all calls in that put off."""
+        return self._imported(lambda: self._function_over(batches))
+
+    def _imported(self, function: Callable[[], tuple[TracedJaxpr, Any]]) -> WithRules:
         importer = self.make_importer()
         importer.policy, importer.alone = self.policy, self
         name = str(self.eqn.primitive.name)
         with self.in_rules():
-            source, found = write_module(importer, *self._function(), name, self.captures)
+            source, found = write_module(
+                importer, *function(), name, self.captures, consts_are_known=True
+            )
         if len(found) != len(self.captures) or importer.module.references:
             raise UnsupportedError(
                 f"the derivative rule of `{name}` reads a value of a trace around it, or a "
@@ -87,6 +101,16 @@ class Alone(NamedTuple):
         in_avals, out_avals = ([v.aval for v in group] for group in (inputs, outvars))
         names = [f"x{i}" for i in range(len(inputs))]
         return TracedJaxpr(jaxpr, [], in_avals, out_avals, names), jaxpr
+
+    def _function_over(self, batches: Batches) -> tuple[TracedJaxpr, Any]:
+        eqn = self.eqn
+        in_avals = [atom.aval for atom in eqn.invars]
+        number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)
+        fun, avals = _kernels.over_batches(number, batches)
+        traced = trace_flat(fun, avals, f"{eqn.primitive.name}.batch")
+        # Nothing is perturbed as yet, so all rules are put off.
+        unperturbed = [False] * len(avals)
+        return traced, Marker(AskedRules()).mark(traced.jaxpr, unperturbed)[0]
 
 
 @dataclasses.dataclass(eq=False)

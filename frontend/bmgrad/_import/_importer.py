@@ -27,6 +27,7 @@ from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, is_key, type_of_array
+from bmgrad.runtime._batchers import Batcher
 from bmgrad.runtime._errors import TOO_DEEP, put_off
 from bmgrad.runtime._jax_internals import (
     check_effects,
@@ -73,7 +74,7 @@ class Importer:
         # Programs that are called by this one, by the symbol of their `@main` here, and what
         # their references are called here.
         self.linked: dict[str, tuple[Program, dict[str, str]]] = {}
-        self.put_off: list[PutOff] = []
+        self.put_off: list[PutOff | Batcher] = []
         self.needs = Needs()
         self.tangents = Tangents()
         # What the innermost `jax.checkpoint` around is asked what to keep.
@@ -380,6 +381,13 @@ class Importer:
         """The like for a transpose; with `waits` the forward rule of `eqn` is still put off."""
         alone = self._alone_later(eqn, captures, transposes, waits)
         return self._put_off(PutOff(lambda _: alone.imported(), len(captures), is_transpose=True))
+
+    def batcher(self, eqn: Equation, captures: Sequence[Any]) -> Batcher:
+        """What imports the batches of `eqn`, which captures these arrays, when passes ask."""
+        alone = self._alone_later(eqn, captures, (), waits=False)
+        batcher = Batcher(alone.over, len(captures))
+        self.put_off.append(batcher)
+        return batcher
 
     def _alone_later(
         self,

@@ -19,6 +19,7 @@ from bmgrad._import._rules_custom import (
     jvp_functions,
     with_tangents,
 )
+from bmgrad._import._rules_foreign import batcher
 from bmgrad._import._rules_kernel import kernel
 from bmgrad._import._text import Value, i64_array
 from bmgrad.runtime._jax_internals import has_tangent
@@ -66,4 +67,6 @@ def _kernel_with_derivative(b: Importer, eqn: Equation, closed: Any) -> list[Val
         types = [b.type(aval) for aval in closed.in_avals]
         return emit_put_off(b, eqn, name, (closed,), lambda: b.module.body(types, emit))
     made = b.once((closed,), lambda: jvp_functions(b, name, key, make), key)
-    return emit_custom_jvp(b, eqn, made)
+    # The derivative of a batch is that of what the rule makes, whatever `closed` computes.
+    of_batches = batcher(b, eqn, key, made.captures)
+    return emit_custom_jvp(b, eqn, made, None, of_batches and f"{of_batches}, derives_batch")

@@ -16,7 +16,7 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import unmarked_params
 from bmgrad._import._registry import Equation, WithRule
 from bmgrad._import._rules_custom import differentiable, side_effect, union, with_tangents
-from bmgrad._import._text import TensorType, Value, i64_array
+from bmgrad._import._text import TensorType, Value, i64, i64_array
 from bmgrad.runtime import _foreign
 from bmgrad.runtime._errors import put_off
 from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace
@@ -161,10 +161,12 @@ def call_foreign(
 
     in_progress = (*key, rules.linear, rules.jvp_waits)
     made = b.once((), lambda: b.with_rule(in_progress, names, define), in_progress)
-    return _emit_call(b, eqn, rules, made)
+    return _emit_call(b, eqn, key, rules, made)
 
 
-def _emit_call(b: Importer, eqn: Equation, rules: ForeignRules, made: WithRule) -> list[Value]:
+def _emit_call(
+    b: Importer, eqn: Equation, key: tuple[Any, ...], rules: ForeignRules, made: WithRule
+) -> list[Value]:
     symbols, count = iter(made.symbols), len(made.captures)
     attributes = f"primal = @{next(symbols)}"
     if rules.jvp or rules.jvp_waits:
@@ -173,9 +175,21 @@ def _emit_call(b: Importer, eqn: Equation, rules: ForeignRules, made: WithRule) 
     linear = [i64_array(count + i for i in t.linear) for t in rules.transposes]
     attributes += f", transposes = [{', '.join(f'@{symbol}' for symbol in symbols)}]"
     attributes += f", linear = [{', '.join(linear)}]"
+    attributes += batcher(b, eqn, key, made.captures)
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.custom_jvp", operands, types, attributes + side_effect(eqn))
+
+
+def batcher(b: Importer, eqn: Equation, key: tuple[Any, ...], captures: Sequence[Any]) -> str:
+    """What says that batches of the call are what the primitive's batching rule makes of it.
+
+    Calls with the same `key` are the same.
+    """
+    if not _foreign.has_batching_rule(eqn.primitive):
+        return ""
+    named = ("batcher", *key, *map(id, captures))
+    return f", batcher = {i64(b.once((eqn,), lambda: b.batcher(eqn, captures), named).number)}"
 
 
 # -- Forward -------------------------------------------------------------------------------------

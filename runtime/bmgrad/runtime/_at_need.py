@@ -1,21 +1,34 @@
-"""Has derivative rules imported that were put off, when a pass asks for them.
+"""Has imported what was put off, when a pass asks for it: derivative rules, and batches.
 
 In: a module, and what to do with it. Out: what that gives for the module with the rules that it
-asks for. Next: `_put_off.py` for what stands in a module in the place of a rule.
+asks for. Next: `_put_off.py` for what stands in a module in the place of a rule, `_batchers.py`
+for batches, which passes call back for.
 """
 
 import operator
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from bmgrad.mlir import ir
+from bmgrad.mlir import ir, set_batching_rules
 from bmgrad.mlir.dialects import func
-from bmgrad.runtime import _linking, _put_off
+from bmgrad.runtime import _batchers, _errors, _linking, _put_off
 from bmgrad.runtime._errors import RulesWanted, UnsupportedError
+from bmgrad.runtime._kernels import ask_batching_rule, batches_of
 from bmgrad.runtime._put_off import Flags, PutOff
 from bmgrad.runtime._source import MAIN, Source, attribute, bytecode, opened, read
 
 _T = TypeVar("_T")
+
+
+class _Running(threading.local):
+    """The rules that passes which run in this thread have asked for."""
+
+    wanted: Mapping[PutOff, Flags] = MappingProxyType({})
+
+
+_running = _Running()
 
 
 def with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
@@ -23,6 +36,7 @@ def with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
     wanted: dict[PutOff, Flags] = {}
     module_now = source
     while True:
+        around, _running.wanted = _running.wanted, wanted
         try:
             with opened(module_now) as module:
                 return act(module)
@@ -35,9 +49,28 @@ def with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
                 raise UnsupportedError(
                     "a derivative rule was imported and is still wanted: this is a fault of bmgrad"
                 ) from None
+        finally:
+            _running.wanted = around
         # Where a call has rules already and needs others, what has them is of no use.
         is_new = all(wanted[call] == flags for call, flags in known.items())
         module_now = _with_rules(module_now if is_new else source, wanted)
+
+
+def make_batch(number: int, batches: str) -> bytes | str:
+    """The module of what a batching rule makes of a call, for passes; see `_batchers.py`.
+
+    If that raises: what they are to say.
+    """
+    try:
+        module = _batchers.find(number).module(batches_of(batches))
+        if _running.wanted:
+            return _with_rules(module, _running.wanted)
+        return module.encode() if isinstance(module, str) else module
+    except BaseException as error:  # None may pass through C++; it is raised after the pass.
+        return _errors.put_off(error)
+
+
+set_batching_rules(ask_batching_rule, make_batch)
 
 
 def _with_rules(source: Source, wanted: Mapping[PutOff, Flags]) -> bytes:

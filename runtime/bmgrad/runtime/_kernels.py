@@ -18,11 +18,11 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 
-from bmgrad.mlir import set_batching_rules
 from bmgrad.runtime import _jax_internals, _vendor
+from bmgrad.runtime._batchers import Batches
 from bmgrad.runtime._errors import put_off, reason_without_rule, without_rule_of_jax
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
-from bmgrad.runtime._types import aval_of
+from bmgrad.runtime._types import aval_of, batched_aval
 
 # The functions that StableHLO text declares for kernels: `@bm_kernel_3`.
 SYMBOL_PREFIX = "bm_kernel_"
@@ -40,6 +40,18 @@ class Kernel:
     params: tuple[tuple[str, Any], ...]
     in_avals: tuple[ShapedArray, ...]
     reference: ShapedArray | None = None
+
+    @classmethod
+    def of(
+        cls,
+        primitive: Primitive,
+        params: Mapping[str, Any],
+        in_avals: Sequence[ShapedArray],
+        reference: ShapedArray | None = None,
+    ) -> "Kernel":
+        """The kernel of this primitive, the same for equal parameters and avals."""
+        avals = tuple(map(_jax_internals.plain_aval, in_avals))
+        return cls(primitive, tuple(sorted(params.items())), avals, reference)
 
     def __call__(self, *args: Any) -> list[Any]:
         """Binds the primitive; always a list of results."""
@@ -60,8 +72,7 @@ def register(
     reference: ShapedArray | None = None,
 ) -> int:
     """The number of this kernel, the same for equal primitives, parameters and avals."""
-    avals = tuple(_jax_internals.plain_aval(aval) for aval in in_avals)
-    kernel = Kernel(primitive, tuple(sorted(params.items())), avals, reference)
+    kernel = Kernel.of(primitive, params, in_avals, reference)
     with _lock:
         try:
             number = _numbers.get(kernel)
@@ -141,7 +152,7 @@ def _batched(
     fun: Callable[..., list[Any]],
     batches: Sequence[Sequence[int]],
     results: Sequence[Sequence[int]] = (),
-) -> Callable[..., Any]:
+) -> Callable[..., list[Any]]:
     """`fun` over these batches, innermost first; its results have them all, or as `results` say."""
     for axes, of_results in itertools.zip_longest(batches, results):
         out_axes = 0 if of_results is None else [_or_none(axis) for axis in of_results]
@@ -151,6 +162,15 @@ def _batched(
 
 def _or_none(axis: int) -> int | None:
     return None if axis < 0 else axis
+
+
+def _run_on_value(
+    kernel: Kernel, batches: Sequence[Sequence[int]], value: Any, *args: Any
+) -> list[Any]:
+    """What a reference that holds `value` holds after the kernel, and the kernel's results."""
+    reference = jax.new_ref(value)
+    results = _batched(functools.partial(kernel, reference), batches)(*args)
+    return [jax.freeze(reference), *results]
 
 
 # -- What batching rules give ----------------------------------------------------------------------
@@ -165,10 +185,7 @@ def ask_batching_rule(symbol: str) -> list[bool] | str:
     """
     match = _SYMBOL.fullmatch(symbol)
     assert match is not None, symbol
-    batches = tuple(
-        (int(size), tuple(-1 if axis == "n" else 0 for axis in axes))
-        for size, axes in _BATCH.findall(symbol[match.end(1) :])
-    )
+    batches = batches_of(symbol[match.end(1) :])
     try:
         return [bool(axis == 0) for axis in _result_axes(int(match[1]), batches)[-1]]
     except NotImplementedError as error:
@@ -177,21 +194,33 @@ def ask_batching_rule(symbol: str) -> list[bool] | str:
         return put_off(error)
 
 
+def batches_of(text: str) -> Batches:
+    """The batches that the end of a kernel's name says."""
+    return tuple(
+        (int(size), tuple(-1 if axis == "n" else 0 for axis in axes))
+        for size, axes in _BATCH.findall(text)
+    )
+
+
+def over_batches(
+    number: int, batches: Batches
+) -> tuple[Callable[..., list[Any]], list[ShapedArray]]:
+    """A kernel over batches, its results as its batching rule gives them, and what it takes."""
+    kernel = get(number)
+    avals = list(kernel.in_avals)
+    for size, axes in batches:
+        avals = [batched_aval(aval, axis, size) for aval, axis in zip(avals, axes, strict=True)]
+    results = _result_axes(number, batches)
+    return _batched(kernel, [axes for _, axes in batches], results), avals
+
+
 @functools.lru_cache(maxsize=1024)
-def _result_axes(
-    number: int, batches: tuple[tuple[int, tuple[int, ...]], ...]
-) -> tuple[tuple[int, ...], ...]:
+def _result_axes(number: int, batches: Batches) -> tuple[tuple[int, ...], ...]:
     """For each batch, innermost first, 0 or -1 for each result."""
     if not batches:
         return ()
-    kernel, before = get(number), _result_axes(number, batches[:-1])
-    fun = _batched(kernel, [axes for _, axes in batches[:-1]], before)
-    avals = list(kernel.in_avals)
-    for size, axes in batches:
-        avals = [
-            aval.update(shape=(size, *aval.shape)) if axis == 0 else aval
-            for aval, axis in zip(avals, axes, strict=True)
-        ]
+    *before, (size, axes) = batches
+    fun, avals = over_batches(number, tuple(before))
     axes_of_results: list[int] = []
 
     def element(*args: Any) -> list[Any]:
@@ -199,17 +228,6 @@ def _result_axes(
         axes_of_results[:] = (0 if _jax_internals.is_batched(x) else -1 for x in results)
         return results
 
-    _jax_internals.result_avals(jax.vmap(element, tuple(map(_or_none, batches[-1][1]))), avals)
-    return (*before, tuple(axes_of_results))
-
-
-set_batching_rules(ask_batching_rule)
-
-
-def _run_on_value(
-    kernel: Kernel, batches: Sequence[Sequence[int]], value: Any, *args: Any
-) -> list[Any]:
-    """What a reference that holds `value` holds after the kernel, and the kernel's results."""
-    reference = jax.new_ref(value)
-    results = _batched(functools.partial(kernel, reference), batches)(*args)
-    return [jax.freeze(reference), *results]
+    avals = [batched_aval(aval, axis, size) for aval, axis in zip(avals, axes, strict=True)]
+    _jax_internals.result_avals(jax.vmap(element, tuple(map(_or_none, axes))), avals)
+    return (*_result_axes(number, tuple(before)), tuple(axes_of_results))

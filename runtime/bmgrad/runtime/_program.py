@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from bmgrad.runtime import _edits, _kernels, _pipeline, _source
 from bmgrad.runtime._batched import Batched, Edited
+from bmgrad.runtime._batchers import Batcher
 from bmgrad.runtime._collectives import word_of
 from bmgrad.runtime._errors import NotLinearError, ReverseModeError
 from bmgrad.runtime._jax_internals import (
@@ -47,7 +48,7 @@ class Program(Module):
       in_names: what each input is to the user, such as `x` or `Linear0.w`.
       options: how it is compiled.
       effects: what it does beside computing outputs, as JAX's effects.
-      put_off: the calls in it whose derivative rules are not there yet.
+      put_off: the calls in it whose derivative rules, or batches, are not there yet.
       references: the names of the references that it reads or changes.
       needs_devices: whether the lowering of a kernel in it asks which devices it is for.
       platform: the only one that it runs on, or None.
@@ -74,7 +75,7 @@ class Program(Module):
         platform: str | None = None,
         perturbed: Callable[[tuple[bool, ...]], Source | None] | None = None,
         batched: Batched | None = None,
-        put_off: Sequence[PutOff] = (),
+        put_off: Sequence[PutOff | Batcher] = (),
     ) -> None:
         if len(in_names) != len(in_avals):
             raise ValueError(f"{name}: {len(in_avals)} inputs but {len(in_names)} names")

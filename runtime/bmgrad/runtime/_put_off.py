@@ -25,7 +25,7 @@ class WithRules(NamedTuple):
     """A module whose `@main` is a call with its rules, and what that has put off in turn."""
 
     module: Any
-    put_off: Sequence["PutOff"]
+    put_off: Sequence[Any]
 
 
 class PutOff:
