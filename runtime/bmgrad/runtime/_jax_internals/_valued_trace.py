@@ -15,6 +15,7 @@ from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
+from bmgrad.runtime._jax_internals._function_trace import FunctionTrace
 
 
 class _Known(NamedTuple):
@@ -45,11 +46,10 @@ class _ValuedTracer(partial_eval.DynamicJaxprTracer):
         return np.asarray(value, *args, **keywords)
 
 
-class ValuedTrace(partial_eval.DynamicJaxprTrace):
+class ValuedTrace(FunctionTrace):
     """Records a jaxpr; its inputs have the values that `give` says, its results follow."""
 
-    # Of the layout of its base: JAX makes the traces of functions with custom rules and has no
-    # way to ask for another kind, so they become one of this kind when they are met.
+    # Of the layout of its base, which other traces become; see there.
     __slots__ = ()
 
     def give(self, tracer: Any, value: Any) -> None:
@@ -113,12 +113,11 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
 
     # -- Functions with custom rules ---------------------------------------------------------
 
-    def process_custom_jvp_call(
+    def record_custom_jvp(
         self, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
-        plain: Any = super().process_custom_jvp_call
         rules = (_at_values_of(tracers, f) for f in (fun, jvp))
-        return plain(prim, *rules, tracers, **keywords)
+        return super().record_custom_jvp(prim, *rules, tracers, **keywords)
 
     def process_custom_vjp_call(
         self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
