@@ -116,8 +116,8 @@ class ValuedTrace(FunctionTrace):
     def record_custom_jvp(
         self, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
-        rules = (_at_values_of(tracers, f) for f in (fun, jvp))
-        return super().record_custom_jvp(prim, *rules, tracers, **keywords)
+        fun, jvp = (_at_values_of(tracers, f) for f in (fun, jvp))
+        return super().record_custom_jvp(prim, fun, jvp, tracers, **keywords)
 
     def process_custom_vjp_call(
         self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
