@@ -164,27 +164,101 @@ def test_rules_that_read_references_of_the_function():
     )
 
 
+@jax.custom_vjp
+def tripled_into(ref, x):
+    ref[...] = 3 * x + ref[...]
+    return 2 * x
+
+
+tripled_into.defvjp(
+    lambda ref, x: (tripled_into(ref, x), x),
+    lambda x, ct: (None, ct * jnp.cos(x)),
+)
+
+
+@jax.custom_vjp
+def doubled_into(ref, x):
+    ref[...] *= 2
+    return x * x
+
+
+# The reference too has a cotangent.
+doubled_into.defvjp(lambda ref, x: (doubled_into(ref, x), x), lambda x, ct: (ct * x, 5 * ct * x))
+
+
+def test_rules_that_write_to_references_of_the_function():
+    """What they write has no derivative, and leaves that of what was there."""
+
+    def straight(x):
+        ref = jax.new_ref(x * x)
+        y = tripled_into(ref, x)
+        ref[...] = ref[...] * y
+        return doubled_into(ref, y) + ref[...]
+
+    def in_a_loop(x):
+        ref = jax.new_ref(x)
+        c, _ = lax.scan(lambda c, _: (jax.jit(tripled_into)(ref, c), None), x, None, length=3)
+        return c * ref[...]
+
+    for fun in (straight, jax.jit(straight), in_a_loop):
+        np.testing.assert_allclose(bm.jit(fun)(0.7), fun(0.7), rtol=1e-6)
+        same(lambda t, fun=fun: t.grad(fun)(0.7))
+        same(lambda t, fun=fun: t.vmap(t.grad(fun))(X))
+
+    # JAX has no second derivatives of these.
+    tripled = jax.custom_vjp(lambda held, x: (3 * x + held, 2 * x))
+    tripled.defvjp(
+        lambda held, x: (tripled(held, x), x),
+        lambda x, cts: (cts[0], cts[1] * jnp.cos(x)),
+    )
+    doubled = jax.custom_vjp(lambda held, x: (held * 2, x * x))
+    doubled.defvjp(
+        lambda held, x: (doubled(held, x), x),
+        lambda x, cts: (cts[0] + cts[1] * x, 5 * cts[1] * x),
+    )
+
+    def of_values(x):
+        held, y = tripled(x * x, x)
+        held, result = doubled(held * y, y)
+        return result + held
+
+    np.testing.assert_allclose(
+        bm.grad(bm.grad(straight))(0.7), jax.grad(jax.grad(of_values))(0.7), rtol=1e-6
+    )
+
+
 def test_rules_that_keep_references_of_the_function():
-    def fun(x):
+    def straight(x):
         ref = jax.new_ref(jnp.zeros_like(x))
-        return jnp.sin(stash(ref, jnp.sin(x)))
+        return jnp.sin(stash(ref, jnp.sin(x))) + ref[...]
 
-    np.testing.assert_allclose(bm.jit(fun)(0.7), fun(0.7), rtol=1e-6)
-    with pytest.raises(
-        NotImplementedError, match=r"rule of stash is for a reference(.|\n)*make it"
-    ):
-        bm.grad(fun)(0.7)
+    def in_a_loop(x):
+        ref = jax.new_ref(jnp.zeros(()))
+        step = lambda c, _: (jnp.sin(stash(ref, jnp.sin(c))), None)  # noqa: E731
+        return lax.scan(step, x, None, length=3)[0]
+
+    # JAX has none inside jit.
+    np.testing.assert_allclose(bm.grad(jax.jit(straight))(0.7), jax.grad(straight)(0.7), rtol=1e-6)
+    for fun in (straight, in_a_loop, jax.checkpoint(straight)):
+        np.testing.assert_allclose(bm.jit(fun)(0.7), fun(0.7), rtol=1e-6)
+        same(lambda t, fun=fun: t.grad(fun)(0.7))
+        same(lambda t, fun=fun: t.vmap(t.grad(fun))(X))
 
 
-@pytest.mark.parametrize("kind", ["asks", "holds a value", "remat", "writes"])
+def test_rules_whose_cotangents_depend_on_a_reference_that_they_keep():
+    reading = jax.custom_vjp(lambda ref, x: 2 * x)
+    reading.defvjp(lambda ref, x: (2 * x, ref), lambda ref, ct: (None, ct * ref[...]))
+    with pytest.raises(NotImplementedError, match=r"for a reference(.|\n)*make it outside"):
+        bm.grad(lambda x: reading(jax.new_ref(3.0), x))(0.7)
+
+
+@pytest.mark.parametrize("kind", ["asks", "holds a value", "remat"])
 def test_rules_for_references_that_need_more(kind):
     def loss(x):
         factor = jnp.float32(3.0) * 2 if kind == "holds a value" else 6.0
 
         @jax.custom_vjp
         def fun(ref, y):
-            if kind == "writes":
-                ref[...] = y
             return ref[...] * y
 
         fun.defvjp(

@@ -1,30 +1,33 @@
 """Calls of functions with rules that are given references which the function around makes.
 
 In: such a call, sealed while JAX puts values in the place of references (`_discharge.py`). Out:
-the call of a function of these values, whose rule is made of the user's where that one only reads
-them, and does not ask what is perturbed; else of a function whose rule is an error.
+the call of a function of these values, whose rule is made of the user's where the cotangents that
+it gives do not depend on them, and it does not ask what is perturbed; else of a function whose rule
+is an error. What a backward rule writes nobody reads then: its reference is the function's own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax._src import core
-from jax._src.state.types import ReadEffect, RefEffect
 
 from bmgrad.runtime._errors import UnsupportedError
-from bmgrad.runtime._jax_internals._avals import is_reference_aval
+from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval, tangent_aval
 from bmgrad.runtime._jax_internals._closures import rules_hold_tracers
-from bmgrad.runtime._jax_internals._custom_rules import custom_vjp_rule
+from bmgrad.runtime._jax_internals._custom_rules import CustomVjp, custom_vjp_rule
 from bmgrad.runtime._jax_internals._discharge import (
     ClosedJaxpr,
     Sealed,
     call_without_rule_p,
+    discharge_inner,
     on_values,
     register_discharge,
     sealed_p,
     with_rules_on_values,
 )
+from bmgrad.runtime._jax_internals._equations import needed_inputs
 
 
 def _sealed_on_values(*operands: Any, sealed: Sealed) -> Any:
@@ -55,22 +58,23 @@ def _with_rule_on_values(call: Any, operands: Sequence[Any]) -> list[Any] | None
     if sum(map(is_reference_aval, closed.in_avals)) > sum(held):
         return None
     custom = custom_vjp_rule(call.params, [True] * len(given))
-    keeps_one = any(
-        is_argument and number >= count and held[number - count]
-        for is_argument, number in custom.residuals
-    )
-    needs_more = custom.num_closed_over or custom.num_errors or custom.optimizes_remat
-    if keeps_one or needs_more or not all(map(_only_reads, (closed, custom.fwd))):
+    if custom.num_closed_over or custom.num_errors or custom.optimizes_remat:
         return None
     function, num_results = on_values(closed, operands), len(closed.out_avals)
+    kept_references = {
+        i: closed.in_avals[number].inner_aval
+        for i, (is_argument, number) in enumerate(custom.residuals)
+        if is_argument and number >= count and held[number - count]
+    }
+    if kept_references and _reads_kept(closed, custom, kept_references):
+        return None
 
     def call_with_rule(*operands: Any) -> list[Any]:
         # What the user's function closes over has no derivative, as there.
         consts, given = operands[:count], operands[count:]
 
         def run(*args: Any) -> list[Any]:
-            results = core.jaxpr_as_fun(function)(*consts, *args)
-            return list(results[:num_results])
+            return list(core.jaxpr_as_fun(function)(*consts, *args))
 
         def forward(*args: Any) -> tuple[list[Any], list[Any]]:
             # Not before it is needed: a rule mostly calls the function that it belongs to.
@@ -78,12 +82,20 @@ def _with_rule_on_values(call: Any, operands: Sequence[Any]) -> list[Any] | None
             made = core.jaxpr_as_fun(rule)(*args)
             kept = [
                 args[number - count] if is_argument else made[number]
-                for is_argument, number in custom.residuals
+                for i, (is_argument, number) in enumerate(custom.residuals)
+                if i not in kept_references
             ]
-            return list(made[custom.num_made : custom.num_made + num_results]), kept
+            return list(made[custom.num_made :]), kept
 
         def backward(kept: list[Any], cts: list[Any]) -> tuple[Any, ...]:
-            return tuple(custom.bwd(kept, cts))
+            zeros = {i: jnp.zeros(a.shape, a.dtype) for i, a in kept_references.items()}
+            found = custom.bwd(_with_references(kept, zeros), cts[:num_results])
+            # No rule takes away from the derivative of what a reference holds, whatever it writes.
+            of_values = iter(cts[num_results:])
+            return tuple(
+                _added(ct, next(of_values)) if is_held else ct
+                for ct, is_held in zip(found, held, strict=True)
+            )
 
         run.__name__ = closed.jaxpr.debug_info.func_name
         with_rule = jax.custom_vjp(run)
@@ -96,13 +108,34 @@ def _with_rule_on_values(call: Any, operands: Sequence[Any]) -> list[Any] | None
     values.update(zip(traced.jaxpr.invars, operands, strict=True))
     (eqn,) = traced.eqns
     inputs = [x.val if isinstance(x, core.Literal) else values[x] for x in eqn.invars]
-    results = sealed_p.bind(*inputs, sealed=Sealed(eqn))
-    return [*results, *(x for x, is_held in zip(given, held, strict=True) if is_held)]
+    return list(sealed_p.bind(*inputs, sealed=Sealed(eqn)))
 
 
-def _only_reads(jaxpr: Any) -> bool:
-    effects = [effect for effect in jaxpr.effects if isinstance(effect, RefEffect)]
-    return all(isinstance(effect, ReadEffect) for effect in effects)
+def _added(ct: Any, further: Any) -> Any:
+    return further if ct is None else ct + further
+
+
+def _with_references(kept: Sequence[Any], values: Mapping[int, Any]) -> list[Any]:
+    """The residuals `kept`, and between them new references that hold `values`."""
+    others = iter(kept)
+    count = len(kept) + len(values)
+    return [jax.new_ref(values[i]) if i in values else next(others) for i in range(count)]
+
+
+def _reads_kept(closed: Any, custom: CustomVjp, kept: Mapping[int, Any]) -> bool:
+    """Whether cotangents depend on what the references among the residuals hold."""
+    made = [var.aval for var in custom.fwd.outvars]
+    residuals = [(closed.in_avals if a else made)[number] for a, number in custom.residuals]
+    others = [aval for i, aval in enumerate(residuals) if i not in kept]
+    cts = [tangent_aval(aval) if has_tangent(aval) else None for aval in closed.out_avals]
+
+    def run(values: list[Any], others: list[Any], cts: list[Any]) -> list[Any]:
+        given = _with_references(others, dict(zip(kept, values, strict=True)))
+        return [ct for ct in custom.bwd(given, cts) if ct is not None]
+
+    traced = discharge_inner(jax.make_jaxpr(run)(list(kept.values()), others, cts))
+    needed = (needed_inputs(traced, i) for i in range(len(traced.out_avals)))
+    return any(any(inputs[: len(kept)]) for inputs in needed)
 
 
 register_discharge(sealed_p, _sealed_on_values, lambda sealed: len(sealed.eqn.outvars))
