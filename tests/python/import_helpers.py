@@ -1,6 +1,9 @@
 """Imports Python functions of arrays, for the tests of the importer."""
 
+import contextlib
+
 import jax
+import pytest
 
 from bmgrad._import import import_program
 from bmgrad.runtime import _jax_internals
@@ -27,3 +30,16 @@ def run(fun, *args):
     """The results of the imported, lowered and compiled `fun`."""
     program, consts, *_ = imported(fun, *args)
     return bind(program, *args, *consts)
+
+
+@contextlib.contextmanager
+def jax_flag(name):
+    """With a flag of JAX, which not all versions have, on."""
+    if not hasattr(jax.config, name):
+        pytest.skip(f"this JAX has no {name}")
+    before = getattr(jax.config, name)
+    jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivative_checks import check_derivatives
+from import_helpers import jax_flag
+from jax.custom_derivatives import SymbolicZero
 from jax.experimental import hijax
 
 import bmgrad.math as bm
@@ -145,9 +147,6 @@ def test_trees_and_integers():
 
 @pytest.mark.parametrize("flag", ["jax_custom_vjp3", "jax_custom_jvp3", "jax_remat3"])
 def test_rules_that_jax_keeps_as_objects(flag):
-    if not hasattr(jax.config, flag):
-        pytest.skip(f"this JAX has no {flag}")
-
     @jax.custom_vjp
     def doubled(x, y):
         return x * y
@@ -162,9 +161,25 @@ def test_rules_that_jax_keeps_as_objects(flag):
     again = jax.checkpoint(lambda x: jnp.cos(x) * doubled(x, 5.0) + tripled(x))
     fun = lambda x: jax.vmap(lambda x: again(x) * doubled(x, 2.0))(x).sum()  # noqa: E731
     expected = jax.grad(fun)(X)
-    before = getattr(jax.config, flag)
-    jax.config.update(flag, True)
-    try:
+    with jax_flag(flag):
         np.testing.assert_allclose(bm.grad(fun)(X), expected, rtol=1e-6)
-    finally:
-        jax.config.update(flag, before)
+
+
+def test_rules_that_jax_keeps_as_objects_are_told_what_is_perturbed():
+    told = []
+
+    def rule(primals, tangents):
+        told.append([type(dx) is SymbolicZero for dx in tangents])
+        (x, y), (dx, dy) = primals, tangents
+        terms = [t for t in (dx, dy) if type(t) is not SymbolicZero]
+        return x + y, 7 * sum(terms)
+
+    added = jax.custom_jvp(lambda x, y: x + y)
+    added.defjvp(rule, symbolic_zeros=True)
+    with jax_flag("jax_custom_jvp3"):
+        assert bm.grad(lambda x: added(x, 2.0) * 3)(1.0) == 21.0
+        assert told == [[False, True]]
+        assert bm.grad(lambda x: jax.jit(added)(x * 2, x))(1.0) == 21.0
+        assert told[-1] == [False, False]
+        assert bm.jvp(lambda y: added(1.0, y), (1.0,), (2.0,))[1] == 14.0
+        assert told[-1] == [True, False]

@@ -1,5 +1,6 @@
 """`jax.checkpoint`: the derivatives are the same, and what is kept for them is what it says."""
 
+import contextlib
 import re
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from derivative_checks import check_batching, check_derivatives
-from import_helpers import imported
+from import_helpers import imported, jax_flag
 from jax.ad_checkpoint import checkpoint_name
 
 import bmgrad.math as bm
@@ -87,14 +88,22 @@ def backward_region(fun, *args):
     return re.findall(r"bm\.(\w+)", body), len(operands.split(",")), types
 
 
-def test_only_the_arguments_are_kept():
-    ops, num_operands, _ = backward_region(jax.checkpoint(layer), X)
+KEPT_BY = {"an equation": contextlib.nullcontext, "an object": lambda: jax_flag("jax_remat3")}
+by_equations_and_objects = pytest.mark.parametrize("by", KEPT_BY.values(), ids=KEPT_BY)
+
+
+@by_equations_and_objects
+def test_only_the_arguments_are_kept(by):
+    with by():
+        ops, num_operands, _ = backward_region(jax.checkpoint(layer), X)
     assert {"sin", "exp", "tanh", "cos"} <= set(ops)
     assert num_operands == 1
 
 
-def test_what_the_policy_names_is_kept():
-    ops, num_operands, _ = backward_region(FUNCTIONS["named"], X)
+@by_equations_and_objects
+def test_what_the_policy_names_is_kept(by):
+    with by():
+        ops, num_operands, _ = backward_region(FUNCTIONS["named"], X)
     assert "exp" not in ops
     assert "sin" in ops
     assert num_operands == 2

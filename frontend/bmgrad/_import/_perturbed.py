@@ -86,7 +86,8 @@ def _is_asked(eqn: Equation) -> bool:
     if name == "bmgrad_program":
         return bool(eqn.params["program"].asks)
     if name == "call_hi_primitive":
-        return _hijax.mode_of(eqn.params["_prim"]) == "vjp"
+        prim = eqn.params["_prim"]
+        return not (_hijax.mode_of(prim) is None or _hijax.has_own_derivative(prim))
     return bool(eqn.params.get("symbolic_zeros")) or has_own_jvp(eqn.primitive)
 
 

@@ -28,6 +28,7 @@ from bmgrad._import._rules_custom import (
 )
 from bmgrad._import._rules_exponents import frexp_jvp, ldexp_jvp
 from bmgrad._import._rules_foreign import jvp_body, trace_flat, trace_jvp
+from bmgrad._import._rules_remat import emit_remat
 from bmgrad._import._rules_root import expansion, root_jvp
 from bmgrad._import._text import Value
 from bmgrad.runtime import _hijax
@@ -46,17 +47,23 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     prim, in_avals = eqn.params["_prim"], [atom.aval for atom in eqn.invars]
     for aval in (*in_avals, *(var.aval for var in eqn.outvars)):
         b.type(aval)  # Values of hijax's own types are refused before anything is traced.
+    if (found := _hijax.checkpointed(prim)) is not None:
+        return emit_remat(b, eqn, *found, differentiated=False, prevent_cse=True)
     name, mode = _hijax.name_of(prim), _hijax.mode_of(prim)
     expanded = b.once((prim,), lambda: trace_flat(expansion(prim), in_avals, name))
     if mode is None or not any(map(has_tangent, in_avals)):
         return b.call(expanded, b.read_all(eqn), name)
     active, read = perturbed_arguments(eqn), read_results(eqn)
-    key = _key(prim) if mode == "jvp" else (_key(prim), active, read)
+    key = (_key(prim), active) if mode == "jvp" else (_key(prim), active, read)
     if b.puts_off(eqn, key, has_loops(expanded.jaxpr)):
         return emit_put_off(b, eqn, name, (prim,), lambda: b.primal_body(expanded))
     try:
         if mode == "jvp":
-            made = b.once((prim, mode), lambda: _with_jvp(b, prim, name, expanded, key))
+            made = b.once(
+                (prim,),
+                lambda: _with_jvp(b, prim, name, expanded, active, key),
+                ("jvp", id(prim), active),
+            )
         else:
             made = b.once(
                 (prim,),
@@ -70,15 +77,17 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     return emit_custom_vjp(b, eqn, made)
 
 
-def _with_jvp(b: Importer, prim: Any, name: str, expanded: TracedJaxpr, key: Hashable) -> WithRule:
+def _with_jvp(
+    b: Importer,
+    prim: Any,
+    name: str,
+    expanded: TracedJaxpr,
+    active: Sequence[bool],
+    key: Hashable,
+) -> WithRule:
     def make() -> tuple[Body, Body]:
         with asking_a_rule():
-            jvp = trace_jvp(
-                partial(_forward_rule(prim), prim),
-                expanded.in_avals,
-                name,
-                list(map(has_tangent, expanded.in_avals)),
-            )
+            jvp = trace_jvp(partial(_forward_rule(prim), prim), expanded.in_avals, name, active)
         return b.primal_body(expanded), jvp_body(b, jvp, expanded.out_avals)
 
     return jvp_functions(b, name, key, make)

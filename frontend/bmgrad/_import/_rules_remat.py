@@ -14,6 +14,7 @@ import jax
 
 from bmgrad._import._registry import CALLEES, REMATS, Equation, rule
 from bmgrad._import._text import Value
+from bmgrad.runtime import _hijax
 from bmgrad.runtime._jax_internals import is_saved
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def mark_saveable(
     """The results of an equation, marked where the policy of the checkpoint around admits them."""
     if b.policy is None or eqn.primitive.name in _HOLD_EQUATIONS:
         return results
-    if not is_saved(b.policy(eqn.primitive, *(atom.aval for atom in eqn.invars), **eqn.params)):
+    primitive, params = _hijax.named(eqn) or (eqn.primitive, eqn.params)
+    if not is_saved(b.policy(primitive, *(atom.aval for atom in eqn.invars), **params)):
         return results
     values = [results] if isinstance(results, Value) else results
     return [b.op("bm.saveable", [value], value.type) for value in values]
@@ -44,19 +46,29 @@ def mark_saveable(
 
 @rule(*REMATS, keys=True)
 def _checkpoint(b: Importer, eqn: Equation) -> list[Value]:
-    policy = eqn.params["policy"]
-    jaxpr, given = b.bind(eqn.params["jaxpr"], b.read_operands(eqn))
+    params = eqn.params
+    prevent_cse = params["prevent_cse"]
+    prevents = any(prevent_cse) if isinstance(prevent_cse, tuple) else prevent_cse
+    return emit_remat(b, eqn, params["jaxpr"], params["policy"], params["differentiated"], prevents)
+
+
+def emit_remat(
+    b: Importer,
+    eqn: Equation,
+    jaxpr: Any,
+    policy: Callable[..., Any] | None,
+    differentiated: bool,
+    prevent_cse: bool,
+) -> list[Value]:
+    """The region of a function that keeps what its policy says, by default only its arguments."""
+    jaxpr, given = b.bind(jaxpr, b.read_operands(eqn))
     if policy is jax.checkpoint_policies.everything_saveable:
         return b.call(jaxpr, given, "checkpoint")
     with _asking(b, policy):
         body = b.body(jaxpr)
     captures = body.captures()
     operands = [*(b.module.capture(array) for array in captures), *given]
-    prevent_cse = eqn.params["prevent_cse"]
-    attributes = {
-        "differentiated": eqn.params["differentiated"],
-        "prevent_cse": any(prevent_cse) if isinstance(prevent_cse, tuple) else prevent_cse,
-    }
+    attributes = {"differentiated": differentiated, "prevent_cse": prevent_cse}
     return b.multi_op(
         "bm.remat",
         operands,

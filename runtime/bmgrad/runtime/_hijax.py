@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import jax
 from jax.experimental import hijax
+from jax.extend.core.primitives import name_p
 from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals import NullAccum, ValAccum
@@ -18,14 +19,9 @@ Mode: TypeAlias = Literal["jvp", "vjp"]
 
 # The class has another name in each of the two versions.
 _Base: Any = getattr(hijax, "HiPrim", None) or vars(hijax)["VJPHiPrimitive"]
-# The objects of JAX that hold a user's rule, or have a derivative by mathematics of their own.
-_CARRIERS: dict[str, Mode] = {
-    "CustomVJPTraced": "vjp",
-    "CustomJVPTraced": "jvp",
-    "CustomRoot": "jvp",
-    "Frexp": "jvp",
-    "Ldexp": "jvp",
-}
+# The objects of JAX that hold a user's rule, and those that have a derivative of their own.
+_CARRIERS: dict[str, Mode] = {"CustomVJPTraced": "vjp", "CustomJVPTraced": "jvp"}
+_OWN = ("CustomRoot", "Frexp", "Ldexp")
 
 
 def name_of(prim: Any) -> str:
@@ -39,16 +35,34 @@ def mode_of(prim: Any) -> Mode | None:
     if is_of_jax(prim):
         # `jax.vmap` may have wrapped somebody's object.
         inner = getattr(prim, "prim", None)
-        return mode_of(inner) if isinstance(inner, _Base) else _CARRIERS.get(type(prim).__name__)
+        if isinstance(inner, _Base):
+            return mode_of(inner)
+        return "jvp" if has_own_derivative(prim) else _CARRIERS.get(type(prim).__name__)
     if _defines(prim, "jvp") or _defines(prim, "lin"):
         return "jvp"
     return "vjp" if _defines(prim, "vjp_fwd") else None
+
+
+def has_own_derivative(prim: Any) -> bool:
+    """Whether the derivative of `prim`, which JAX defines, is mathematics that no rule says."""
+    return is_of_jax(prim) and type(prim).__name__ in _OWN
 
 
 def is_of_jax(prim: Any, name: str = "") -> bool:
     """Whether JAX defines the class of `prim`, and calls it `name` if given."""
     cls = type(prim)
     return cls.__module__.startswith("jax.") and name in ("", cls.__name__)
+
+
+def checkpointed(prim: Any) -> tuple[Any, Any] | None:
+    """The closed jaxpr and the policy of a function under `jax.checkpoint`; None for others."""
+    return (prim.jaxpr, prim.policy) if is_of_jax(prim, "RematTraced") else None
+
+
+def named(eqn: Any) -> tuple[Any, dict[str, str]] | None:
+    """The primitive and parameters of a name (`checkpoint_name`) as policies know it."""
+    prim = eqn.params.get("_prim")
+    return (name_p, {"name": prim.name}) if is_of_jax(prim, "CheckpointName") else None
 
 
 def _defines(prim: Any, method: str) -> bool:
