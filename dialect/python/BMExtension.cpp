@@ -83,10 +83,10 @@ static void setBatchingRules(nb::callable ask, nb::callable make) {
         for (intptr_t i = 0; i < count; ++i)
           results[i] = nb::cast<bool>(flags[i]);
       },
-      [](int64_t number, MlirStringRef batches, MlirStringCallback module,
+      [](int64_t number, MlirStringRef batch, MlirStringCallback module,
          MlirStringCallback reason, void *moduleData, void *reasonData) {
         nb::gil_scoped_acquire locked;
-        nb::object answer = (*makeBatch)(number, toPython(batches));
+        nb::object answer = (*makeBatch)(number, toPython(batch));
         if (isReason(answer, reason, reasonData))
           return;
         auto made = nb::cast<nb::bytes>(answer);
@@ -106,7 +106,7 @@ NB_MODULE(_bm, m) {
   m.def(
       "set_batching_rules", &setBatchingRules, nb::arg("ask"), nb::arg("make"),
       "Has ask(symbol) called for what the batching rule of a kernel gives: a "
-      "sequence of bools; and make(number, batches) for the module, as bytes, "
+      "sequence of bools; and make(number, batch) for the module, as bytes, "
       "of what it makes of a call. A str says why there is none. Neither must "
       "raise.");
 }

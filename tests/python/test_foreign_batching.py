@@ -197,8 +197,8 @@ def test_errors_of_batching_rules():
         assert isinstance(_kernels.ask_batching_rule(f"bm_kernel_{number}_3x0"), str)
 
 
-def product_over_batches(name, of_batch):
-    """`x * w`, linear in each, of whose batches all elements share what `of_batch` makes."""
+def product_over_batches(name, of_batch, out_axis=None):
+    """`x * w`, linear in each, whose batches are what `of_batch` makes of all elements."""
     p = primitive(f"product_{name}", jnp.multiply, lambda x, w: x)
 
     def jvp(primals, tangents):
@@ -216,7 +216,7 @@ def product_over_batches(name, of_batch):
             jnp.broadcast_to(x, (size, *x.shape)) if d is None else jnp.moveaxis(x, d, 0)
             for x, d in zip(args, dims, strict=True)
         ]
-        return of_batch(p.bind(*whole)), None
+        return of_batch(p.bind(*whole)), out_axis
 
     ad.primitive_jvps[p] = jvp
     ad.primitive_transposes[p] = transpose
@@ -224,12 +224,18 @@ def product_over_batches(name, of_batch):
     return p
 
 
-OVER_BATCHES = [
-    (product_over_batches("sum", lambda each: each.sum(0)), lambda each: each.sum(0)),
-    (product_over_batches("mean", lambda each: each.mean(0)), lambda each: each.mean(0)),
-    (product_over_batches("max", lambda each: each.max(0)), lambda each: each.max(0)),
-    (product_over_batches("first", lambda each: each[0]), lambda each: each[0]),
-]
+OF_BATCHES = {
+    "sum": (lambda each: each.sum(0), None),
+    "mean": (lambda each: each.mean(0), None),
+    "max": (lambda each: each.max(0), None),
+    "first": (lambda each: each[0], None),
+    "centred": (lambda each: each - each.mean(0), 0),
+    "sorted": (lambda each: jnp.sort(each, 0), 0),
+    "moved": (lambda each: jnp.moveaxis(each.cumsum(0), 0, 1), 1),
+}
+OVER_BATCHES = {
+    name: product_over_batches(name, *of_batch) for name, of_batch in OF_BATCHES.items()
+}
 
 
 def assert_close(got, want):
@@ -242,15 +248,17 @@ WEIGHTS = jnp.array([2.0, 3.0, -1.0])
 
 @pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap, lambda f, *axes: jax.vmap(bm.jit(f), *axes)])
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
-@pytest.mark.parametrize(("p", "of_batch"), OVER_BATCHES, ids=lambda x: getattr(x, "name", ""))
-def test_what_a_batching_rule_makes_of_all_elements_is_differentiated(p, of_batch, axes, vmap):
+@pytest.mark.parametrize("name", OVER_BATCHES)
+def test_what_a_batching_rule_makes_of_all_elements_is_differentiated(name, axes, vmap):
+    p, (of_batch, out_axis) = OVER_BATCHES[name], OF_BATCHES[name]
     x, w = (ROWS if axis == 0 else WEIGHTS for axis in axes)
+    like = jnp.cos(of_batch(ROWS))
 
     def loss(x, w):
-        return (vmap(lambda x, w: p.bind(jnp.sin(x), w), axes, None)(x, w) * WEIGHTS).sum()
+        return (vmap(lambda x, w: p.bind(jnp.sin(x), w), axes, out_axis)(x, w) ** 2 * like).sum()
 
     def plain(x, w):
-        return (of_batch(jnp.sin(x) * w) * WEIGHTS).sum()
+        return (of_batch(jnp.sin(x) * w) ** 2 * like).sum()
 
     both = (0, 1)
     of_loss, of_plain = bm.grad(loss, argnums=both), jax.grad(plain, both)
@@ -260,7 +268,7 @@ def test_what_a_batching_rule_makes_of_all_elements_is_differentiated(p, of_batc
     assert_close(bm.jvp(of_loss, (x, w), tangents), jax.jvp(of_plain, (x, w), tangents))
 
 
-@pytest.mark.parametrize("p", [p for p, _ in OVER_BATCHES], ids=lambda p: p.name)
+@pytest.mark.parametrize("p", OVER_BATCHES.values(), ids=OVER_BATCHES)
 def test_batches_of_derivatives_mix_all_elements_too(p):
     """As under JAX, which asks the rule for the derivative's own calls of the primitive."""
 
@@ -278,7 +286,7 @@ def test_batches_of_derivatives_mix_all_elements_too(p):
 
 
 def test_batches_of_batches_of_all_elements():
-    p, of_batch = OVER_BATCHES[1]
+    p, (of_batch, _) = OVER_BATCHES["mean"], OF_BATCHES["mean"]
     cube = jnp.stack([ROWS, ROWS * 2, ROWS**2])
 
     def loss(vmapped):

@@ -52,9 +52,9 @@ typedef void (*BMBatchingRuleCallback)(MlirStringRef symbol, bool *results,
                                        MlirStringCallback reason,
                                        void *reasonData);
 
-/// Makes what the batching rule makes of a call over `batches`: gives the
+/// Makes what the batching rule makes of a call over `batch`: gives the
 /// module to `module`, or to `reason` why there is none.
-typedef void (*BMMakeBatchCallback)(int64_t number, MlirStringRef batches,
+typedef void (*BMMakeBatchCallback)(int64_t number, MlirStringRef batch,
                                     MlirStringCallback module,
                                     MlirStringCallback reason, void *moduleData,
                                     void *reasonData);

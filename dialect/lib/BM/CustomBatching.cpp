@@ -192,20 +192,12 @@ static SmallVector<Kind> sharedUnless(ArrayRef<bool> batched) {
       batched, [](bool flag) { return flag ? Kind::Each : Kind::Shared; });
 }
 
-/// Calls what the batching rule makes of the op over this batch and those that
-/// it is over already; that is what is differentiated.
+/// Calls what the batching rule makes of the op, which is differentiated in the
+/// place of its rules.
 static LogicalResult emitMadeBatch(CustomJvpOp op, BatchFrame &frame) {
-  auto primal = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
-      op, op.getPrimalAttr());
-  std::string batches;
-  if (auto before = primal->getAttrOfType<ArrayAttr>(kBatches))
-    for (auto batch : before.getAsRange<DictionaryAttr>())
-      batches +=
-          batchSuffix(batch.getAs<IntegerAttr>("size").getInt(),
-                      batch.getAs<DenseI64ArrayAttr>("in_axes").asArrayRef());
-  batches += batchSuffix(frame.size, axes(frame.batched));
   FailureOr<func::FuncOp> made =
-      functionOverBatches(op, *op.getBatcher(), getPrimitiveName(op), batches);
+      functionOverBatch(op, *op.getBatcher(), getPrimitiveName(op),
+                        batchSuffix(frame.size, axes(frame.batched)));
   if (failed(made))
     return failure();
   auto call = func::CallOp::create(frame.b, *made, frame.operands);
@@ -217,7 +209,7 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
   SmallVector<bool> marks =
       batchedRuleResults(*this, frame.batched, frame.axis);
   frame.resultBatched = marks;
-  if (getBatcher() && (getDerivesBatch() || llvm::is_contained(marks, false)))
+  if (getBatcher())
     return emitMadeBatch(*this, frame);
   SmallVector<Kind> tangents =
       sharedUnless(differentiableFlags(getResults(), marks));
@@ -247,8 +239,8 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
     batchedTransposes = frame.b.getArrayAttr(transposes);
   auto made = CustomJvpOp::create(
       frame.b, batchedTypes(getResultTypes(), marks, frame.size), primal, rule,
-      getLinearAttr(), batchedTransposes, getBatcherAttr(),
-      getDerivesBatchAttr(), getHasSideEffectAttr(), frame.operands);
+      getLinearAttr(), batchedTransposes, /*batcher=*/nullptr,
+      getHasSideEffectAttr(), frame.operands);
   llvm::append_range(frame.results, made.getResults());
   return success();
 }

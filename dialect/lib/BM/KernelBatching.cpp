@@ -64,14 +64,13 @@ static func::FuncOp moveFunctions(ModuleOp from, ModuleOp module,
   return main;
 }
 
-FailureOr<func::FuncOp> bmgrad::bm::functionOverBatches(Operation *op,
-                                                        int64_t number,
-                                                        StringRef name,
-                                                        StringRef batches) {
+FailureOr<func::FuncOp> bmgrad::bm::functionOverBatch(Operation *op,
+                                                      int64_t number,
+                                                      StringRef name,
+                                                      StringRef batch) {
   auto module = op->getParentOfType<ModuleOp>();
   MLIRContext *context = op->getContext();
-  auto madeOf =
-      StringAttr::get(context, std::to_string(number) + batches.str());
+  auto madeOf = StringAttr::get(context, std::to_string(number) + batch.str());
   for (auto function : module.getOps<func::FuncOp>())
     if (function->getAttr(kMadeOf) == madeOf)
       return function;
@@ -79,13 +78,13 @@ FailureOr<func::FuncOp> bmgrad::bm::functionOverBatches(Operation *op,
   if (!batchingRules().make)
     return op->emitError("nothing that knows the batching rule of '")
            << name << "'";
-  std::string text, reason = batchingRules().make(number, batches, text);
+  std::string text, reason = batchingRules().make(number, batch, text);
   if (!reason.empty())
     return op->emitError() << reason;
   auto made = parseSourceString<ModuleOp>(text, context);
   if (!made)
     return failure();
-  func::FuncOp function = moveFunctions(*made, module, (name + batches).str());
+  func::FuncOp function = moveFunctions(*made, module, (name + batch).str());
   function->setAttr(kMadeOf, madeOf);
   return function;
 }

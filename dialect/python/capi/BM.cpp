@@ -72,9 +72,9 @@ void bmSetBatchingRules(BMBatchingRuleCallback ask, BMMakeBatchCallback make) {
             appendTo, &reason);
         return reason;
       },
-      [make](int64_t number, llvm::StringRef batches, std::string &module) {
+      [make](int64_t number, llvm::StringRef batch, std::string &module) {
         std::string reason;
-        make(number, wrap(batches), appendTo, appendTo, &module, &reason);
+        make(number, wrap(batch), appendTo, appendTo, &module, &reason);
         return reason;
       });
 }

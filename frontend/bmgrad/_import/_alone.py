@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jax.extend.core import Literal
 
-from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import UnsupportedError
-from bmgrad._import._perturbed import Marker, unmarked_params
+from bmgrad._import._perturbed import Marker, perturbed_arguments, unmarked_params
 from bmgrad._import._registry import Equation
 from bmgrad._import._rule_scope import RuleScope
 from bmgrad._import._rules_foreign import trace_flat
 from bmgrad._import._write import write_module
 from bmgrad.runtime import _kernels
-from bmgrad.runtime._batchers import Batches
+from bmgrad.runtime._batchers import Batch
 from bmgrad.runtime._jax_internals import TracedJaxpr
 from bmgrad.runtime._put_off import WithRules
 
@@ -62,19 +61,20 @@ class Alone(NamedTuple):
     waits: bool
 
     def imported(self) -> WithRules:
-        return self._imported(self._function)
+        return self._imported(lambda _: self._function())
 
-    def over(self, batches: Batches) -> WithRules:
-        """What the equation is over `batches`, with the rules of all calls in that put off."""
-        return self._imported(lambda: self._function_over(batches))
+    def over(self, batch: Batch) -> WithRules:
+        """What the equation is over a batch, by the batching rule of its primitive."""
+        return self._imported(lambda importer: self._function_over(batch, importer))
 
-    def _imported(self, function: Callable[[], tuple[TracedJaxpr, Any]]) -> WithRules:
+    def _imported(self, function: Callable[[Importer], tuple[TracedJaxpr, Any]]) -> WithRules:
         importer = self.make_importer()
         importer.policy, importer.alone = self.policy, self
         name = str(self.eqn.primitive.name)
         with self.in_rules():
+            traced, jaxpr = function(importer)
             source, found = write_module(
-                importer, *function(), name, self.captures, consts_are_known=True
+                importer, traced, jaxpr, name, self.captures, consts_are_known=True
             )
         if len(found) != len(self.captures) or importer.module.references:
             raise UnsupportedError(
@@ -102,15 +102,17 @@ class Alone(NamedTuple):
         names = [f"x{i}" for i in range(len(inputs))]
         return TracedJaxpr(jaxpr, [], in_avals, out_avals, names), jaxpr
 
-    def _function_over(self, batches: Batches) -> tuple[TracedJaxpr, Any]:
+    def _function_over(self, batch: Batch, importer: Importer) -> tuple[TracedJaxpr, Any]:
         eqn = self.eqn
         in_avals = [atom.aval for atom in eqn.invars]
         number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)
-        fun, avals = _kernels.over_batches(number, batches)
+        fun, avals = _kernels.over_batches(number, (batch,))
         traced = trace_flat(fun, avals, f"{eqn.primitive.name}.batch")
-        # Nothing is perturbed as yet, so all rules are put off.
-        unperturbed = [False] * len(avals)
-        return traced, Marker(AskedRules()).mark(traced.jaxpr, unperturbed)[0]
+        perturbed = perturbed_arguments(eqn)
+        jaxpr, _ = Marker(importer.asked).mark(traced.jaxpr, perturbed)
+        for linear in self.transposes:
+            importer.tangents.note(jaxpr, [jaxpr.invars[i] for i in linear])
+        return traced, jaxpr
 
 
 @dataclasses.dataclass(eq=False)

@@ -382,10 +382,18 @@ class Importer:
         alone = self._alone_later(eqn, captures, transposes, waits)
         return self._put_off(PutOff(lambda _: alone.imported(), len(captures), is_transpose=True))
 
-    def batcher(self, eqn: Equation, captures: Sequence[Any]) -> Batcher:
-        """What imports the batches of `eqn`, which captures these arrays, when passes ask."""
-        alone = self._alone_later(eqn, captures, (), waits=False)
-        batcher = Batcher(alone.over, len(captures))
+    def batcher(
+        self,
+        eqn: Equation,
+        captures: Sequence[Any],
+        transposes: tuple[tuple[int, ...], ...],
+        waits: bool,
+    ) -> Batcher:
+        """What imports a batch of `eqn`, which captures these arrays, when passes ask.
+
+        With `waits` its rules, and those of all calls in its batch, are put off.
+        """
+        batcher = Batcher(self._alone_later(eqn, captures, transposes, waits).over, len(captures))
         self.put_off.append(batcher)
         return batcher
 

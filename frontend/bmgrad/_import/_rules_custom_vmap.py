@@ -67,6 +67,4 @@ def _kernel_with_derivative(b: Importer, eqn: Equation, closed: Any) -> list[Val
         types = [b.type(aval) for aval in closed.in_avals]
         return emit_put_off(b, eqn, name, (closed,), lambda: b.module.body(types, emit))
     made = b.once((closed,), lambda: jvp_functions(b, name, key, make), key)
-    # The derivative of a batch is that of what the rule makes, whatever `closed` computes.
-    of_batches = batcher(b, eqn, key, made.captures)
-    return emit_custom_jvp(b, eqn, made, None, of_batches and f"{of_batches}, derives_batch")
+    return emit_custom_jvp(b, eqn, made, attributes=batcher(b, eqn, key, made.captures))

@@ -175,21 +175,30 @@ def _emit_call(
     linear = [i64_array(count + i for i in t.linear) for t in rules.transposes]
     attributes += f", transposes = [{', '.join(f'@{symbol}' for symbol in symbols)}]"
     attributes += f", linear = [{', '.join(linear)}]"
-    attributes += batcher(b, eqn, key, made.captures)
+    attributes += batcher(b, eqn, key, made.captures, rules.linear, rules.jvp_waits)
     operands = [*(b.module.capture(array) for array in made.captures), *b.read_all(eqn)]
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.custom_jvp", operands, types, attributes + side_effect(eqn))
 
 
-def batcher(b: Importer, eqn: Equation, key: tuple[Any, ...], captures: Sequence[Any]) -> str:
+def batcher(
+    b: Importer,
+    eqn: Equation,
+    key: tuple[Any, ...],
+    captures: Sequence[Any],
+    linear: tuple[tuple[int, ...], ...] = (),
+    waits: bool = False,
+) -> str:
     """What says that batches of the call are what the primitive's batching rule makes of it.
 
-    Calls with the same `key` are the same.
+    Calls with the same `key` are the same. `linear` are operands that they are linear in together;
+    with `waits` their rules are put off.
     """
-    if not _foreign.has_batching_rule(eqn.primitive):
+    if not _foreign.batches_by_rule(eqn.primitive):
         return ""
-    named = ("batcher", *key, *map(id, captures))
-    return f", batcher = {i64(b.once((eqn,), lambda: b.batcher(eqn, captures), named).number)}"
+    named = ("batcher", *key, linear, waits, *map(id, captures))
+    made = b.once((eqn,), lambda: b.batcher(eqn, captures, linear, waits), named)
+    return f", batcher = {i64(made.number)}"
 
 
 # -- Forward -------------------------------------------------------------------------------------

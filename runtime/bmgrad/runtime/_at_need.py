@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from bmgrad.mlir import ir, set_batching_rules
 from bmgrad.mlir.dialects import func
-from bmgrad.runtime import _batchers, _errors, _linking, _put_off
-from bmgrad.runtime._errors import RulesWanted, UnsupportedError
+from bmgrad.runtime import _batchers, _linking, _put_off
+from bmgrad.runtime._errors import RulesWanted, UnsupportedError, reason_of_batching
 from bmgrad.runtime._kernels import ask_batching_rule, batches_of
 from bmgrad.runtime._put_off import Flags, PutOff
 from bmgrad.runtime._source import MAIN, Source, attribute, bytecode, opened, read
@@ -56,18 +56,19 @@ def with_rules_at_need(source: Source, act: Callable[[ir.Module], _T]) -> _T:
         module_now = _with_rules(module_now if is_new else source, wanted)
 
 
-def make_batch(number: int, batches: str) -> bytes | str:
+def make_batch(number: int, batch: str) -> bytes | str:
     """The module of what a batching rule makes of a call, for passes; see `_batchers.py`.
 
     If that raises: what they are to say.
     """
     try:
-        module = _batchers.find(number).module(batches_of(batches))
+        (wanted,) = batches_of(batch)
+        module = _batchers.find(number).module(wanted)
         if _running.wanted:
             return _with_rules(module, _running.wanted)
         return module.encode() if isinstance(module, str) else module
     except BaseException as error:  # None may pass through C++; it is raised after the pass.
-        return _errors.put_off(error)
+        return reason_of_batching(error)
 
 
 set_batching_rules(ask_batching_rule, make_batch)

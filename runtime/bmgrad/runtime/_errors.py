@@ -72,7 +72,7 @@ def put_off(error: BaseException) -> str:
     Rules are traced for all arguments, and some raise for those that nobody differentiates.
     """
     if frames := traceback.extract_tb(error.__traceback__):
-        error.add_note(f"raised by a derivative rule at {frames[-1].filename}:{frames[-1].lineno}")
+        error.add_note(f"raised by a rule at {frames[-1].filename}:{frames[-1].lineno}")
     # Frames would keep tracers alive.
     error.__cause__ = error.__context__ = None
     # Equal errors have one number, or equal programs would differ.
@@ -224,6 +224,12 @@ def reason_without_rule(message: str) -> str:
         if found := pattern.match(message):
             return f"{text.format(found[1])} ({message})"
     return ""
+
+
+def reason_of_batching(error: BaseException) -> str:
+    """What a pass is to say where a batching rule raised `error`, or JAX for want of one."""
+    lacks = reason_without_rule(str(error)) if isinstance(error, NotImplementedError) else ""
+    return lacks or put_off(error)
 
 
 def without_rule_of_jax(message: str, location: Callable[[], Any]) -> UnsupportedError | None:

@@ -14,7 +14,12 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching
 
-from bmgrad.runtime._jax_internals import ShapedArray, linearization_of, tangent_aval
+from bmgrad.runtime._jax_internals import (
+    ShapedArray,
+    is_batched_elementwise,
+    linearization_of,
+    tangent_aval,
+)
 
 # With None for a zero tangent: `(primals, tangents, params) -> (results, tangents)`.
 Jvp: TypeAlias = Callable[
@@ -126,6 +131,11 @@ _CARRIERS = ("linear_call",)
 def has_batching_rule(primitive: Any) -> bool:
     """Whether a batching rule of users or third parties says what batches of `primitive` are."""
     return primitive.name == "custom_vmap_call" or not is_of_jax(primitive)
+
+
+def batches_by_rule(primitive: Any) -> bool:
+    """Whether a batch of `primitive` may be more than the primitive on each element."""
+    return has_batching_rule(primitive) and not is_batched_elementwise(primitive)
 
 
 def is_of_jax(primitive: Any) -> bool:

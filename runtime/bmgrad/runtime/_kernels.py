@@ -19,8 +19,8 @@ import jax
 from jax.extend.core import Primitive
 
 from bmgrad.runtime import _jax_internals, _vendor
-from bmgrad.runtime._batchers import Batches
-from bmgrad.runtime._errors import put_off, reason_without_rule, without_rule_of_jax
+from bmgrad.runtime._batchers import Batch
+from bmgrad.runtime._errors import reason_of_batching, without_rule_of_jax
 from bmgrad.runtime._jax_internals import Declaration, LoweringContext, ShapedArray
 from bmgrad.runtime._types import aval_of, batched_aval
 
@@ -188,13 +188,11 @@ def ask_batching_rule(symbol: str) -> list[bool] | str:
     batches = batches_of(symbol[match.end(1) :])
     try:
         return [bool(axis == 0) for axis in _result_axes(int(match[1]), batches)[-1]]
-    except NotImplementedError as error:
-        return reason_without_rule(str(error)) or put_off(error)
     except BaseException as error:  # None may pass through C++; it is raised after the pass.
-        return put_off(error)
+        return reason_of_batching(error)
 
 
-def batches_of(text: str) -> Batches:
+def batches_of(text: str) -> tuple[Batch, ...]:
     """The batches that the end of a kernel's name says."""
     return tuple(
         (int(size), tuple(-1 if axis == "n" else 0 for axis in axes))
@@ -203,7 +201,7 @@ def batches_of(text: str) -> Batches:
 
 
 def over_batches(
-    number: int, batches: Batches
+    number: int, batches: tuple[Batch, ...]
 ) -> tuple[Callable[..., list[Any]], list[ShapedArray]]:
     """A kernel over batches, its results as its batching rule gives them, and what it takes."""
     kernel = get(number)
@@ -215,12 +213,12 @@ def over_batches(
 
 
 @functools.lru_cache(maxsize=1024)
-def _result_axes(number: int, batches: Batches) -> tuple[tuple[int, ...], ...]:
+def _result_axes(number: int, batches: tuple[Batch, ...]) -> tuple[tuple[int, ...], ...]:
     """For each batch, innermost first, 0 or -1 for each result."""
     if not batches:
         return ()
-    *before, (size, axes) = batches
-    fun, avals = over_batches(number, tuple(before))
+    before, (size, axes) = batches[:-1], batches[-1]
+    fun, avals = over_batches(number, before)
     axes_of_results: list[int] = []
 
     def element(*args: Any) -> list[Any]:
@@ -230,4 +228,4 @@ def _result_axes(number: int, batches: Batches) -> tuple[tuple[int, ...], ...]:
 
     avals = [batched_aval(aval, axis, size) for aval, axis in zip(avals, axes, strict=True)]
     _jax_internals.result_avals(jax.vmap(element, tuple(map(_or_none, axes))), avals)
-    return (*_result_axes(number, tuple(before)), tuple(axes_of_results))
+    return (*_result_axes(number, before), tuple(axes_of_results))

@@ -9,21 +9,10 @@ func.func private @scale(%w: tensor<f32>, %x: tensor<f32>) -> tensor<f32> {
 }
 func.func private @scale.jvp(tensor<f32>, tensor<f32>, tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
 
-// Without `derives_batch` a batch is over the rules, where it shares no result.
-func.func private @f(%w: tensor<f32>, %x: tensor<f32>) -> tensor<f32> {
-  // CHECK: bm.custom_jvp @scale, @scale.jvp(%{{.*}}, %{{.*}}) {batcher = 7 : i64} : (tensor<f32>, tensor<f32>) -> tensor<f32>
-  %0 = bm.custom_jvp @scale, @scale.jvp(%w, %x) {batcher = 7 : i64} : (tensor<f32>, tensor<f32>) -> tensor<f32>
-  return %0 : tensor<f32>
-}
-func.func @batch(%w: tensor<f32>, %x: tensor<3xf32>) -> tensor<3xf32> {
-  %0 = bm.batch @f(%w, %x) {in_axes = array<i64: -1, 0>, out_axes = array<i64: 0>, size = 3 : i64} : (tensor<f32>, tensor<3xf32>) -> tensor<3xf32>
-  return %0 : tensor<3xf32>
-}
-
 func.func private @g(%w: tensor<f32>, %x: tensor<f32>) -> tensor<f32> {
-  // CHECK: bm.custom_jvp @scale, @scale.jvp(%{{.*}}, %{{.*}}) {batcher = 7 : i64, derives_batch} : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  // CHECK: bm.custom_jvp @scale, @scale.jvp(%{{.*}}, %{{.*}}) {batcher = 7 : i64} : (tensor<f32>, tensor<f32>) -> tensor<f32>
   // expected-error@+1 {{nothing that knows the batching rule of 'scale'}}
-  %0 = bm.custom_jvp @scale, @scale.jvp(%w, %x) {batcher = 7 : i64, derives_batch} : (tensor<f32>, tensor<f32>) -> tensor<f32>
+  %0 = bm.custom_jvp @scale, @scale.jvp(%w, %x) {batcher = 7 : i64} : (tensor<f32>, tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
 }
 func.func @asked(%w: tensor<f32>, %x: tensor<3xf32>) -> tensor<3xf32> {

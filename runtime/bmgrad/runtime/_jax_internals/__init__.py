@@ -54,7 +54,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     linearization_of,
 )
 from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
-from bmgrad.runtime._jax_internals._ended_batches import is_batched
+from bmgrad.runtime._jax_internals._ended_batches import is_batched, is_batched_elementwise
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
     evaluate_known,
@@ -137,6 +137,7 @@ __all__ = [
     "hold_weakly",
     "inside_shard_map",
     "is_batched",
+    "is_batched_elementwise",
     "is_check",
     "is_dead",
     "is_reference",

@@ -6,6 +6,7 @@ names of axes. Out: a context in which it takes those that the rule closes over.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,6 +47,13 @@ def batches_reopened(*rules: Any) -> Iterator[None]:
 def is_batched(value: Any) -> bool:
     """Whether `value`, inside `jax.vmap`, differs between the elements of the batch."""
     return isinstance(value, batching.BatchTracer)
+
+
+def is_batched_elementwise(primitive: Any) -> bool:
+    """Whether JAX was told that `primitive` works on each number by itself, and batches it so."""
+    rule = batching.fancy_primitive_batchers.get(primitive)
+    elementwise = (batching.vectorized_batcher, batching.broadcast_batcher)
+    return isinstance(rule, functools.partial) and rule.func in elementwise
 
 
 def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:

@@ -35,8 +35,7 @@ def BM_LinearOperandsAttr : TypedArrayAttrBase<DenseI64ArrayAttr, "array of oper
 def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins OptionalAttr<FlatSymbolRefAttr>:$rule,
                                                       OptionalAttr<BM_LinearOperandsAttr>:$linear,
                                                       OptionalAttr<FlatSymbolRefArrayAttr>:$transposes,
-                                                      OptionalAttr<I64Attr>:$batcher,
-                                                      UnitAttr:$derives_batch)> {
+                                                      OptionalAttr<I64Attr>:$batcher)> {
   let summary = "Call of a function with its own forward derivative";
   let description = [{
     Where nothing is differentiated, a call of `primal`. The derivative is a call of `rule`, which takes
@@ -48,9 +47,8 @@ def BM_CustomJvpOp : BM_CustomRule<"custom_jvp", (ins OptionalAttr<FlatSymbolRef
     are not in `linear[i]` and a cotangent for each float or complex output, and returns those of the operands in
     `linear[i]`. The op is linear in these, and is transposed so where it is a tangent.
 
-    Batches of such a primitive are what its batching rule makes, which is more than a batch of the rules here where all elements
-    share a result, or with `derives_batch` in any case. There the batch is a call of what whoever runs passes makes of the
-    number `batcher`.
+    Batches of such a primitive are what its batching rule makes, which need be no batch of the rules here. With `batcher` a batch is a
+    call of what whoever runs passes makes of that number.
     Example: `%r = bm.custom_jvp @spike, @spike.jvp(%v) : (tensor<3xf32>) -> tensor<3xf32>`
   }];
   let primitives = ["custom_jvp_call"];

@@ -23,11 +23,11 @@ namespace bmgrad::bm {
 using AskBatchingRule = std::function<std::string(
     llvm::StringRef symbol, llvm::MutableArrayRef<bool> results)>;
 
-/// Makes what the rule makes of a call, known by its number, over `batches`,
-/// each as `batchSuffix` says it: a module, as text or bytecode, with the
+/// Makes what the rule makes of a call, known by its number, over `batch`,
+/// as `batchSuffix` says it: a module, as text or bytecode, with the
 /// function `@main`. Returns why there is none, else nothing.
 using MakeBatch = std::function<std::string(
-    int64_t number, llvm::StringRef batches, std::string &module)>;
+    int64_t number, llvm::StringRef batch, std::string &module)>;
 
 /// Who answers from now on. Without them all results have the batch.
 void setBatchingRules(AskBatchingRule ask, MakeBatch make);
@@ -49,9 +49,10 @@ llvm::SmallVector<bool> batchedKernelResults(KernelOp op,
 
 /// The function that applies what `MakeBatch` makes, which is added to the
 /// module around `op` unless it is there.
-llvm::FailureOr<mlir::func::FuncOp>
-functionOverBatches(mlir::Operation *op, int64_t number, llvm::StringRef name,
-                    llvm::StringRef batches);
+llvm::FailureOr<mlir::func::FuncOp> functionOverBatch(mlir::Operation *op,
+                                                      int64_t number,
+                                                      llvm::StringRef name,
+                                                      llvm::StringRef batch);
 
 } // namespace bmgrad::bm
 
