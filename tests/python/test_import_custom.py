@@ -290,6 +290,7 @@ BATCHES_OF_FLAT = {
     "of the first": lambda f, x, y: jax.vmap(f, (0, None))(x, y[1]),
     "two": lambda f, x, y: jax.vmap(lambda s: jax.vmap(f, (None, 0))(x[0] * s, y))(x),
     "in a rule": lambda f, x, y: in_a_rule(f)(x, y),
+    "in a backward rule": lambda f, x, y: in_a_backward_rule(f)(x, y),
 }
 
 
@@ -297,6 +298,16 @@ def in_a_rule(f):
     """A function whose rule maps `f`, whose own rule is needed for the second derivative."""
     mapped = jax.custom_jvp(lambda x, y: jax.vmap(f)(x, y))
     mapped.defjvp(lambda primals, tangents: jax.jvp(jax.vmap(f), primals, tangents))
+    return mapped
+
+
+def in_a_backward_rule(f):
+    """The forward rule maps `f`, whose own rule is needed for the second derivative."""
+    mapped = jax.custom_vjp(lambda x, y: jax.vmap(f)(x, y))
+    mapped.defvjp(
+        lambda x, y: (jax.vmap(f)(x, y), (jax.vmap(f)(x, y)[0], y)),
+        lambda kept, cts: (jnp.cos(kept[0] + cts[0]), cts[1] * kept[1]),
+    )
     return mapped
 
 
@@ -311,7 +322,8 @@ def test_a_batch_that_only_the_derivative_depends_on(place):
     both = (0, 1)
     close(loss(X, y), bm.jit(loss)(X, y))
     close(bm.grad(loss, argnums=both)(X, y), jax.grad(loss, both)(X, y))
-    close(bm.jvp(loss, (X, y), (y, X)), jax.jvp(loss, (X, y), (y, X)))
+    if place != "in a backward rule":
+        close(bm.jvp(loss, (X, y), (y, X)), jax.jvp(loss, (X, y), (y, X)))
     close(bm.hessian(loss, argnums=both)(X, y), jax.hessian(loss, both)(X, y))
     rows = jnp.stack([X, y])
     close(bm.vmap(bm.grad(loss))(rows, rows), jax.vmap(jax.grad(loss))(rows, rows))

@@ -58,22 +58,21 @@ def with_inner_jaxprs(
     params: Mapping[str, Any], change: Callable[[Any], Any]
 ) -> dict[str, Any] | None:
     """An equation's parameters, of which the jaxprs are changed; None where it has no jaxprs."""
-    found = False
+    if not any(map(_holds_jaxpr, params.values())):
+        return None
+    return {name: _with_jaxprs(value, change) for name, value in params.items()}
 
-    def changed(value: Any) -> Any:
-        nonlocal found
-        if isinstance(value, tuple):
-            return tuple(map(changed, value))
-        if not hasattr(value, "eqns"):
-            return value
-        found = True
-        return change(value)
 
-    all_changed = {
-        name: changed(value) if isinstance(value, tuple) or hasattr(value, "eqns") else value
-        for name, value in params.items()
-    }
-    return all_changed if found else None
+def _holds_jaxpr(value: Any) -> bool:
+    return any(map(_holds_jaxpr, value)) if isinstance(value, tuple) else hasattr(value, "eqns")
+
+
+def _with_jaxprs(value: Any, change: Callable[[Any], Any]) -> Any:
+    if not _holds_jaxpr(value):
+        return value
+    if isinstance(value, tuple):
+        return tuple(_with_jaxprs(each, change) for each in value)
+    return change(value)
 
 
 def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
