@@ -14,7 +14,6 @@ from jax.extend.core import DebugInfo
 from bmgrad.runtime._jax_internals._avals import ShapedArray, mesh_of_trace, replicated
 from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
-from bmgrad.runtime._jax_internals._function_trace import FunctionTrace
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
@@ -134,7 +133,7 @@ def trace(
     for each input or None, Python code in `fun` may ask for what is computed from them.
     """
     debug_info = DebugInfo(_TRACED_FOR, name, tuple(arg_names), None)
-    kind = FunctionTrace if values is None else ValuedTrace
+    kind = partial_eval.DynamicJaxprTrace if values is None else ValuedTrace
     inner = kind(debug_info, parent_trace=core.trace_ctx.trace)
     opened = OpenTrace(inner, arg_names)
     _epoch.renew_if_tainted()

@@ -15,7 +15,6 @@ from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
-from bmgrad.runtime._jax_internals._function_trace import FunctionTrace
 
 
 class _Known(NamedTuple):
@@ -46,10 +45,11 @@ class _ValuedTracer(partial_eval.DynamicJaxprTracer):
         return np.asarray(value, *args, **keywords)
 
 
-class ValuedTrace(FunctionTrace):
+class ValuedTrace(partial_eval.DynamicJaxprTrace):
     """Records a jaxpr; its inputs have the values that `give` says, its results follow."""
 
-    # Of the layout of its base, which other traces become; see there.
+    # Of the layout of its base: JAX makes the traces of functions with custom rules and has no
+    # way to ask for another kind, so they become one of this kind when they are met.
     __slots__ = ()
 
     def give(self, tracer: Any, value: Any) -> None:
@@ -113,11 +113,12 @@ class ValuedTrace(FunctionTrace):
 
     # -- Functions with custom rules ---------------------------------------------------------
 
-    def record_custom_jvp(
+    def process_custom_jvp_call(
         self, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
-        fun, jvp = (_at_values_of(tracers, f) for f in (fun, jvp))
-        return super().record_custom_jvp(prim, fun, jvp, tracers, **keywords)
+        plain: Any = super().process_custom_jvp_call
+        rules = (_at_values_of(tracers, f) for f in (fun, jvp))
+        return plain(prim, *rules, tracers, **keywords)
 
     def process_custom_vjp_call(
         self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
