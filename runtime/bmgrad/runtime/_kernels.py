@@ -41,18 +41,6 @@ class Kernel:
     in_avals: tuple[ShapedArray, ...]
     reference: ShapedArray | None = None
 
-    @classmethod
-    def of(
-        cls,
-        primitive: Primitive,
-        params: Mapping[str, Any],
-        in_avals: Sequence[ShapedArray],
-        reference: ShapedArray | None = None,
-    ) -> "Kernel":
-        """The kernel of this primitive, the same for equal parameters and avals."""
-        avals = tuple(map(_jax_internals.plain_aval, in_avals))
-        return cls(primitive, tuple(sorted(params.items())), avals, reference)
-
     def __call__(self, *args: Any) -> list[Any]:
         """Binds the primitive; always a list of results."""
         params = self.primitive.get_bind_params(dict(self.params))
@@ -72,7 +60,8 @@ def register(
     reference: ShapedArray | None = None,
 ) -> int:
     """The number of this kernel, the same for equal primitives, parameters and avals."""
-    kernel = Kernel.of(primitive, params, in_avals, reference)
+    avals = tuple(map(_jax_internals.plain_aval, in_avals))
+    kernel = Kernel(primitive, tuple(sorted(params.items())), avals, reference)
     with _lock:
         try:
             number = _numbers.get(kernel)
