@@ -285,6 +285,21 @@ def test_batches_of_derivatives_mix_all_elements_too(p):
     )
 
 
+def test_what_is_shared_does_not_ask_the_derivative_rule():
+    """By that alone each element has a tangent of its own."""
+    square_p = primitive("square", jnp.square, lambda x: x)
+    ad.primitive_jvps[square_p] = lambda x, dx: (square_p.bind(*x), 2 * x[0] * dx[0])
+    batching.primitive_batchers[square_p] = lambda args, dims: (
+        jnp.square(args[0]).mean(dims[0]),
+        None,
+    )
+    means = bm.vmap(square_p.bind, out_axes=None)
+    of_rows = lambda x: (means(x) * WEIGHTS).sum()  # noqa: E731
+    plain = lambda x: ((x**2).mean(0) * WEIGHTS).sum()  # noqa: E731
+    assert_close(bm.grad(of_rows)(ROWS), jax.grad(plain)(ROWS))
+    assert_close(bm.jvp(of_rows, (ROWS,), (ROWS,)), jax.jvp(plain, (ROWS,), (ROWS,)))
+
+
 def test_batches_of_batches_of_all_elements():
     p, (of_batch, _) = OVER_BATCHES["mean"], OF_BATCHES["mean"]
     cube = jnp.stack([ROWS, ROWS * 2, ROWS**2])
