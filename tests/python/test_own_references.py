@@ -237,9 +237,13 @@ def test_rules_that_keep_references_of_the_function():
         step = lambda c, _: (jnp.sin(stash(ref, jnp.sin(c))), None)  # noqa: E731
         return lax.scan(step, x, None, length=3)[0]
 
-    # JAX has none inside jit.
-    np.testing.assert_allclose(bm.grad(jax.jit(straight))(0.7), jax.grad(straight)(0.7), rtol=1e-6)
-    for fun in (straight, in_a_loop, jax.checkpoint(straight)):
+    # JAX has none inside jit, and 0.12 none inside jax.checkpoint.
+    for call in (jax.jit, jax.checkpoint):
+        slope, slopes = bm.grad(call(straight)), bm.vmap(bm.grad(call(straight)))
+        np.testing.assert_allclose(slope(0.7), jax.grad(straight)(0.7), rtol=1e-6)
+        np.testing.assert_allclose(slopes(X), jax.vmap(jax.grad(straight))(X), rtol=1e-6)
+        np.testing.assert_allclose(bm.jit(call(straight))(0.7), straight(0.7), rtol=1e-6)
+    for fun in (straight, in_a_loop):
         np.testing.assert_allclose(bm.jit(fun)(0.7), fun(0.7), rtol=1e-6)
         same(lambda t, fun=fun: t.grad(fun)(0.7))
         same(lambda t, fun=fun: t.vmap(t.grad(fun))(X))
