@@ -239,7 +239,7 @@ OVER_BATCHES = {
 
 
 def assert_close(got, want):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), got, want)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-6, 1e-6), got, want)
 
 
 ROWS = jnp.array([[1.0, 2.0, 3.0], [4.0, 0.5, 6.0]])
@@ -283,6 +283,34 @@ def test_batches_of_derivatives_mix_all_elements_too(p):
     assert_close(
         bm.hessian(loss(bm.vmap))(ROWS, WEIGHTS), jax.hessian(loss(jax.vmap))(ROWS, WEIGHTS)
     )
+
+
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap])
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("name", OVER_BATCHES)
+def test_backward_rules_that_transpose_what_mixes_all_elements(name, axes, vmap):
+    """A residual that does not depend on the batch is shared, so the rule is asked about one."""
+    p, out_axis = OVER_BATCHES[name], OF_BATCHES[name][1]
+    x, w = (ROWS if axis == 0 else WEIGHTS for axis in axes)
+
+    def primal(x, w):
+        return p.bind(jnp.sin(x), jnp.cos(w))
+
+    def bwd(args, ct):
+        return tuple(2 * ct for ct in jax.vjp(primal, *args)[1](ct))
+
+    fun = jax.custom_vjp(primal)
+    fun.defvjp(lambda *args: (primal(*args), args), bwd)
+
+    like = jnp.cos(OF_BATCHES[name][0](ROWS))
+
+    def loss(vmap):
+        return lambda x, w: (jnp.sin(vmap(fun, axes, out_axis)(x, w)) * like).sum()
+
+    of_loss, of_jax = bm.grad(loss(vmap), argnums=(0, 1)), jax.grad(loss(jax.vmap), (0, 1))
+    assert_close(of_loss(x, w), of_jax(x, w))
+    tangents = (jnp.cos(x), w**2)
+    assert_close(bm.jvp(of_loss, (x, w), tangents), jax.jvp(of_jax, (x, w), tangents))
 
 
 def test_what_is_shared_does_not_ask_the_derivative_rule():

@@ -253,13 +253,14 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
   SmallVector<Kind> arguments = sharedUnless(frame.batched);
   SmallVector<Kind> kinds = sharedUnless(marks);
   auto primal = makeBatched(*this, getPrimalAttr(), arguments, kinds, frame);
-  kinds.append(each(numResiduals));
+  SmallVector<Kind> ofBwd = sharedUnless(ArrayRef(batchedCallResults(
+      *this, getFwd(), frame.batched, frame.axis)).take_back(numResiduals));
+  kinds.append(ofBwd);
   auto fwd = makeBatched(*this, getFwdAttr(), arguments, kinds, frame);
 
   SmallVector<bool> inputs = differentiableFlags(getInputs(), frame.batched);
   SmallVector<bool> reached =
       reachedCallResults(*this, getPrimal(), frame.batched, frame.axis);
-  SmallVector<Kind> ofBwd = each(numResiduals);
   for (auto [result, mark, reach] :
        llvm::zip_equal(getResults(), marks, reached)) {
     if (!isDifferentiable(result.getType()))
