@@ -461,8 +461,8 @@ def differentiable(
         elif tangent.type.shape != type.shape:
             raise Unsupported(
                 f"its derivative rule gives a value of shape {tangent.type.shape} where what it "
-                f"belongs to asks for shape {type.shape}; where jax.vmap maps it, "
-                "use bmgrad.math.vmap"
+                f"belongs to asks for shape {type.shape}; where jax.make_jaxpr has traced a "
+                "jax.vmap of it, call the function instead of the jaxpr"
             )
         elif tangent.type != type:
             tangent = b.op("bm.convert", [tangent], type)

@@ -14,6 +14,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
+from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._equations import needed_inputs
@@ -52,7 +53,7 @@ class CustomJvp(NamedTuple):
 def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomJvp:
     """`active` says for each argument but the constants whether it has a tangent."""
     rule = params["jvp_jaxpr_fun"]
-    with batches_reopened(rule):
+    with batches_reopened(rule), rules_with_axes_of_functions():
         jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
     jaxpr, consts = discharge_rule(jaxpr, consts)
     num_given = _closed_over(_closed_over(rule, "fn", "jvp"), "num_errs")
@@ -149,7 +150,11 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     for thunk in _thunks(params["fwd_jaxpr_thunk"]):
         _closed_over(thunk, "cells").clear()
     trace_fwd = _closed_over(params["fwd_jaxpr_thunk"], "fn")
-    with core.set_current_trace(None), batches_reopened(trace_fwd):
+    with (
+        core.set_current_trace(None),
+        batches_reopened(trace_fwd),
+        rules_with_axes_of_functions(),
+    ):
         fwd, consts = discharge_rule(*trace_fwd(*wanted))
     _, _, forwarded = params["out_trees"]()
     made = itertools.count()

@@ -13,6 +13,7 @@ from jax.extend.core import DebugInfo
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, mesh_of_trace, replicated
 from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
+from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
 
@@ -142,6 +143,7 @@ def trace(
         with (
             opened._contexts,
             _epoch_context(_epoch.number),
+            rules_with_axes_of_functions(),
             mesh_of_trace(),
             without_varying(),
             mesh_of_rules(),

@@ -1,0 +1,168 @@
+"""Axes of the batch in what `jax.vmap` makes of functions with rules of their own.
+
+JAX asks a function and its rule each for itself where their results have the batch, and takes the
+rule's results to be laid out as those of the function, which it traced first: so in a jaxpr (of
+`jit`, of a loop, of ours) the derivative of `jax.vmap(f, in_axes=1)` is a permuted one where the
+rule computes the primal by another way, and none where the primal ignores what is mapped but its
+tangent does not. In: such calls, met while we trace. Out: the same, with functions and rules whose
+results have the batch in the same place.
+"""
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import jax
+from jax._src import core
+from jax._src.interpreters import batching, partial_eval
+
+from bmgrad.runtime._jax_internals._avals import has_tangent
+
+_OFF, _ASKING, _ON = range(3)
+# Part of JAX's cache keys: what it traces for itself stays as it is, and is not used by us.
+_mode = jax.make_user_context(_OFF)
+
+
+def rules_with_axes_of_functions() -> AbstractContextManager[Any]:
+    """A scope for traces in which functions and their rules have the batch in the same place."""
+    scope: AbstractContextManager[Any] = _mode(_ASKING if _mode.value == _ASKING else _ON)
+    return scope
+
+
+class _Place(NamedTuple):
+    """Where a result has the batch, None for nowhere, and the rank that it has without it."""
+
+    dim: int | None
+    rank: int
+
+
+class _Call:
+    """What is known of a call: nothing of a function that has not run."""
+
+    def __init__(self, wanted: Sequence[_Place] = ()) -> None:
+        self.wanted = wanted
+        self.of_function: Sequence[_Place] = ()
+        self.of_rule: Sequence[_Place] = ()
+
+
+def _function(fun: Any, call: _Call, *args: Any) -> list[Any]:
+    results = list(fun(*args))
+    results = _moved(results, call.wanted or map(_place, results))
+    call.of_function = list(map(_place, results))
+    return results
+
+
+def _jvp(rule: Any, call: _Call, *args: Any) -> list[Any]:
+    results = list(rule(*args))
+    primals, tangents = results[: len(results) // 2], results[len(results) // 2 :]
+    primals = _moved(primals, call.of_function or map(_place, primals))
+    # JAX moves tangents to where their primals have the batch, if these have it.
+    call.of_rule = [
+        _place(t if _place(p).dim is None else p) for p, t in zip(primals, tangents, strict=True)
+    ]
+    return [*primals, *tangents]
+
+
+def _fwd(rule: Any, call: _Call, *args: Any) -> list[Any]:
+    results = list(rule(*args))
+    first = len(results) - len(call.of_function)
+    return [*results[:first], *_moved(results[first:], call.of_function)]
+
+
+def _place(x: Any) -> _Place:
+    return _Place(core.trace_ctx.trace.to_batch_info(x)[1], _rank(x))
+
+
+def _rank(x: Any) -> int:
+    return getattr(x, "ndim", 0)
+
+
+def _moved(values: Sequence[Any], places: Iterable[_Place]) -> list[Any]:
+    """`values` with the batch where `places` say so.
+
+    Where the rank is another, a batch inside this one is in one of the two only; its own trace
+    sees to that, and comes here again.
+    """
+    return [
+        value if place.dim is None or place.rank != _rank(value) else _with_batch(value, place.dim)
+        for value, place in zip(values, places, strict=True)
+    ]
+
+
+def _with_batch(value: Any, dim: int) -> Any:
+    trace = core.trace_ctx.trace
+    inner, given = trace.to_batch_info(value)
+    if given == dim:
+        return value
+    with core.set_current_trace(trace.parent_trace):
+        inner = batching.matchaxis(trace.axis_data, given, dim, inner)
+    return batching.BatchTracer(trace, inner, dim)
+
+
+_plain_custom_jvp: Any = batching.BatchTrace.process_custom_jvp_call
+_plain_custom_vjp: Any = batching.BatchTrace.process_custom_vjp_call
+
+
+def _custom_jvp(
+    trace: Any, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
+) -> Any:
+    if _mode.value == _OFF:
+        return _plain_custom_jvp(trace, prim, fun, jvp, tracers, **keywords)
+
+    def bind(call: _Call) -> Any:
+        functions = fun.wrap(_function, (call,), None), jvp.wrap(_jvp, (call,), None)
+        return _plain_custom_jvp(trace, prim, *functions, tracers, **keywords)
+
+    call = _Call()
+    results = bind(call)
+    is_shared = any(place.dim is None for place in call.of_function)
+    is_batched = any(trace.to_batch_info(x)[1] is not None for x in tracers)
+    recorded = _recorded(results[0]) if is_shared and is_batched else None
+    if _mode.value != _ON or recorded is None:
+        return results
+    _ask(recorded.parent)
+    _forget(jvp)
+    if call.of_rule in ((), call.of_function):
+        return results
+    # Nothing has read the results, and nothing was traced after them.
+    recorded._trace.frame.tracing_eqns.pop()
+    _forget(fun)
+    return bind(_Call(call.of_rule))
+
+
+def _custom_vjp(
+    trace: Any, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
+) -> Any:
+    if _mode.value != _OFF:
+        call = _Call()
+        fun, fwd = fun.wrap(_function, (call,), None), fwd.wrap(_fwd, (call,), None)
+    return _plain_custom_vjp(trace, prim, fun, fwd, bwd, tracers, **keywords)
+
+
+def _recorded(result: Any) -> Any:
+    """What stands for `result` in the jaxpr being traced; None where none is."""
+    while isinstance(result, batching.BatchTracer):
+        result = result.val
+    return result if isinstance(result, partial_eval.DynamicJaxprTracer) else None
+
+
+def _ask(equation: Any) -> None:
+    """Runs the rule; where that raises nothing is learnt, and it will raise where it is needed."""
+    operands = equation.in_tracers[equation.params["num_consts"] :]
+    # What the rule calls does not ask in turn: it may be the function itself.
+    with contextlib.suppress(Exception), _mode(_ASKING):
+        is_zero = [not has_tangent(x.aval) for x in operands]
+        equation.params["jvp_jaxpr_fun"].call_wrapped(*is_zero)
+
+
+def _forget(fun: Any) -> None:
+    """JAX minds if a function has run twice, or both it and its rule."""
+    for store in fun.stores:
+        if store:
+            store.reset()
+
+
+# There is no other way in: JAX makes the traces of inner functions and of batches.
+batching.BatchTrace.process_custom_jvp_call = _custom_jvp  # type: ignore[method-assign]
+batching.BatchTrace.process_custom_vjp_call = _custom_vjp  # type: ignore[method-assign]
