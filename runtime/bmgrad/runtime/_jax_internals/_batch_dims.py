@@ -104,9 +104,7 @@ _plain_custom_jvp: Any = batching.BatchTrace.process_custom_jvp_call
 _plain_custom_vjp: Any = batching.BatchTrace.process_custom_vjp_call
 
 
-def _custom_jvp(
-    trace: Any, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
-) -> Any:
+def _custom_jvp(trace: Any, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any) -> Any:
     if _mode.value == _OFF:
         return _plain_custom_jvp(trace, prim, fun, jvp, tracers, **keywords)
 
