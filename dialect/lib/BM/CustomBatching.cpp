@@ -253,8 +253,9 @@ LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
   SmallVector<Kind> arguments = sharedUnless(frame.batched);
   SmallVector<Kind> kinds = sharedUnless(marks);
   auto primal = makeBatched(*this, getPrimalAttr(), arguments, kinds, frame);
-  SmallVector<Kind> ofBwd = sharedUnless(ArrayRef(batchedCallResults(
-      *this, getFwd(), frame.batched, frame.axis)).take_back(numResiduals));
+  SmallVector<Kind> ofBwd = sharedUnless(
+      ArrayRef(batchedCallResults(*this, getFwd(), frame.batched, frame.axis))
+          .take_back(numResiduals));
   kinds.append(ofBwd);
   auto fwd = makeBatched(*this, getFwdAttr(), arguments, kinds, frame);
 
