@@ -461,8 +461,8 @@ def differentiable(
         elif tangent.type.shape != type.shape:
             raise Unsupported(
                 f"its derivative rule gives a value of shape {tangent.type.shape} where what it "
-                f"belongs to asks for shape {type.shape}; return that shape from the rule, or, where "
-                "a jaxpr holds a jax.vmap of the function, call the function itself"
+                f"belongs to asks for shape {type.shape}; return that from the rule, or, "
+                "where a jaxpr holds a jax.vmap of the function, call the function itself"
             )
         elif tangent.type != type:
             tangent = b.op("bm.convert", [tangent], type)
