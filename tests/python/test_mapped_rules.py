@@ -148,6 +148,96 @@ def test_such_a_batch_in_an_inner_function(place):
     close(bm.grad(lambda x: jnp.sum(pick(x)))(X), want)
 
 
+def calling_flat(value):
+    """A function whose derivative, but not its value, depends on values of `flat`."""
+    fun = jax.custom_jvp(value)
+
+    @fun.defjvp
+    def _(primals, tangents):
+        x, y = primals
+        shared, product = flat(x, y)
+        tangent = jnp.cos(y) * tangents[1] * (1 + shared)
+        return value(x, y), (tangent, tangents[0] * product + tangents[1] * x)
+
+    return fun
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+def test_what_rules_call_is_asked_too(axes):
+    fun = calling_flat(lambda x, y: (jnp.sin(y), x * y))
+    x, y = (X if axis == 0 else jnp.array(0.7) for axis in axes)
+
+    def loss(x, y):
+        shared, product = jax.vmap(fun, axes)(x, y)
+        return jnp.sum(jnp.sin(shared + 1)) + jnp.sum(product**2)
+
+    close(bm.grad(loss, argnums=(0, 1))(x, y), jax.grad(loss, (0, 1))(x, y))
+    close(bm.hessian(loss, argnums=(0, 1))(x, y), jax.hessian(loss, (0, 1))(x, y))
+
+
+def test_rules_that_refuse_some_tangents_are_asked_about_the_others():
+    fun = jax.custom_jvp(lambda x, y: jnp.zeros(()))
+
+    def jvp(primals, tangents):
+        if not isinstance(tangents[1], jax.custom_derivatives.SymbolicZero):
+            raise NotImplementedError
+        return fun(*primals), tangents[0] * primals[1]
+
+    fun.defjvp(jvp, symbolic_zeros=True)
+    loss = lambda x: jnp.sum(jnp.sin(jax.vmap(fun)(x, X[::-1]) + x))  # noqa: E731
+    close(bm.grad(loss)(X), jax.grad(loss)(X))
+
+
+def test_a_batch_that_the_primal_is_evaluated_in():
+    """JAX's partial evaluation runs the function itself, so there is no call to ask about."""
+    fun = jax.custom_jvp(lambda x, y: (jnp.sin(x), x * y))
+    fun.defjvp(
+        lambda p, t: (fun(*p), (jnp.cos(p[0]) * t[0], p[0] * t[1] + t[0] * p[1])),
+    )
+
+    def loss(x, y):
+        product = lambda y: jax.vmap(fun, (None, 0), (None, 0))(x, y)[1]  # noqa: E731
+        return jnp.sum(jax.linear_transpose(product, y)(jnp.sin(y))[0] ** 2)
+
+    close(bm.grad(loss, argnums=(0, 1))(0.7, X), jax.grad(loss, (0, 1))(0.7, X))
+
+
+def ones(x):
+    return jnp.ones(())
+
+
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap])
+@pytest.mark.parametrize("of_rule", [ones, lambda x: 1 + 0 * x])
+@pytest.mark.parametrize("value", [ones, lambda x: 1 + 0 * x])
+def test_cotangents_of_values_that_ignore_the_batch(value, of_rule, vmap):
+    fun = jax.custom_vjp(value)
+    fun.defvjp(lambda x: (of_rule(x), x), lambda x, ct: (ct * jnp.cos(x),))
+    weights = jnp.arange(1.0, 5.0)
+    loss = lambda y: jnp.sum(jnp.sin(y) * weights)  # noqa: E731
+    if vmap is jax.vmap and value is of_rule is ones:
+        want = jax.grad(lambda x: loss(jax.vmap(fun)(x)))(X)
+    else:
+        want = jax.grad(lambda x: loss(jnp.stack([fun(x[i]) for i in range(4)])))(X)
+    close(bm.grad(lambda x: loss(vmap(fun)(x)))(X), want)
+
+
+def test_backward_rules_over_the_axis():
+    fun = jax.custom_vjp(lambda x, y: lax.psum(y, "i"))
+    fun.defvjp(
+        lambda x, y: (lax.psum(y, "i"), None),
+        lambda _, ct: (jnp.zeros(()), lax.psum(ct, "i")),
+    )
+    x, y = X, 0.7
+
+    def loss(vmap, fun):
+        return lambda x, y: jnp.sum(vmap(fun, in_axes=(0, None), axis_name="i")(x, y) * x * y)
+
+    plain = loss(jax.vmap, lambda x, y: lax.psum(y, "i"))
+    want = jax.grad(plain, (0, 1))(x, y)
+    close(bm.grad(loss(jax.vmap, fun), argnums=(0, 1))(x, y), want)
+    close(bm.grad(loss(bm.vmap, fun), argnums=(0, 1))(x, y), want)
+
+
 def test_rules_are_asked_a_few_times():
     loss = lambda x: sum(jnp.sum(y**2) for y in jax.vmap(flat)(x, x))  # noqa: E731
     asked.clear()

@@ -63,6 +63,7 @@ public:
   SmallVector<bool> ofCall(Operation *op, StringRef callee,
                            ArrayRef<bool> operands);
   SmallVector<bool> ofCall(CustomJvpOp op, ArrayRef<bool> operands);
+  SmallVector<bool> ofCall(CustomVjpOp op, ArrayRef<bool> operands);
 
   /// What `find` gives once nothing is known that it did not take into account.
   template <typename Find> SmallVector<bool> untilStable(Find find) {
@@ -77,6 +78,7 @@ public:
 
 private:
   SmallVector<bool> ofOp(Operation &op, ArrayRef<bool> operands);
+  bool hasCotangents(CustomVjpOp op, unsigned ct, ArrayRef<bool> inputs);
 
   BatchAxis axis;
   Question question;
@@ -90,6 +92,8 @@ private:
   llvm::StringMap<Known> known;
   llvm::StringSet<> visited;
   bool isStable = true;
+  /// The backward rules being looked into.
+  llvm::StringSet<> backward;
 };
 } // namespace
 
@@ -143,6 +147,44 @@ SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
   return now.results;
 }
 
+/// Whether an input of those gets a cotangent from that of the given result,
+/// which is counted among those that have cotangents.
+bool BatchFlow::hasCotangents(CustomVjpOp op, unsigned ct,
+                              ArrayRef<bool> inputs) {
+  auto bwd = SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(
+      op, op.getBwdAttr());
+  if (bwd.isExternal() || !backward.insert(op.getBwd()).second)
+    return false;
+  SmallVector<bool> arguments(bwd.getNumArguments(), false);
+  arguments[op.getNumResiduals() + ct] = true;
+  SmallVector<bool> reached = ofCall(op, op.getBwd(), arguments);
+  backward.erase(op.getBwd());
+  return llvm::any_of(llvm::zip_equal(reached, inputs), [](auto flags) {
+    auto [reaches, isAsked] = flags;
+    return reaches && isAsked;
+  });
+}
+
+SmallVector<bool> BatchFlow::ofCall(CustomVjpOp op, ArrayRef<bool> operands) {
+  SmallVector<bool> results = ofCall(op, op.getPrimal(), operands);
+  if (question != Question::Tangents)
+    return results;
+  // What all elements share may have a cotangent for each, as a rule is the
+  // user's.
+  SmallVector<bool> inputs;
+  for (auto [input, flag] : llvm::zip_equal(op.getInputs(), operands))
+    if (isDifferentiable(input.getType()))
+      inputs.push_back(flag);
+  for (unsigned ct = 0;
+       auto [result, flag] : llvm::zip_equal(op.getResults(), results)) {
+    if (!isDifferentiable(result.getType()))
+      continue;
+    flag = flag || hasCotangents(op, ct, inputs);
+    ++ct;
+  }
+  return results;
+}
+
 SmallVector<bool> BatchFlow::ofOp(Operation &op, ArrayRef<bool> operands) {
   bool any = llvm::is_contained(operands, true);
   auto collective = dyn_cast<CollectiveOpInterface>(op);
@@ -157,7 +199,7 @@ SmallVector<bool> BatchFlow::ofOp(Operation &op, ArrayRef<bool> operands) {
   if (auto rule = dyn_cast<CustomJvpOp>(op))
     return ofCall(rule, operands);
   if (auto rule = dyn_cast<CustomVjpOp>(op))
-    return ofCall(rule, rule.getPrimal(), operands);
+    return ofCall(rule, operands);
   // In one over an axis of the same name, the name means that.
   if (auto batch = dyn_cast<BatchOp>(op);
       batch && (axis.name.empty() || batch.getAxisName() != axis.name))
@@ -227,6 +269,13 @@ SmallVector<bool> bmgrad::bm::reachedCallResults(Operation *op,
 }
 
 SmallVector<bool> bmgrad::bm::batchedRuleResults(CustomJvpOp op,
+                                                 ArrayRef<bool> batched,
+                                                 BatchAxis axis) {
+  BatchFlow flow(axis);
+  return flow.untilStable([&] { return flow.ofCall(op, batched); });
+}
+
+SmallVector<bool> bmgrad::bm::batchedRuleResults(CustomVjpOp op,
                                                  ArrayRef<bool> batched,
                                                  BatchAxis axis) {
   BatchFlow flow(axis);

@@ -248,7 +248,7 @@ LogicalResult CustomJvpOp::emitBatch(BatchFrame &frame) {
 LogicalResult CustomVjpOp::emitBatch(BatchFrame &frame) {
   unsigned numResiduals = getNumResiduals();
   SmallVector<bool> marks =
-      batchedCallResults(*this, getPrimal(), frame.batched, frame.axis);
+      batchedRuleResults(*this, frame.batched, frame.axis);
   frame.resultBatched = marks;
   SmallVector<Kind> arguments = sharedUnless(frame.batched);
   SmallVector<Kind> kinds = sharedUnless(marks);

@@ -41,6 +41,11 @@ llvm::SmallVector<bool> batchedRuleResults(CustomJvpOp op,
                                            llvm::ArrayRef<bool> batched,
                                            BatchAxis axis);
 
+/// The same, each with its cotangents.
+llvm::SmallVector<bool> batchedRuleResults(CustomVjpOp op,
+                                           llvm::ArrayRef<bool> batched,
+                                           BatchAxis axis);
+
 /// Which results of `callee` depend on the batch at all, though all elements
 /// may share what is made of it.
 llvm::SmallVector<bool> reachedCallResults(mlir::Operation *op,

@@ -9,24 +9,28 @@ results have the batch in the same place.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
+from jax import lax
 from jax._src import core
-from jax._src.interpreters import batching, partial_eval
+from jax._src.interpreters import batching
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
+from bmgrad.runtime._jax_internals._closures import closed_over
 
-_OFF, _ASKING, _ON = range(3)
+# Whether this is done: the rules that are being asked where their results have the batch, if it is.
 # Part of JAX's cache keys: what it traces for itself stays as it is, and is not used by us.
-_mode = jax.make_user_context(_OFF)
+_asked = jax.make_user_context(None)
+# Rules may call functions whose rules are to be asked, and make new functions without end.
+_MOST = 3
 
 
 def rules_with_axes_of_functions() -> AbstractContextManager[Any]:
     """A scope for traces in which functions and their rules have the batch in the same place."""
-    scope: AbstractContextManager[Any] = _mode(_ASKING if _mode.value == _ASKING else _ON)
+    scope: AbstractContextManager[Any] = _asked(_asked.value or ())
     return scope
 
 
@@ -67,7 +71,12 @@ def _jvp(rule: Any, call: _Call, *args: Any) -> list[Any]:
 def _fwd(rule: Any, call: _Call, *args: Any) -> list[Any]:
     results = list(rule(*args))
     first = len(results) - len(call.of_function)
-    return [*results[:first], *_moved(results[first:], call.of_function)]
+    of_function = _moved(results[first:], call.of_function)
+    call.of_rule = list(map(_place, of_function))
+    # Where the function shares a result, those of the rule are equal.
+    is_shared = [place.dim is None for place in call.of_function]
+    one = [_first(x) if is_one else x for x, is_one in zip(of_function, is_shared, strict=True)]
+    return [*results[:first], *one]
 
 
 def _place(x: Any) -> _Place:
@@ -100,58 +109,103 @@ def _with_batch(value: Any, dim: int) -> Any:
     return batching.BatchTracer(trace, inner, dim)
 
 
+def _first(value: Any) -> Any:
+    """That of the first element of the batch."""
+    trace = core.trace_ctx.trace
+    inner, dim = trace.to_batch_info(value)
+    if dim is None:
+        return value
+    with core.set_current_trace(trace.parent_trace):
+        return lax.index_in_dim(inner, 0, dim, keepdims=False)
+
+
 _plain_custom_jvp: Any = batching.BatchTrace.process_custom_jvp_call
 _plain_custom_vjp: Any = batching.BatchTrace.process_custom_vjp_call
 
 
 def _custom_jvp(trace: Any, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any) -> Any:
-    if _mode.value == _OFF:
-        return _plain_custom_jvp(trace, prim, fun, jvp, tracers, **keywords)
-
-    def bind(call: _Call) -> Any:
-        functions = fun.wrap(_function, (call,), None), jvp.wrap(_jvp, (call,), None)
+    def bind(call: _Call | None) -> Any:
+        functions = fun, jvp
+        if call is not None:
+            functions = fun.wrap(_function, (call,), None), jvp.wrap(_jvp, (call,), None)
         return _plain_custom_jvp(trace, prim, *functions, tracers, **keywords)
 
-    call = _Call()
-    results = bind(call)
-    is_shared = any(place.dim is None for place in call.of_function)
-    is_batched = any(trace.to_batch_info(x)[1] is not None for x in tracers)
-    recorded = _recorded(results[0]) if is_shared and is_batched else None
-    if _mode.value != _ON or recorded is None:
-        return results
-    _ask(recorded.parent)
-    _forget(jvp)
-    if call.of_rule in ((), call.of_function):
-        return results
-    # Nothing has read the results, and nothing was traced after them.
-    recorded._trace.frame.tracing_eqns.pop()
-    _forget(fun)
-    return bind(_Call(call.of_rule))
+    return _bound(trace, fun, jvp, tracers, bind)
 
 
 def _custom_vjp(
     trace: Any, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
 ) -> Any:
-    if _mode.value != _OFF:
-        call = _Call()
-        fun, fwd = fun.wrap(_function, (call,), None), fwd.wrap(_fwd, (call,), None)
-    return _plain_custom_vjp(trace, prim, fun, fwd, bwd, tracers, **keywords)
+    def bind(call: _Call | None) -> Any:
+        functions = fun, fwd
+        if call is not None:
+            functions = fun.wrap(_function, (call,), None), fwd.wrap(_fwd, (call,), None)
+        return _plain_custom_vjp(trace, prim, *functions, bwd, tracers, **keywords)
+
+    return _bound(trace, fun, fwd, tracers, bind)
+
+
+def _bound(
+    trace: Any, fun: Any, rule: Any, tracers: Any, bind: Callable[[_Call | None], Any]
+) -> Any:
+    """The results of a call, with a batch where the function or the rule has one."""
+    asked = _asked.value
+    if asked is None:
+        return bind(None)
+    call = _Call()
+    results = bind(call)
+    is_shared = any(place.dim is None for place in call.of_function)
+    is_batched = any(trace.to_batch_info(x)[1] is not None for x in tracers)
+    may_ask = id(rule.f) not in asked and len(asked) < _MOST
+    recorded = _recorded(results[0]) if is_shared and is_batched and may_ask else None
+    if recorded is None:
+        return results
+    with _asked((*asked, id(rule.f))):
+        of_rule = _of_rule(recorded.parent, call)
+    _forget(rule)
+    if of_rule in ((), call.of_function):
+        return results
+    # Nothing has read the results, and nothing was traced after them.
+    recorded._trace.frame.tracing_eqns.pop()
+    _forget(fun)
+    return bind(_Call(of_rule))
 
 
 def _recorded(result: Any) -> Any:
-    """What stands for `result` in the jaxpr being traced; None where none is."""
+    """What stands for the result of a call in the jaxpr being traced; None where nothing does."""
     while isinstance(result, batching.BatchTracer):
         result = result.val
-    return result if isinstance(result, partial_eval.DynamicJaxprTracer) else None
+    equation = getattr(result, "parent", None)
+    return None if equation is None or not _thunk(equation) else result
 
 
-def _ask(equation: Any) -> None:
-    """Runs the rule; where that raises nothing is learnt, and it will raise where it is needed."""
+def _thunk(equation: Any) -> Any:
+    """What traces the rule of a call."""
+    params = equation.params
+    return params.get("jvp_jaxpr_fun") or params.get("fwd_jaxpr_thunk")
+
+
+def _of_rule(equation: Any, call: _Call) -> Sequence[_Place]:
+    """For all tangents or, where the rule refuses these, for those that it takes one by one."""
     operands = equation.in_tracers[equation.params["num_consts"] :]
-    # What the rule calls does not ask in turn: it may be the function itself.
-    with contextlib.suppress(Exception), _mode(_ASKING):
-        is_zero = [not has_tangent(x.aval) for x in operands]
-        equation.params["jvp_jaxpr_fun"].call_wrapped(*is_zero)
+    is_perturbed = [has_tangent(x.aval) for x in operands]
+    if places := _traced(equation, call, is_perturbed):
+        return places
+    positions = range(len(is_perturbed))
+    each = (_traced(equation, call, [i == j for j in positions]) for i in positions)
+    of_results = zip(*filter(None, each), strict=True)
+    return [min(places, key=lambda place: place.dim is None) for places in of_results]
+
+
+def _traced(equation: Any, call: _Call, is_perturbed: Sequence[bool]) -> Sequence[_Place]:
+    """Nothing where the rule raises, as it will where it is needed."""
+    call.of_rule = ()
+    # Past JAX's cache: rules that are being asked are not asked again by what they call.
+    trace = closed_over(_thunk(equation), "fn")
+    is_jvp = "jvp_jaxpr_fun" in equation.params
+    with contextlib.suppress(Exception):
+        trace(*(is_one != is_jvp for is_one in is_perturbed))
+    return call.of_rule
 
 
 def _forget(fun: Any) -> None:

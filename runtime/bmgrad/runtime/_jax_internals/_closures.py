@@ -54,3 +54,14 @@ def _content(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # Not assigned yet.
         return None
+
+
+def closed_over(wrapped: Any, *path: str) -> Any:
+    """What the function inside `wrapped` closes over under these names, one in the other."""
+    value: Any = getattr(wrapped, "f", None)
+    for name in path:
+        names = getattr(getattr(value, "__code__", None), "co_freevars", ())
+        if name not in names:
+            return None
+        value = value.__closure__[names.index(name)].cell_contents
+    return value

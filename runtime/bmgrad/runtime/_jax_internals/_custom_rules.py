@@ -15,6 +15,7 @@ from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
+from bmgrad.runtime._jax_internals._closures import closed_over
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._equations import needed_inputs
@@ -25,6 +26,7 @@ NullAccum: Any = internal_ad.NullAccum
 ValAccum: Any = internal_ad.ValAccum
 # Stands for a primal that the function returned by `vjp` has no use for.
 NotNeeded: Any = api.NotNeeded
+_ZEROS = (ad.Zero, SymbolicZero)
 
 
 def linearization_of(primitive: Any) -> Callable[..., Any] | None:
@@ -56,7 +58,7 @@ def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     with batches_reopened(rule), rules_with_axes_of_functions():
         jaxpr, consts, out_zeros = rule.call_wrapped(*(not a for a in active))
     jaxpr, consts = discharge_rule(jaxpr, consts)
-    num_given = _closed_over(_closed_over(rule, "fn", "jvp"), "num_errs")
+    num_given = closed_over(closed_over(rule, "fn", "jvp"), "num_errs")
     if num_given is None:
         return CustomJvp(jaxpr, consts, list(out_zeros))
     # Such a rule hands on the errors that it is given, and knows of none that the function adds.
@@ -104,30 +106,45 @@ def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
     element gets those of results that do not depend on the batch, and the others zeros. What is
     made of all elements together is left to JAX.
     """
-    inner, dests = (_closed_over(bwd, name) for name in ("bwd", "out_dim_dests"))
+    inner, dests = (closed_over(bwd, name) for name in ("bwd", "out_dim_dests"))
     if dests is None:
         return bwd
     inner = _counting_shared_once(inner, num_residuals, call)
     tag, axis_data, dims_of_args, *further = (
         value
         for name in ("tag", "axis_data", "in_dims", "num_res", "name")
-        if (value := _closed_over(bwd, name)) is not None
+        if (value := closed_over(bwd, name)) is not None
     )
 
     def batched(*args: Any) -> Any:
         dims = list(dims_of_args() if callable(dims_of_args) else dims_of_args)
         is_first = jnp.arange(axis_data.size) == 0
-        given = list(args)
+        given, is_any_once = list(args), False
         for i in range(num_residuals, len(args)):
             is_once = None in dests and dims[i] is None and not isinstance(args[i], SymbolicZero)
             if is_once and not _depends(call, i - len(args), dests):
                 own = is_first.reshape(-1, *[1] * np.ndim(args[i]))
                 given[i], dims[i] = jnp.where(own, args[i], jnp.zeros_like(args[i])), 0
+                is_any_once = True
+        # What each element makes of those of all is one of the summands.
+        each = [0 if dest is None else dest for dest in dests] if is_any_once else dests
         remake: Any = batching.batch_custom_vjp_bwd
-        rule = remake(inner, tag, axis_data, dims, dests, *further)
-        return rule.call_wrapped(*given)
+        results = remake(inner, tag, axis_data, dims, each, *further).call_wrapped(*given)
+        if not is_any_once:
+            return results
+        cts = _without_logs(results)
+        sums = [
+            ct.sum(0) if dest is None and not isinstance(ct, _ZEROS) else ct
+            for ct, dest in zip(cts, dests, strict=True)
+        ]
+        return sums if results is cts else (sums, *results[1:])
 
     return linear_util.wrap_init(batched, debug_info=bwd.debug_info)
+
+
+def _without_logs(results: Any) -> Any:
+    """The cotangents; one of the two versions returns log entries beside them."""
+    return results[0] if results and isinstance(results[0], (list, tuple)) else results
 
 
 def _depends(call: Any, result: int, dims: Sequence[int | None]) -> bool:
@@ -148,8 +165,8 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     # Not by way of JAX's cache. Of the last trace only is known what `bwd` gets, and of none after
     # one that failed: what JAX keeps of others holds no longer.
     for thunk in _thunks(params["fwd_jaxpr_thunk"]):
-        _closed_over(thunk, "cells").clear()
-    trace_fwd = _closed_over(params["fwd_jaxpr_thunk"], "fn")
+        closed_over(thunk, "cells").clear()
+    trace_fwd = closed_over(params["fwd_jaxpr_thunk"], "fn")
     with (
         core.set_current_trace(None),
         batches_reopened(trace_fwd),
@@ -184,15 +201,12 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         with batches_reopened(params["bwd"]):
             rule = _counting_shared_once(params["bwd"], len(kept), params["call_jaxpr"])
             results = rule.call_wrapped(*kept, *filled)
-        # One of the two versions returns log entries beside the cotangents.
-        results = results[0] if isinstance(results[0], (list, tuple)) else results
-        zeros = (ad.Zero, SymbolicZero)
-        return [None if isinstance(ct, zeros) else ct for ct in results]
+        return [None if isinstance(ct, _ZEROS) else ct for ct in _without_logs(results)]
 
     residuals = [source for i, source in enumerate(sources) if i not in known]
 
     def values() -> list[Any]:
-        found = values_of_rule(_closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
+        found = values_of_rule(closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
         if found is None:
             return [None] * len(residuals)
         given, returned = found
@@ -226,11 +240,11 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
     rules meets the same one inside. None where it cannot be told.
     """
     if "jvp_jaxpr_fun" in params:
-        return _wrapped_key(_closed_over(params["jvp_jaxpr_fun"], "fn", "jvp"))
-    fwd = _wrapped_key(_closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
+        return _wrapped_key(closed_over(params["jvp_jaxpr_fun"], "fn", "jvp"))
+    fwd = _wrapped_key(closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
     bwd = params["bwd"]
     # Under `vmap` the user's function is inside.
-    while inner := _closed_over(bwd, "bwd"):
+    while inner := closed_over(bwd, "bwd"):
         bwd = inner
     return fwd and (fwd, _wrapped_key(bwd))
 
@@ -250,9 +264,9 @@ class _Lifted(NamedTuple):
 def _lifted(thunk: Any) -> _Lifted:
     num_consts, num_errors = 0, None
     for inner in _thunks(thunk):
-        fwd = _closed_over(inner, "fn", "fwd")
-        num_consts += _closed_over(fwd, "num_consts") or 0
-        if (found := _closed_over(fwd, "num_errs")) is not None:
+        fwd = closed_over(inner, "fn", "fwd")
+        num_consts += closed_over(fwd, "num_consts") or 0
+        if (found := closed_over(fwd, "num_errs")) is not None:
             num_errors = found + (num_errors or 0)
     return _Lifted(num_consts, num_errors)
 
@@ -262,19 +276,8 @@ def _thunks(thunk: Any) -> list[Any]:
     thunks = []
     while thunk is not None:
         thunks.append(thunk)
-        thunk = _closed_over(_closed_over(thunk, "fn", "fwd"), "fwd_jaxpr_thunk")
+        thunk = closed_over(closed_over(thunk, "fn", "fwd"), "fwd_jaxpr_thunk")
     return thunks
-
-
-def _closed_over(wrapped: Any, *path: str) -> Any:
-    """What the function inside `wrapped` closes over under these names, one in the other."""
-    value: Any = getattr(wrapped, "f", None)
-    for name in path:
-        names = getattr(getattr(value, "__code__", None), "co_freevars", ())
-        if name not in names:
-            return None
-        value = value.__closure__[names.index(name)].cell_contents
-    return value
 
 
 def _wrapped_key(wrapped: Any) -> Hashable:
@@ -284,8 +287,8 @@ def _wrapped_key(wrapped: Any) -> Hashable:
     while True:
         steps += [(step, _static_key(params)) for step, params in wrapped.transforms]
         # A call that JAX evaluates from a jaxpr again (`vmap` of `jit`) has its rule there.
-        inner = _closed_over(_closed_over(wrapped, "jvp_jaxpr_fun"), "fn", "jvp")
-        inner = inner or _closed_over(_closed_over(wrapped, "fwd_jaxpr_thunk"), "fn", "fwd")
+        inner = closed_over(closed_over(wrapped, "jvp_jaxpr_fun"), "fn", "jvp")
+        inner = inner or closed_over(closed_over(wrapped, "fwd_jaxpr_thunk"), "fn", "fwd")
         if inner is None:
             return wrapped.f, tuple(steps)
         wrapped = inner
