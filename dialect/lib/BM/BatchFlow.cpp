@@ -169,17 +169,20 @@ SmallVector<bool> BatchFlow::ofCall(CustomVjpOp op, ArrayRef<bool> operands) {
   SmallVector<bool> results = ofCall(op, op.getPrimal(), operands);
   if (question != Question::Tangents)
     return results;
-  // What all elements share may have a cotangent for each, as a rule is the
-  // user's.
+  // What does not depend on the batch may have a cotangent for each element, as
+  // a rule is the user's. What is made of all together has one.
+  SmallVector<bool> reached =
+      reachedCallResults(op, op.getPrimal(), operands, axis);
   SmallVector<bool> inputs;
   for (auto [input, flag] : llvm::zip_equal(op.getInputs(), operands))
     if (isDifferentiable(input.getType()))
       inputs.push_back(flag);
-  for (unsigned ct = 0;
-       auto [result, flag] : llvm::zip_equal(op.getResults(), results)) {
+  unsigned ct = 0;
+  for (auto [result, flag, isReached] :
+       llvm::zip_equal(op.getResults(), results, reached)) {
     if (!isDifferentiable(result.getType()))
       continue;
-    flag = flag || hasCotangents(op, ct, inputs);
+    flag = flag || (!isReached && hasCotangents(op, ct, inputs));
     ++ct;
   }
   return results;
