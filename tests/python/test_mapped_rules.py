@@ -175,6 +175,19 @@ def test_what_rules_call_is_asked_too(axes):
     close(bm.hessian(loss, argnums=(0, 1))(x, y), jax.hessian(loss, (0, 1))(x, y))
 
 
+def test_batches_of_batches_in_an_inner_function():
+    """The rule is needed as it is traced then, not as it was when it was asked."""
+    fun = jax.custom_jvp(lambda x: jnp.ones(()))
+    fun.defjvp(lambda p, t: (fun(*p), t[0] * jnp.cos(p[0])))
+    square = lambda y: jnp.sum(y**2)  # noqa: E731
+    loss = lambda x: square(jax.vmap(jax.jit(jax.vmap(lambda x: x * fun(x))))(x))  # noqa: E731
+    one_by_one = lambda x: sum(square(x_i * fun(x_i)) for x_i in x.ravel())  # noqa: E731
+    rows = CUBE[0]
+    close(bm.grad(loss)(rows), jax.grad(one_by_one)(rows))
+    close(bm.jvp(loss, (rows,), (rows.T,)), jax.jvp(one_by_one, (rows,), (rows.T,)))
+    close(bm.hessian(loss)(rows), jax.hessian(one_by_one)(rows))
+
+
 def test_rules_that_refuse_some_tangents_are_asked_about_the_others():
     fun = jax.custom_jvp(lambda x, y: jnp.zeros(()))
 

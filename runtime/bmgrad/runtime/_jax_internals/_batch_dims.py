@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
-from jax import lax
 from jax._src import core
 from jax._src.interpreters import batching
 
@@ -73,10 +72,7 @@ def _fwd(rule: Any, call: _Call, *args: Any) -> list[Any]:
     first = len(results) - len(call.of_function)
     of_function = _moved(results[first:], call.of_function)
     call.of_rule = list(map(_place, of_function))
-    # Where the function shares a result, those of the rule are equal.
-    is_shared = [place.dim is None for place in call.of_function]
-    one = [_first(x) if is_one else x for x, is_one in zip(of_function, is_shared, strict=True)]
-    return [*results[:first], *one]
+    return [*results[:first], *of_function]
 
 
 def _place(x: Any) -> _Place:
@@ -107,16 +103,6 @@ def _with_batch(value: Any, dim: int) -> Any:
     with core.set_current_trace(trace.parent_trace):
         inner = batching.matchaxis(trace.axis_data, given, dim, inner)
     return batching.BatchTracer(trace, inner, dim)
-
-
-def _first(value: Any) -> Any:
-    """That of the first element of the batch."""
-    trace = core.trace_ctx.trace
-    inner, dim = trace.to_batch_info(value)
-    if dim is None:
-        return value
-    with core.set_current_trace(trace.parent_trace):
-        return lax.index_in_dim(inner, 0, dim, keepdims=False)
 
 
 _plain_custom_jvp: Any = batching.BatchTrace.process_custom_jvp_call
