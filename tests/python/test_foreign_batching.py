@@ -238,8 +238,8 @@ OVER_BATCHES = {
 }
 
 
-def assert_close(got, want):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-6, 1e-6), got, want)
+def assert_close(got, want, atol=0):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 2e-6, atol), got, want)
 
 
 ROWS = jnp.array([[1.0, 2.0, 3.0], [4.0, 0.5, 6.0]])
@@ -308,9 +308,11 @@ def test_backward_rules_that_transpose_what_mixes_all_elements(name, axes, vmap)
         return lambda x, w: (jnp.sin(vmap(fun, axes, out_axis)(x, w)) * like).sum()
 
     of_loss, of_jax = bm.grad(loss(vmap), argnums=(0, 1)), jax.grad(loss(jax.vmap), (0, 1))
-    assert_close(of_loss(x, w), of_jax(x, w))
+    # What is centred has cotangents that sum to zero.
+    assert_close(of_loss(x, w), of_jax(x, w), atol=1e-6)
     tangents = (jnp.cos(x), w**2)
-    assert_close(bm.jvp(of_loss, (x, w), tangents), jax.jvp(of_jax, (x, w), tangents))
+    got, want = bm.jvp(of_loss, (x, w), tangents), jax.jvp(of_jax, (x, w), tangents)
+    assert_close(got, want, atol=1e-6)
 
 
 def test_what_is_shared_does_not_ask_the_derivative_rule():

@@ -167,7 +167,7 @@ bool BatchFlow::hasCotangents(CustomVjpOp op, unsigned ct,
 
 SmallVector<bool> BatchFlow::ofCall(CustomVjpOp op, ArrayRef<bool> operands) {
   SmallVector<bool> results = ofCall(op, op.getPrimal(), operands);
-  if (question != Question::Tangents)
+  if (question != Question::Tangents || !llvm::is_contained(results, false))
     return results;
   // What does not depend on the batch may have a cotangent for each element, as
   // a rule is the user's. What is made of all together has one.

@@ -110,34 +110,32 @@ _plain_custom_vjp: Any = batching.BatchTrace.process_custom_vjp_call
 
 
 def _custom_jvp(trace: Any, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any) -> Any:
-    def bind(call: _Call | None) -> Any:
-        functions = fun, jvp
-        if call is not None:
-            functions = fun.wrap(_function, (call,), None), jvp.wrap(_jvp, (call,), None)
-        return _plain_custom_jvp(trace, prim, *functions, tracers, **keywords)
+    def plain(fun: Any, jvp: Any) -> Any:
+        return _plain_custom_jvp(trace, prim, fun, jvp, tracers, **keywords)
 
-    return _bound(trace, fun, jvp, tracers, bind)
+    return _bound(plain, _jvp, fun, jvp, trace, tracers)
 
 
 def _custom_vjp(
     trace: Any, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
 ) -> Any:
-    def bind(call: _Call | None) -> Any:
-        functions = fun, fwd
-        if call is not None:
-            functions = fun.wrap(_function, (call,), None), fwd.wrap(_fwd, (call,), None)
-        return _plain_custom_vjp(trace, prim, *functions, bwd, tracers, **keywords)
+    def plain(fun: Any, fwd: Any) -> Any:
+        return _plain_custom_vjp(trace, prim, fun, fwd, bwd, tracers, **keywords)
 
-    return _bound(trace, fun, fwd, tracers, bind)
+    return _bound(plain, _fwd, fun, fwd, trace, tracers)
 
 
 def _bound(
-    trace: Any, fun: Any, rule: Any, tracers: Any, bind: Callable[[_Call | None], Any]
+    plain: Callable[[Any, Any], Any], step: Any, fun: Any, rule: Any, trace: Any, tracers: Any
 ) -> Any:
     """The results of a call, with a batch where the function or the rule has one."""
     asked = _asked.value
     if asked is None:
-        return bind(None)
+        return plain(fun, rule)
+
+    def bind(call: _Call) -> Any:
+        return plain(fun.wrap(_function, (call,), None), rule.wrap(step, (call,), None))
+
     call = _Call()
     results = bind(call)
     is_shared = any(place.dim is None for place in call.of_function)
