@@ -30,10 +30,10 @@ build_dir := build/py$(version)
 bin := $(VENV)/bin
 export PATH := $(abspath $(bin)):$(PATH)
 
-cxx_files = $(shell find dialect passes -name '*.cpp' -o -name '*.h')
+cxx_files = $(shell find dialect passes runtime -name '*.cpp' -o -name '*.h')
 # What decides which files the package has (a folder changes when a file moves); the
 # contents of C++ files do not.
-package_files := pyproject.toml $(shell find CMakeLists.txt cmake dialect passes docs tests/lit \
+package_files := pyproject.toml $(shell find CMakeLists.txt cmake dialect passes runtime docs tests/lit \
   -name CMakeLists.txt -o -name '*.cmake' -o -path 'dialect/python/*.py') \
   $(shell find frontend runtime -type d -not -name __pycache__)
 pip_mlir := $(if $(MLIR_DIR),--config-settings=cmake.define.MLIR_DIR=$(MLIR_DIR))

@@ -10,7 +10,7 @@ from pathlib import Path
 build = Path(sys.argv[1]).resolve() / "python"
 installed = Path(sysconfig.get_path("platlib"))
 
-for path in (installed / "bmgrad" / "mlir").rglob("*"):
+for path in (installed / "bmgrad").rglob("*"):
     source = build / path.relative_to(installed)
     if source.is_file() and not source.samefile(path):
         path.unlink()

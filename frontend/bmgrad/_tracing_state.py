@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 
+from bmgrad.runtime import _dispatch
+
 if TYPE_CHECKING:
     from bmgrad._array import Array
 
 __all__ = [
     "TraceContext",
-    "bump_rebind_epoch",
     "current",
     "holds_lifted",
     "note_rebind",
     "pop",
     "push",
-    "rebind_epoch",
     "tracing",
 ]
 
@@ -84,20 +84,6 @@ def tracing(context: TraceContext | None) -> Iterator[TraceContext | None]:
         pop()
 
 
-# A compiled program holds the array *objects* that its function read. When an attribute that held
-# such an object comes to hold another one, the program would go on reading the old object. A
-# program compares this counter with the one it was traced under and traces again when they differ.
-rebind_epoch: int = 0
-_epoch_lock = threading.Lock()
-
-
-def bump_rebind_epoch() -> None:
-    """Tell all compiled programs that the objects they hold may have been replaced."""
-    global rebind_epoch
-    with _epoch_lock:
-        rebind_epoch += 1
-
-
 def holds_lifted(value: object) -> bool:
     """Whether ``value`` is, or has in it, an array object or reference that some program may use.
 
@@ -121,6 +107,11 @@ def holds_lifted(value: object) -> bool:
 
 
 def note_rebind(old: object) -> None:
-    """Called with what a node's attribute held before it was bound to something else."""
+    """Called with what a node's attribute held before it was bound to something else.
+
+    A compiled program holds the array *objects* that its function read. When an attribute that
+    held such an object comes to hold another one, the program would go on reading the old object:
+    a program of an epoch before traces again.
+    """
     if holds_lifted(old):
-        bump_rebind_epoch()
+        _dispatch.bump_epoch()

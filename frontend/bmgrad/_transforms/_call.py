@@ -40,8 +40,10 @@ from bmgrad._transforms._trace import (
     trace_function,
     with_asides,
 )
+from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
+from bmgrad.runtime._dispatch import Dispatcher, Shortcut
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._stages import Lowered, Traced
@@ -116,7 +118,9 @@ class State:
 
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
-        self.calls = 0
+        self._long_calls = 0
+        # What repeated calls go to; a function that takes static arguments has none.
+        self.shortcut = Shortcut(_tracing_state._stack, _OTHER_WAYS)
         self.keys: list[CacheKey] = []
         # Whether the function asks for values, which it has outside jit only, and whether of
         # arguments that are not differentiated tracers with a value are not enough.
@@ -128,12 +132,11 @@ class State:
         self._reset()
 
     def _reset(self) -> None:
-        self.epoch = _tracing_state.rebind_epoch
+        self.shortcut.close()
+        self._epoch = _dispatch.epoch()
         self.arrays: list[Array] = []
         self._traced: dict[Hashable, TracedFunction] = {}
         self._takes_static = False
-        # What to call at once, as soon as a call has shown that it takes nothing but its arguments.
-        self.shortcut: Callable[..., Any] | None = None
         # A function without array inputs, the cheapest call: nothing is nested in it.
         self._plain = jax.jit(_named(self._run_plain, self.transform.name))
         # `Static` has no arrays in it, so JAX can key its cache by it.
@@ -209,11 +212,12 @@ class State:
     # -- Calls -------------------------------------------------------------------------------
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.epoch != _tracing_state.rebind_epoch:
+        if self._epoch != _dispatch.epoch():
             self._reset()
-        self.calls += 1
-        self.shortcut = None
+        self._long_calls += 1
+        self.shortcut.close()
         self._thread.knows_flags = False
+        epoch, plain, dynamic = self._epoch, self._plain, self._dynamic
         while not self._at_values:
             try:
                 if self._takes_static:
@@ -227,16 +231,17 @@ class State:
                     values = [array._value for array in self.arrays]
                     given = arguments.leaves, arguments.references
                     result, written = self._static(values, given, arguments.static)
-                elif self.arrays:
-                    values = [array._value for array in self.arrays]
-                    result, written = self._dynamic(values, args, kwargs)
+                elif arrays := self.arrays:
+                    values = [array._value for array in arrays]
+                    result, written = dynamic(values, args, kwargs)
+                    self.shortcut.open(dynamic, epoch, arrays)
                 else:
-                    # Whatever it assigned would be an input.
-                    result = self._plain(*args, **kwargs)
-                    self.shortcut = self._plain
-                    return result
+                    result = plain(*args, **kwargs)
+                    written = {}  # Whatever it assigned would be an input.
+                    self.shortcut.open(plain, epoch, None)
+                self._thread.knows_flags = False
                 if written:
-                    self._assign(written)
+                    self.assign(written)
                 return result
             except _MissingInputs as missing:
                 self._add(missing.arrays)
@@ -293,7 +298,7 @@ class State:
                     "bm.grad, and give it a value before it is used again"
                 ) from error
 
-    def _assign(self, written: dict[int, Any]) -> None:
+    def assign(self, written: dict[int, Any]) -> None:
         for position, value in written.items():
             if isinstance(value, jax.core.Tracer):
                 raise jax.errors.UnexpectedTracerError(
@@ -337,8 +342,9 @@ class State:
         return Traced(traced.program, convention, Variables(traced))
 
     def info(self) -> CacheInfo:
+        calls = self._long_calls + self.shortcut.hits
         misses = len(self.keys) + self._calls_at_values
-        return CacheInfo(max(self.calls - misses, 0), misses, len(self.keys), tuple(self.keys))
+        return CacheInfo(max(calls - misses, 0), misses, len(self.keys), tuple(self.keys))
 
 
 class Variables:
@@ -491,7 +497,7 @@ def all_states() -> list[State]:
         return [state for states in _states for state in states.values()]
 
 
-class Transformed:
+class Transformed(Dispatcher):
     """A function made by a transform, called like the one it was made from.
 
     Besides calls it offers JAX's stages: ``trace(*args)``, then ``.lower()``, then
@@ -503,21 +509,15 @@ class Transformed:
         self._function = function
         self._transform = transform
         self._state = _state_of(transform)
+        self._set_shortcut(self._state.shortcut)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        state = self._state
-        if _tracing_state._stack.top is not None:
-            return self._transform.body(state, args, kwargs)
-        shortcut = state.shortcut
-        if shortcut is not None and state.epoch == _tracing_state.rebind_epoch:
-            # A tenth of the cost of a small call is what the calls below would add.
-            try:
-                result = shortcut(*args, **kwargs)
-                state.calls += 1
-                return result
-            except _OTHER_WAYS:
-                pass
-        return state.call(args, kwargs)
+    def _call(self, *args: Any, **kwargs: Any) -> Any:
+        if _tracing_state.current() is not None:
+            return self._transform.body(self._state, args, kwargs)
+        return self._state.call(args, kwargs)
+
+    def _assign(self, written: dict[int, Any]) -> None:
+        self._state.assign(written)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """A transformed function in a class body is a method."""
@@ -525,6 +525,9 @@ class Transformed:
             return self
         method = types.MethodType(self._function, instance)
         return Transformed(self._transform.on(method), method)
+
+    def __copy__(self) -> Transformed:
+        return Transformed(self._transform, self._function)
 
     def __repr__(self) -> str:
         return f"<bm.{self._transform.kind} of {self._transform.function_name}>"

@@ -1,0 +1,41 @@
+"""Repeated calls of compiled functions; see `runtime/native/Dispatch.cpp`."""
+
+from collections.abc import Callable
+from typing import Any
+
+class Shortcut:
+    """What calls of a compiled function go to at once.
+
+    Closed while `stack.top` is not None, which says that this thread traces. After one of
+    `other_ways` a call is made again, the long way.
+    """
+
+    def __init__(self, stack: Any, other_ways: tuple[type[BaseException], ...]) -> None: ...
+    @property
+    def hits(self) -> int:
+        """How many calls it has made."""
+
+    def open(self, target: Callable[..., Any], epoch: int, arrays: list[Any] | None, /) -> None:
+        """Calls go to `target` until the epoch changes.
+
+        Where `arrays` is a list, `target` takes their values, the arguments and the keywords,
+        and returns a result and a dict of what it assigns; else the arguments as they are.
+        """
+
+    def close(self) -> None:
+        """Calls go the long way."""
+
+class Dispatcher:
+    """A callable that takes its shortcut where that is open.
+
+    Subclasses have `_call(*args, **kwargs)`, the long way, and `_assign(written)`.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+    def _set_shortcut(self, shortcut: Shortcut, /) -> None: ...
+
+def epoch() -> int:
+    """How often array objects that programs may hold were replaced."""
+
+def bump_epoch() -> None:
+    """Closes all shortcuts of the epochs before."""

@@ -1,0 +1,333 @@
+//===- Dispatch.cpp - The module bmgrad.runtime._dispatch -------*- C++ -*-===//
+//
+// A repeated call of a compiled function. JAX dispatches in a few microseconds;
+// Python code in front of that would add a tenth to the cost of a small
+// function.
+//
+//===----------------------------------------------------------------------===//
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+/// Counts how often an array object that a program may hold was replaced.
+static unsigned long long currentEpoch = 0;
+
+static PyObject *topName, *valueName, *callName, *assignName;
+
+//===----------------------------------------------------------------------===//
+// Shortcut
+//===----------------------------------------------------------------------===//
+
+namespace {
+struct Shortcut {
+  PyObject_HEAD
+      /// Whose attribute `top` is None in a thread that traces nothing.
+      PyObject *stack;
+  /// Exceptions after which the call is to be made in another way.
+  PyObject *otherWays;
+  /// What to call; null while there is nothing.
+  PyObject *target;
+  /// Array objects whose values are inputs too: a list, or None.
+  PyObject *arrays;
+  unsigned long long epoch;
+  unsigned long long hits;
+};
+} // namespace
+
+static int initShortcut(PyObject *object, PyObject *args, PyObject *kwargs) {
+  auto *self = reinterpret_cast<Shortcut *>(object);
+  PyObject *stack, *otherWays;
+  static const char *names[] = {"stack", "other_ways", nullptr};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!",
+                                   const_cast<char **>(names), &stack,
+                                   &PyTuple_Type, &otherWays))
+    return -1;
+  Py_XSETREF(self->stack, Py_NewRef(stack));
+  Py_XSETREF(self->otherWays, Py_NewRef(otherWays));
+  return 0;
+}
+
+static PyObject *openShortcut(PyObject *object, PyObject *args) {
+  auto *self = reinterpret_cast<Shortcut *>(object);
+  PyObject *target, *arrays;
+  unsigned long long epoch;
+  if (!PyArg_ParseTuple(args, "OKO", &target, &epoch, &arrays))
+    return nullptr;
+  if (arrays != Py_None && !PyList_Check(arrays))
+    return PyErr_Format(PyExc_TypeError,
+                        "arrays must be a list or None, got %R", arrays);
+  Py_XSETREF(self->target, Py_NewRef(target));
+  Py_XSETREF(self->arrays, Py_NewRef(arrays));
+  self->epoch = epoch;
+  Py_RETURN_NONE;
+}
+
+static int clearShortcut(PyObject *object) {
+  auto *self = reinterpret_cast<Shortcut *>(object);
+  Py_CLEAR(self->stack);
+  Py_CLEAR(self->otherWays);
+  Py_CLEAR(self->target);
+  Py_CLEAR(self->arrays);
+  return 0;
+}
+
+static PyObject *closeShortcut(PyObject *object, PyObject *) {
+  auto *self = reinterpret_cast<Shortcut *>(object);
+  Py_CLEAR(self->target);
+  Py_CLEAR(self->arrays);
+  Py_RETURN_NONE;
+}
+
+static int visitShortcut(PyObject *object, visitproc visit, void *arg) {
+  auto *self = reinterpret_cast<Shortcut *>(object);
+  Py_VISIT(Py_TYPE(object));
+  Py_VISIT(self->stack);
+  Py_VISIT(self->otherWays);
+  Py_VISIT(self->target);
+  Py_VISIT(self->arrays);
+  return 0;
+}
+
+static void deallocShortcut(PyObject *object) {
+  PyTypeObject *type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  clearShortcut(object);
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
+static PyMethodDef shortcutMethods[] = {
+    {"open", openShortcut, METH_VARARGS,
+     "open(target, epoch, arrays): calls go to `target` until the epoch "
+     "changes.\n\nWhere `arrays` is a list, `target` takes their values, the "
+     "arguments and the keywords,\nand returns a result and a dict of what it "
+     "assigns; else the arguments as they are."},
+    {"close", closeShortcut, METH_NOARGS, "close(): calls go the long way."},
+    {}};
+
+static PyMemberDef shortcutMembers[] = {{"hits", T_ULONGLONG,
+                                         offsetof(Shortcut, hits), READONLY,
+                                         "How many calls it has made."},
+                                        {}};
+
+static PyType_Slot shortcutSlots[] = {
+    {Py_tp_doc,
+     const_cast<char *>("What calls of a compiled function go to at once.")},
+    {Py_tp_init, reinterpret_cast<void *>(initShortcut)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(deallocShortcut)},
+    {Py_tp_traverse, reinterpret_cast<void *>(visitShortcut)},
+    {Py_tp_clear, reinterpret_cast<void *>(clearShortcut)},
+    {Py_tp_methods, shortcutMethods},
+    {Py_tp_members, shortcutMembers},
+    {}};
+
+static PyType_Spec shortcutSpec = {
+    "bmgrad.runtime._dispatch.Shortcut", sizeof(Shortcut), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, shortcutSlots};
+
+/// Whether this thread traces, where each call is to be seen by the trace; -1
+/// with an exception set.
+static int isTracing(const Shortcut *shortcut) {
+  PyObject *top = PyObject_GetAttr(shortcut->stack, topName);
+  if (!top)
+    return -1;
+  int traces = top != Py_None;
+  Py_DECREF(top);
+  return traces;
+}
+
+/// The values that `arrays` hold, in a new list.
+static PyObject *valuesOf(PyObject *arrays) {
+  Py_ssize_t size = PyList_GET_SIZE(arrays);
+  PyObject *values = PyList_New(size);
+  for (Py_ssize_t i = 0; values && i < size; ++i) {
+    PyObject *value = PyObject_GetAttr(PyList_GET_ITEM(arrays, i), valueName);
+    if (value)
+      PyList_SET_ITEM(values, i, value);
+    else
+      Py_CLEAR(values);
+  }
+  return values;
+}
+
+//===----------------------------------------------------------------------===//
+// Dispatcher
+//===----------------------------------------------------------------------===//
+
+namespace {
+struct Dispatcher {
+  PyObject_HEAD Shortcut *shortcut;
+};
+} // namespace
+
+/// Calls a target that takes the values of `arrays`, and has the owner assign
+/// what it says.
+static PyObject *callWithArrays(PyObject *owner, PyObject *target,
+                                PyObject *arrays, PyObject *args,
+                                PyObject *kwargs) {
+  PyObject *values = valuesOf(arrays);
+  PyObject *keywords = kwargs ? Py_NewRef(kwargs) : PyDict_New();
+  PyObject *pair = nullptr;
+  if (values && keywords) {
+    PyObject *given[] = {values, args, keywords};
+    pair = PyObject_Vectorcall(target, given, 3, nullptr);
+  }
+  Py_XDECREF(values);
+  Py_XDECREF(keywords);
+  if (!pair)
+    return nullptr;
+  PyObject *result, *written, *assigned = nullptr;
+  if (PyArg_ParseTuple(pair, "OO!", &result, &PyDict_Type, &written))
+    assigned = PyDict_GET_SIZE(written)
+                   ? PyObject_CallMethodOneArg(owner, assignName, written)
+                   : Py_NewRef(Py_None);
+  result = assigned ? Py_NewRef(result) : nullptr;
+  Py_XDECREF(assigned);
+  Py_DECREF(pair);
+  return result;
+}
+
+/// Makes the call by the shortcut. Null without an exception: it is to go the
+/// long way.
+static PyObject *tryShortcut(PyObject *owner, Shortcut *shortcut,
+                             PyObject *args, PyObject *kwargs) {
+  if (!shortcut || !shortcut->target || shortcut->epoch != currentEpoch)
+    return nullptr;
+  // Whatever runs below, other threads included, may close the shortcut.
+  PyObject *target = Py_NewRef(shortcut->target);
+  PyObject *arrays = Py_NewRef(shortcut->arrays);
+  PyObject *result = nullptr;
+  if (isTracing(shortcut) == 0) {
+    result = arrays == Py_None
+                 ? PyObject_Call(target, args, kwargs)
+                 : callWithArrays(owner, target, arrays, args, kwargs);
+    if (result)
+      ++shortcut->hits;
+    else if (PyErr_ExceptionMatches(shortcut->otherWays))
+      PyErr_Clear();
+  }
+  Py_DECREF(target);
+  Py_DECREF(arrays);
+  return result;
+}
+
+static PyObject *callDispatcher(PyObject *object, PyObject *args,
+                                PyObject *kwargs) {
+  Shortcut *shortcut = reinterpret_cast<Dispatcher *>(object)->shortcut;
+  PyObject *result = tryShortcut(object, shortcut, args, kwargs);
+  if (result || PyErr_Occurred())
+    return result;
+  PyObject *call = PyObject_GetAttr(object, callName);
+  if (!call)
+    return nullptr;
+  result = PyObject_Call(call, args, kwargs);
+  Py_DECREF(call);
+  return result;
+}
+
+static int clearDispatcher(PyObject *object) {
+  Py_CLEAR(reinterpret_cast<Dispatcher *>(object)->shortcut);
+  return 0;
+}
+
+static int visitDispatcher(PyObject *object, visitproc visit, void *arg) {
+  Py_VISIT(Py_TYPE(object));
+  Py_VISIT(reinterpret_cast<Dispatcher *>(object)->shortcut);
+  return 0;
+}
+
+static void deallocDispatcher(PyObject *object) {
+  PyTypeObject *type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  clearDispatcher(object);
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
+static PyObject *newDispatcher(PyTypeObject *type, PyObject *, PyObject *) {
+  return type->tp_alloc(type, 0);
+}
+
+/// The type of shortcuts, for checks. Lives as long as the process.
+static PyTypeObject *shortcutType = nullptr;
+
+static PyObject *setShortcut(PyObject *object, PyObject *shortcut) {
+  if (!PyObject_TypeCheck(shortcut, shortcutType))
+    return PyErr_Format(PyExc_TypeError, "expected a Shortcut, got %R",
+                        shortcut);
+  Py_XSETREF(reinterpret_cast<Dispatcher *>(object)->shortcut,
+             reinterpret_cast<Shortcut *>(Py_NewRef(shortcut)));
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef dispatcherMethods[] = {
+    {"_set_shortcut", setShortcut, METH_O,
+     "_set_shortcut(shortcut): what calls try first."},
+    {}};
+
+static PyType_Slot dispatcherSlots[] = {
+    {Py_tp_doc, const_cast<char *>(
+                    "A callable that takes its shortcut where that is open.\n\n"
+                    "Subclasses have `_call(*args, **kwargs)`, the long way, "
+                    "and `_assign(written)`.")},
+    {Py_tp_new, reinterpret_cast<void *>(newDispatcher)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(deallocDispatcher)},
+    {Py_tp_traverse, reinterpret_cast<void *>(visitDispatcher)},
+    {Py_tp_clear, reinterpret_cast<void *>(clearDispatcher)},
+    {Py_tp_call, reinterpret_cast<void *>(callDispatcher)},
+    {Py_tp_methods, dispatcherMethods},
+    {}};
+
+static PyType_Spec dispatcherSpec = {
+    "bmgrad.runtime._dispatch.Dispatcher", sizeof(Dispatcher), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    dispatcherSlots};
+
+//===----------------------------------------------------------------------===//
+// The module
+//===----------------------------------------------------------------------===//
+
+static PyObject *epoch(PyObject *, PyObject *) {
+  return PyLong_FromUnsignedLongLong(currentEpoch);
+}
+
+static PyObject *bumpEpoch(PyObject *, PyObject *) {
+  ++currentEpoch;
+  Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"epoch", epoch, METH_NOARGS,
+     "epoch(): how often array objects that programs may hold were replaced."},
+    {"bump_epoch", bumpEpoch, METH_NOARGS,
+     "bump_epoch(): closes all shortcuts of the epochs before."},
+    {}};
+
+static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
+                                 "bmgrad.runtime._dispatch",
+                                 "Repeated calls of compiled functions.",
+                                 -1,
+                                 functions,
+                                 nullptr,
+                                 nullptr,
+                                 nullptr,
+                                 nullptr};
+
+PyMODINIT_FUNC PyInit__dispatch() {
+  topName = PyUnicode_InternFromString("top");
+  valueName = PyUnicode_InternFromString("_value");
+  callName = PyUnicode_InternFromString("_call");
+  assignName = PyUnicode_InternFromString("_assign");
+  PyObject *module = PyModule_Create(&definition);
+  PyObject *ofShortcuts = PyType_FromSpec(&shortcutSpec);
+  PyObject *ofDispatchers = PyType_FromSpec(&dispatcherSpec);
+  if (!topName || !valueName || !callName || !assignName || !module ||
+      !ofShortcuts || !ofDispatchers)
+    return nullptr;
+  shortcutType = reinterpret_cast<PyTypeObject *>(ofShortcuts);
+  if (PyModule_AddObjectRef(module, "Shortcut", ofShortcuts) < 0 ||
+      PyModule_AddObjectRef(module, "Dispatcher", ofDispatchers) < 0)
+    return nullptr;
+  return module;
+}

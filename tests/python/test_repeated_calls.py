@@ -1,0 +1,258 @@
+"""Calls after the first, which go to the compiled function at once where they can."""
+
+import copy
+import gc
+import sys
+import threading
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad as bp
+import bmgrad.math as bm
+from bmgrad.runtime._dispatch import Dispatcher, Shortcut
+
+X = jnp.arange(3.0)
+
+
+class Counter(bp.Base):
+    def __init__(self):
+        super().__init__()
+        self.w = bm.TrainVar(bm.ones(3))
+        self.count = bm.Variable(bm.zeros(()))
+
+    def loss(self, x):
+        self.count += 1
+        return jnp.sum(self.w.value * x) ** 2
+
+
+def test_assigned_variables():
+    model = Counter()
+    grad = bm.grad(model.loss, grad_vars=model.w)
+    for calls in range(1, 5):
+        np.testing.assert_allclose(grad(X), 2 * 3 * calls * X)
+        assert float(model.count.value) == calls
+        model.w.value += 1
+    assert grad.cache_info()[:3] == (3, 1, 1)
+
+
+def test_keywords():
+    grad = bm.grad(lambda x, *, scale: jnp.sum(x * scale))
+    for scale in (1.0, 2.0, 3.0):
+        np.testing.assert_array_equal(grad(X, scale=scale), jnp.full(3, scale))
+    model = Counter()
+    of_model = bm.grad(model.loss, grad_vars=model.w)
+    for factor in (1.0, 2.0):
+        np.testing.assert_allclose(of_model(x=factor * X), 2 * 3 * factor**2 * X)
+
+
+def test_other_variable_in_the_place():
+    model = Counter()
+    grad = bm.grad(model.loss)
+    for _ in range(2):
+        np.testing.assert_allclose(grad(X), jnp.full(3, 2 * 3))
+    model.w = bm.TrainVar(2 * bm.ones(3))
+    for _ in range(2):
+        np.testing.assert_allclose(grad(X), jnp.full(3, 4 * 2 * 3))
+    assert float(model.count.value) == 4
+
+
+def test_inside_a_trace_after_calls_outside():
+    model = Counter()
+    grad = bm.grad(model.loss, grad_vars=model.w)
+    grad(X)
+    grad(X)
+
+    @bm.jit
+    def twice(x):
+        model.w.value = 2 * model.w.value
+        return grad(x) + grad(x)
+
+    np.testing.assert_allclose(twice(X), 2 * 2 * 6 * X)
+    assert float(model.count.value) == 4
+    np.testing.assert_allclose(model.w.value, 2 * jnp.ones(3))
+
+
+def test_plain_function_inside_a_trace_that_writes():
+    """What a call returns inside a trace belongs to that trace."""
+    grad = bm.grad(lambda x: bm.sum(x**2))
+    x = bm.asarray(X)
+    grad(x)
+    grad(x)
+
+    @bm.jit
+    def doubled(y):
+        gradient = grad(y)
+        gradient += y
+        return gradient
+
+    np.testing.assert_allclose(bm.as_jax(doubled(x)), 3 * X)
+
+
+def test_shapes_that_need_more():
+    """One shape reads a variable, one asks for values, as the first call did not."""
+    offset = bm.Variable(bm.ones(()))
+
+    def loss(x):
+        if x.shape == (2,):
+            return jnp.sum(x) * offset.value
+        if x.shape == (4,) and x[0] > 0:
+            return -jnp.sum(x)
+        return jnp.sum(x)
+
+    grad = bm.grad(loss)
+    for _ in range(2):
+        np.testing.assert_array_equal(grad(jnp.ones(3)), jnp.ones(3))
+    offset.value = 5 * bm.ones(())
+    for _ in range(2):
+        np.testing.assert_array_equal(grad(jnp.ones(2)), jnp.full(2, 5.0))
+    for sign in (1.0, -1.0, 1.0):
+        np.testing.assert_array_equal(grad(sign * jnp.ones(4)), jnp.full(4, -sign))
+    np.testing.assert_array_equal(grad(jnp.ones(3)), jnp.ones(3))
+
+
+def test_static_arguments_after_arrays():
+    grad = bm.grad(lambda x, power: jnp.sum(x if power == "one" else x**power))
+    for _ in range(2):
+        np.testing.assert_allclose(grad(X, 2), 2 * X)
+    np.testing.assert_allclose(grad(X, "one"), jnp.ones(3))
+    np.testing.assert_allclose(grad(X, 2), 2 * X)
+
+
+def test_flags_after_arrays_of_flags():
+    seen = []
+
+    def loss(x, flag):
+        seen.append(type(flag))
+        return jnp.sum(jnp.where(flag, x, -x))
+
+    grad = bm.grad(loss)
+    for _ in range(2):
+        np.testing.assert_array_equal(grad(X, jnp.array([True, False, True])), [1, -1, 1])
+    np.testing.assert_array_equal(grad(X, True), jnp.ones(3))
+    assert seen[-1] is bool
+
+
+def test_errors_of_the_function():
+    model = Counter()
+
+    def loss(x):
+        model.count += 1
+        if x.ndim == 2:
+            raise ZeroDivisionError("of the user")
+        return jnp.sum(x)
+
+    grad = bm.grad(loss)
+    grad(X)
+    grad(X)
+    with pytest.raises(ZeroDivisionError, match="of the user"):
+        grad(jnp.ones((2, 2)))
+    assert float(model.count.value) == 2
+    grad(X)
+    assert float(model.count.value) == 3
+    with pytest.raises(ValueError, match="argnums"):
+        grad()
+
+
+def test_leaked_tracer_is_named():
+    model = Counter()
+    grad = bm.grad(model.loss, grad_vars=model.w)
+    grad(X)
+    grad(X)
+
+    def leak(x):
+        model.w._value = x
+        return x
+
+    jax.jit(leak)(X)
+    with pytest.raises(jax.errors.UnexpectedTracerError, match="w"):
+        grad(X)
+
+
+def test_assigned_under_a_jax_trace():
+    model = Counter()
+    grad = bm.grad(model.loss, grad_vars=model.w)
+    grad(X)
+    grad(X)
+    with pytest.raises(jax.errors.UnexpectedTracerError, match=r"use bm\.jit"):
+        jax.jit(grad)(X)
+    assert float(model.count.value) == 2
+
+
+def test_threads():
+    model = Counter()
+    grad = bm.grad(model.loss, grad_vars=model.w)
+    plain = bm.grad(lambda x: jnp.sum(x**2))
+    expected = grad(X)
+    plain(X)
+    failures = []
+
+    def work(seed):
+        try:
+            for i in range(50):
+                np.testing.assert_allclose(grad(X), expected)
+                # Other shapes close the shortcut for a while.
+                x = jnp.ones(1 + (seed * i) % 5)
+                np.testing.assert_allclose(plain(x), 2 * x)
+                if i % 10 == 0:
+                    model.other = bm.Variable(bm.zeros(seed + 1))
+                    bm.jit(lambda: model.other.value + 1)()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_nothing_is_kept():
+    x = X + 1
+    plain = bm.grad(lambda x, *, y=1.0: jnp.sum(x * y))
+
+    def call(grad):
+        for _ in range(20):
+            grad(x)
+            plain(x, y=2.0)
+        with pytest.raises(TypeError):
+            plain(object())
+        plain(x)
+        plain(x)
+        gc.collect()
+        return sys.getrefcount(x), len(jax.live_arrays())
+
+    def use():
+        model = Counter()
+        grad = bm.grad(model.loss, grad_vars=model.w)
+        call(grad)
+        assert call(grad) == call(grad)
+        return weakref.ref(model), weakref.ref(grad)
+
+    references = use()
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_a_copy():
+    grad = bm.grad(lambda x: jnp.sum(x**2))
+    grad(X)
+    copied = copy.copy(grad)
+    np.testing.assert_array_equal(copied(X), 2 * X)
+    assert copied.cache_info()[:3] == (1, 1, 1)
+
+
+def test_what_a_dispatcher_takes():
+    with pytest.raises(TypeError):
+        Shortcut(threading.local(), [ValueError])
+    shortcut = Shortcut(threading.local(), (ValueError,))
+    with pytest.raises(TypeError, match="arrays must be a list or None"):
+        shortcut.open(len, 0, ())
+    with pytest.raises(TypeError, match="expected a Shortcut"):
+        Dispatcher()._set_shortcut(len)
+    with pytest.raises(AttributeError, match="_call"):
+        Dispatcher()()
