@@ -18,13 +18,13 @@ S = np.float64(0.7)
 INDICES = jnp.arange(-1, 4, dtype=jnp.int32)
 
 
-def rnn(w, h, xs, *, reverse=False):
+def rnn(w, h, xs, **options):
     def step(carry, x):
         i, h = carry
         h = jnp.tanh(w @ h + x * (i + 1.0))
         return (i + 1, h), (h, h * h)
 
-    (_, h), ys = lax.scan(step, (0, h), xs, reverse=reverse)
+    (_, h), ys = lax.scan(step, (0, h), xs, **options)
     return h, ys
 
 
@@ -108,6 +108,12 @@ LOOPS = {
     "scan": (lambda h, xs: lax.scan(lambda h, x: (jnp.tanh(h * x), jnp.sin(h)), h, xs), V, XS),
     "recurrent network": (rnn, W, V, XS),
     "backwards": (lambda *args: rnn(*args, reverse=True), W, V, XS),
+    "two steps a turn": (lambda *args: rnn(*args, unroll=2), W, V, XS),
+    "three steps a turn": (lambda *args: rnn(*args, unroll=3), W, V, XS),
+    "backwards, three a turn": (lambda *args: rnn(*args, reverse=True, unroll=3), W, V, XS),
+    "all steps in one turn": (lambda *args: rnn(*args, unroll=True), W, V, XS),
+    "more steps a turn than there are": (lambda *args: rnn(*args, unroll=9), W, V, XS),
+    "no step, unrolled": (lambda *args: rnn(*args, unroll=True), W, V, XS[:0]),
     "carries swapped and reset": (swapped_and_reset, V, V[::-1].copy(), XS),
     "the same in each step": (same_each_step, W, V),
     "accumulation": (accumulated, V, XS[0]),
@@ -136,6 +142,15 @@ def test_derivatives_of_loops(name):
 def test_batching_of_loops(name):
     fun, *args = LOOPS[name]
     check_batching(fun, *args)
+
+
+@pytest.mark.parametrize(("unroll", "loops"), [(1, 2), (3, 2), (4, 0), (True, 0)])
+def test_unrolled_loops(unroll, loops):
+    """As many steps a turn as asked for, forwards and backwards."""
+    lowered = bm.grad(lambda w: jnp.sum(rnn(w, V, XS, unroll=unroll)[0])).lower(W)
+    assert lowered.as_text().count("stablehlo.while") == loops
+    steps = loops and int(unroll)
+    assert lowered.as_text("optimized").count(f"unroll {steps}") == (loops if steps > 1 else 0)
 
 
 @pytest.mark.parametrize("index", INDICES)

@@ -244,7 +244,7 @@ struct ShrinkScan : OpRewritePattern<ScanOp> {
         pick(op.getConsts(), flags.take_front(numConsts)),
         pick(op.getInits(), flags.slice(numConsts, numCarries)),
         pick(op.getXs(), flags.drop_front(numConsts + numCarries)),
-        op.getLength(), op.getReverse());
+        op.getLength(), op.getReverse(), op.getUnroll());
     rewriter.inlineRegionBefore(op.getBody(), made.getBody(),
                                 made.getBody().end());
     replaceKept(rewriter, op, keep, made);

@@ -10,7 +10,9 @@
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Control.h"
 #include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
 #include "bmgrad/Dialect/BM/Residuals.h"
+#include "bmgrad/Dialect/BM/Shape.h"
 
 using namespace mlir;
 using namespace bmgrad::bm;
@@ -47,118 +49,179 @@ static Value reshapeTo(ImplicitLocOpBuilder &b, Value value, Type type) {
       ->getResult(0);
 }
 
-/// Start indices of the slice at `counter` of an array of this rank.
-static SmallVector<Value> startIndices(Value counter, Value zero,
-                                       int64_t rank) {
-  SmallVector<Value> indices(rank, zero);
-  indices.front() = counter;
-  return indices;
-}
+namespace {
+/// Where slices of arrays begin, along the leading axis and the others.
+struct Start {
+  Value at, zero;
 
-static Value readSlice(ImplicitLocOpBuilder &b, Value array, Value counter,
-                       Value zero) {
+  explicit operator bool() const { return bool(at); }
+  SmallVector<Value> indices(int64_t rank) const {
+    SmallVector<Value> indices(rank, zero);
+    indices.front() = at;
+    return indices;
+  }
+};
+} // namespace
+
+/// `count` slices of an array, those from `start` on; all without it.
+static Value readSlices(ImplicitLocOpBuilder &b, Value array, Start start,
+                        int64_t count) {
+  if (!start)
+    return array;
   RankedTensorType type = tensorType(array);
   SmallVector<int64_t> sizes(type.getShape());
-  sizes.front() = 1;
+  sizes.front() = count;
   SmallVector<Value> operands{array};
-  llvm::append_range(operands, startIndices(counter, zero, type.getRank()));
-  Value slice =
-      bmgrad::bm::detail::createForeign(
-          b, "stablehlo.dynamic_slice", type.clone(sizes), operands,
-          b.getNamedAttr("slice_sizes", b.getDenseI64ArrayAttr(sizes)))
-          ->getResult(0);
+  llvm::append_range(operands, start.indices(type.getRank()));
+  return bmgrad::bm::detail::createForeign(
+             b, "stablehlo.dynamic_slice", type.clone(sizes), operands,
+             b.getNamedAttr("slice_sizes", b.getDenseI64ArrayAttr(sizes)))
+      ->getResult(0);
+}
+
+/// The slice of number `index`, without its leading axis.
+static Value pickSlice(ImplicitLocOpBuilder &b, Value slices, int64_t index) {
+  RankedTensorType type = tensorType(slices);
+  Value slice = slices;
+  if (type.getDimSize(0) != 1) {
+    SmallVector<int64_t> starts(type.getRank(), 0), limits(type.getShape()),
+        strides(type.getRank(), 1);
+    starts.front() = index;
+    limits.front() = index + 1;
+    slice = SliceOp::create(b, stackedType(sliceType(type), 1), slices, starts,
+                            limits, strides);
+  }
   return reshapeTo(b, slice, sliceType(type));
 }
 
-static Value writeSlice(ImplicitLocOpBuilder &b, Value array, Value slice,
-                        Value counter, Value zero) {
+/// Writes `slices`, which have no leading axis, to an array from `at` on;
+/// without `at` they are all that it has.
+static Value writeSlices(ImplicitLocOpBuilder &b, Value array,
+                         ArrayRef<Value> slices, Start start) {
+  SmallVector<Value> parts;
+  for (Value slice : slices)
+    parts.push_back(reshapeTo(b, slice, stackedType(slice.getType(), 1)));
+  Value part = parts.front();
+  if (parts.size() > 1)
+    part = ConcatenateOp::create(
+        b, stackedType(slices.front().getType(), parts.size()), parts, 0);
+  if (!start)
+    return part;
   RankedTensorType type = tensorType(array);
-  Value part = reshapeTo(b, slice, stackedType(slice.getType(), 1));
   SmallVector<Value> operands{array, part};
-  llvm::append_range(operands, startIndices(counter, zero, type.getRank()));
+  llvm::append_range(operands, start.indices(type.getRank()));
   return bmgrad::bm::detail::createForeign(b, "stablehlo.dynamic_update_slice",
                                            type, operands)
       ->getResult(0);
 }
 
-/// A loop of one step is its body.
-static void lowerSingleStep(ScanOp op, LoweringFrame &frame) {
-  ImplicitLocOpBuilder &b = frame.b;
-  SmallVector<Value> arguments(op.getConsts());
-  llvm::append_range(arguments, op.getInits());
-  for (auto [x, argument] : llvm::zip_equal(op.getXs(), op.getXArgs()))
-    arguments.push_back(reshapeTo(b, x, argument.getType()));
-  unsigned numCarries = op.getNumCarries();
-  frame.results =
-      inlineBlock(op.getBlock(), *op->getBlock(), op->getIterator(), arguments);
-  for (auto [y, stacked] : llvm::zip_equal(
-           MutableArrayRef(frame.results).drop_front(numCarries), op.getYs()))
-    y = reshapeTo(b, y, stacked.getType());
+/// Where a scan is: what its steps read and change.
+namespace {
+struct ScanState {
+  SmallVector<Value> consts, xs, carries, stacks;
+};
+} // namespace
+
+/// Makes `count` steps of a scan, those whose slices are at `at` and after it;
+/// all without `at`.
+static void emitSteps(ImplicitLocOpBuilder &b, ScanOp op, ScanState &state,
+                      Value at, int64_t count) {
+  Start start;
+  if (at)
+    start = {at, makeCounter(b, 0)};
+  SmallVector<Value> slices;
+  for (Value x : state.xs)
+    slices.push_back(readSlices(b, x, start, count));
+  SmallVector<SmallVector<Value>> ys(state.stacks.size(),
+                                     SmallVector<Value>(count));
+  for (int64_t step = 0; step < count; ++step) {
+    int64_t index = op.getReverse() ? count - 1 - step : step;
+    SmallVector<Value> arguments(state.consts);
+    llvm::append_range(arguments, state.carries);
+    for (Value x : slices)
+      arguments.push_back(pickSlice(b, x, index));
+    IRMapping mapping;
+    mapping.map(op.getBlock().getArguments(), arguments);
+    for (Operation &inner : op.getBlock().without_terminator())
+      b.clone(inner, mapping);
+    auto valueOf = [&](Value value) { return mapping.lookupOrDefault(value); };
+    state.carries = llvm::map_to_vector(op.getYieldedCarries(), valueOf);
+    for (auto [stacked, value] : llvm::zip_equal(ys, op.getYieldedYs()))
+      stacked[index] = valueOf(value);
+  }
+  for (auto [stack, stacked] : llvm::zip_equal(state.stacks, ys))
+    stack = writeSlices(b, stack, stacked, start);
 }
 
 LogicalResult ScanOp::emitLowering(LoweringFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
-  int64_t length = getLength();
-  if (length == 1) {
-    lowerSingleStep(*this, frame);
+  int64_t length = getLength(), unroll = getUnroll();
+  ScanState state;
+  state.consts = getConsts();
+  state.xs = getXs();
+  state.carries = getInits();
+
+  // Where one turn would do there is no loop.
+  if (length && length <= unroll) {
+    state.stacks.resize(getNumYs());
+    emitSteps(b, *this, state, /*at=*/{}, length);
+    frame.results.append(state.carries);
+    frame.results.append(state.stacks);
     return success();
   }
-  SmallVector<Value> ys;
   for (Value y : getYs())
-    ys.push_back(makeZero(b, y.getType()));
-  if (length == 0) {
-    llvm::append_range(frame.results, getInits());
-    llvm::append_range(frame.results, ys);
-    return success();
+    state.stacks.push_back(makeZero(b, y.getType()));
+  int64_t left = length % unroll;
+  if (int64_t inLoop = length - left) {
+    // The state of the loop: counter, constants, xs, carries, stacked results.
+    SmallVector<Value> inits{makeCounter(b, 0)};
+    for (ArrayRef<Value> values :
+         {state.consts, state.xs, state.carries, state.stacks})
+      llvm::append_range(inits, values);
+    Operation *loop = createWhile(b, inits);
+    Block &cond = loop->getRegion(0).front(),
+          &body = loop->getRegion(1).front();
+
+    auto condBuilder = builderAt(getLoc(), cond);
+    Value more =
+        CompareOp::create(condBuilder, RankedTensorType::get({}, b.getI1Type()),
+                          cond.getArgument(0), makeCounter(condBuilder, inLoop),
+                          CompareDirection::LT);
+    createReturn(condBuilder, more);
+
+    auto bodyBuilder = builderAt(getLoc(), body);
+    Value counter = body.getArgument(0);
+    auto take = [values = ValueRange(body.getArguments()).drop_front()](
+                    SmallVector<Value> &group) mutable {
+      SmallVector<Value> taken = values.take_front(group.size());
+      values = values.drop_front(group.size());
+      return taken;
+    };
+    ScanState inside;
+    inside.consts = take(state.consts);
+    inside.xs = take(state.xs);
+    inside.carries = take(state.carries);
+    inside.stacks = take(state.stacks);
+    SmallVector<Value> next{
+        AddOp::create(bodyBuilder, counter, makeCounter(bodyBuilder, unroll))};
+    Value at = counter;
+    if (getReverse())
+      at = SubOp::create(bodyBuilder, makeCounter(bodyBuilder, length - unroll),
+                         counter);
+    emitSteps(bodyBuilder, *this, inside, at, unroll);
+    for (ArrayRef<Value> values :
+         {inside.consts, inside.xs, inside.carries, inside.stacks})
+      llvm::append_range(next, values);
+    createReturn(bodyBuilder, next);
+    auto results = loop->getResults().take_back(getNumResults());
+    state.carries = results.take_front(getNumCarries());
+    state.stacks = results.drop_front(getNumCarries());
   }
-
-  // The state: counter, constants, xs, carries, stacked results.
-  SmallVector<Value> state{makeCounter(b, 0)};
-  llvm::append_range(state, getConsts());
-  llvm::append_range(state, getXs());
-  llvm::append_range(state, getInits());
-  llvm::append_range(state, ys);
-  Operation *loop = createWhile(b, state);
-  Block &cond = loop->getRegion(0).front(), &body = loop->getRegion(1).front();
-
-  auto condBuilder = builderAt(getLoc(), cond);
-  Value counter = cond.getArgument(0);
-  Value more = CompareOp::create(
-      condBuilder, RankedTensorType::get({}, b.getI1Type()), counter,
-      makeCounter(condBuilder, length), CompareDirection::LT);
-  createReturn(condBuilder, more);
-
-  auto bodyBuilder = builderAt(getLoc(), body);
-  counter = body.getArgument(0);
-  auto arguments = body.getArguments().drop_front();
-  auto consts = arguments.take_front(getNumConsts());
-  auto xs = arguments.slice(getNumConsts(), getXs().size());
-  auto carries =
-      arguments.slice(getNumConsts() + getXs().size(), getNumCarries());
-  auto stacks = arguments.take_back(getNumYs());
-  Value zero = makeCounter(bodyBuilder, 0);
-  Value at = counter;
-  if (getReverse())
-    at = SubOp::create(bodyBuilder, makeCounter(bodyBuilder, length - 1),
-                       counter);
-  SmallVector<Value> values(consts.begin(), consts.end());
-  llvm::append_range(values, carries);
-  for (Value x : xs)
-    values.push_back(readSlice(bodyBuilder, x, at, zero));
-  SmallVector<Value> yielded =
-      inlineBlock(getBlock(), body, body.end(), values);
-  bodyBuilder.setInsertionPointToEnd(&body);
-  SmallVector<Value> next{
-      AddOp::create(bodyBuilder, counter, makeCounter(bodyBuilder, 1))};
-  llvm::append_range(next, consts);
-  llvm::append_range(next, xs);
-  llvm::append_range(next, ArrayRef(yielded).take_front(carries.size()));
-  for (auto [stack, y] :
-       llvm::zip_equal(stacks, ArrayRef(yielded).drop_front(carries.size())))
-    next.push_back(writeSlice(bodyBuilder, stack, y, at, zero));
-  createReturn(bodyBuilder, next);
-  llvm::append_range(frame.results,
-                     loop->getResults().take_back(getNumResults()));
+  if (left)
+    emitSteps(b, *this, state, makeCounter(b, getReverse() ? 0 : length - left),
+              left);
+  frame.results.append(state.carries);
+  frame.results.append(state.stacks);
   return success();
 }
 

@@ -25,7 +25,8 @@ struct NewScan {
     return builderAt(loc, block());
   }
 
-  ScanOp create(ImplicitLocOpBuilder &b, int64_t length, bool reverse) {
+  /// A loop like `like`, but for the direction.
+  ScanOp create(ImplicitLocOpBuilder &b, ScanOp like, bool reverse) {
     SmallVector<Value> yielded(carries);
     llvm::append_range(yielded, ys);
     ImplicitLocOpBuilder inner = bodyBuilder(b.getLoc());
@@ -34,8 +35,9 @@ struct NewScan {
     for (Value carry : carries)
       types.push_back(carry.getType());
     for (Value y : ys)
-      types.push_back(stackedType(y.getType(), length));
-    auto scan = ScanOp::create(b, types, consts, inits, xs, length, reverse);
+      types.push_back(stackedType(y.getType(), like.getLength()));
+    auto scan = ScanOp::create(b, types, consts, inits, xs, like.getLength(),
+                               reverse, like.getUnroll());
     scan.getBody().takeBody(region);
     return scan;
   }
@@ -104,7 +106,7 @@ LogicalResult ScanOp::emitJvp(JvpFrame &frame) {
       scan.ys.push_back(tangent);
     }
   unsigned numCarries = scan.carries.size();
-  ScanOp made = scan.create(b, getLength(), getReverse());
+  ScanOp made = scan.create(b, *this, getReverse());
 
   llvm::append_range(frame.results,
                      made.getResults().take_front(getNumCarries()));
@@ -267,14 +269,14 @@ LogicalResult ScanOp::emitSplit(SplitFrame &frame) {
 
   SmallVector<Value> primalResults, linearResults;
   if (!primal.carries.empty() || !primal.ys.empty()) {
-    ScanOp made = primal.create(b, getLength(), getReverse());
+    ScanOp made = primal.create(b, *this, getReverse());
     for (auto [place, flag] : llvm::zip_equal(places, saveable))
       tangent.xs.push_back(markSaveable(b, made.getResult(place), flag));
     llvm::append_range(primalResults, made.getResults().take_front(numPrimal));
   }
   llvm::append_range(tangent.xs, linearXs);
   if (!tangent.carries.empty() || !tangent.ys.empty()) {
-    ScanOp made = tangent.create(b, getLength(), getReverse());
+    ScanOp made = tangent.create(b, *this, getReverse());
     llvm::append_range(linearResults, made.getResults());
     frame.linear.insert(linearResults.begin(), linearResults.end());
   }
@@ -392,7 +394,7 @@ LogicalResult ScanOp::emitTranspose(TransposeFrame &frame) {
     }
   if (targets.empty())
     return success();
-  ScanOp made = scan.create(b, getLength(), !getReverse());
+  ScanOp made = scan.create(b, *this, !getReverse());
   for (auto [argument, cotangent] : llvm::zip_equal(targets, made.getResults()))
     if (frame.isLinear(argument.getArgNumber()))
       frame.operandCotangents[argument.getArgNumber()] = cotangent;
@@ -456,7 +458,7 @@ LogicalResult ScanOp::emitBatch(BatchFrame &frame) {
     scan.ys.push_back(mapping.lookup(value));
     frame.resultBatched.push_back(batched.contains(value));
   }
-  ScanOp made = scan.create(b, getLength(), getReverse());
+  ScanOp made = scan.create(b, *this, getReverse());
   llvm::append_range(frame.results, made.getFinalCarries());
   for (auto [value, y] : llvm::zip_equal(getYieldedYs(), made.getYs()))
     frame.results.push_back(batched.contains(value) ? swapLeading(b, y) : y);

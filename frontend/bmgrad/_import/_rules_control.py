@@ -48,6 +48,9 @@ def _scan(b: Importer, eqn: Equation) -> list[Value]:
     attributes = f"length = {i64(params['length'])}, operandSegmentSizes = {segments}"
     if params["reverse"]:
         attributes += ", reverse"
+    # Zero steps a turn is JAX's word for all steps.
+    if (unroll := params["unroll"] or params["length"]) > 1:
+        attributes += f", unroll = {i64(unroll)}"
     types = [b.type(var.aval) for var in eqn.outvars]
     region = b.module.region(body, captures)
     return b.multi_op("bm.scan", operands, types, attributes, [region])

@@ -132,6 +132,16 @@ func.func @negative_length() {
 
 // -----
 
+func.func @no_steps_in_a_turn() {
+  // expected-error@+1 {{attribute 'unroll' failed to satisfy constraint: 64-bit signless integer attribute whose value is positive}}
+  bm.scan consts() init() xs() length 2 unroll 0 : () -> () {
+    bm.yield
+  }
+  return
+}
+
+// -----
+
 func.func @captured(%w: tensor<f32>, %c: tensor<f32>) {
   // expected-note@+1 {{required by region isolation constraints}}
   %0 = bm.scan consts() init(%c) xs() length 2 : (tensor<f32>) -> tensor<f32> {

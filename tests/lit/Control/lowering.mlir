@@ -12,14 +12,14 @@
 // CHECK-NEXT: %[[MORE:.*]] = "stablehlo.compare"(%[[I0]], %[[FIVE]]) {{.*}}comparison_direction LT
 // CHECK-NEXT: "stablehlo.return"(%[[MORE]])
 // CHECK: ^bb0(%[[I:.*]]: tensor<i32>, %[[W1:.*]]: tensor<3xf32>, %[[XS1:.*]]: tensor<5x3xf32>, %[[C1:.*]]: tensor<3xf32>, %[[YS1:.*]]: tensor<5x3xf32>):
-// CHECK-DAG: %[[Z:.*]] = "stablehlo.constant"() {value = dense<0> : tensor<i32>}
-// CHECK-DAG: %[[FOUR:.*]] = "stablehlo.constant"() {value = dense<4> : tensor<i32>}
-// CHECK: %[[AT:.*]] = "stablehlo.subtract"(%[[FOUR]], %[[I]])
+// CHECK: %[[J:.*]] = "stablehlo.add"(%[[I]],
+// CHECK-NEXT: %[[FOUR:.*]] = "stablehlo.constant"() {value = dense<4> : tensor<i32>}
+// CHECK-NEXT: %[[AT:.*]] = "stablehlo.subtract"(%[[FOUR]], %[[I]])
+// CHECK-NEXT: %[[Z:.*]] = "stablehlo.constant"() {value = dense<0> : tensor<i32>}
 // CHECK-NEXT: %[[S:.*]] = "stablehlo.dynamic_slice"(%[[XS1]], %[[AT]], %[[Z]]) {slice_sizes = array<i64: 1, 3>}
 // CHECK-NEXT: %[[X:.*]] = "stablehlo.reshape"(%[[S]])
 // CHECK-NEXT: %[[Y:.*]] = "stablehlo.multiply"(%[[C1]], %[[W1]])
 // CHECK-NEXT: %[[N:.*]] = "stablehlo.add"(%[[Y]], %[[X]])
-// CHECK: %[[J:.*]] = "stablehlo.add"(%[[I]],
 // CHECK: %[[U:.*]] = "stablehlo.dynamic_update_slice"(%[[YS1]], %{{.*}}, %[[AT]], %[[Z]])
 // CHECK-NEXT: "stablehlo.return"(%[[J]], %[[W1]], %[[XS1]], %[[N]], %[[U]])
 // CHECK: return %[[R]]#3, %[[R]]#4
@@ -130,4 +130,53 @@ func.func @remat(%x: tensor<f32>) -> (tensor<f32>, tensor<f32>) {
     bm.yield %3 : tensor<f32>
   }
   return %1, %2 : tensor<f32>, tensor<f32>
+}
+
+// Two steps in each turn; backwards, the one left over is the first.
+// CHECK-LABEL: func @unrolled
+// CHECK-SAME: %[[C:.*]]: tensor<f32>, %[[XS:.*]]: tensor<5xf32>
+// CHECK: %[[R:.*]]:4 = "stablehlo.while"(
+// CHECK: %[[FOUR:.*]] = "stablehlo.constant"() {value = dense<4> : tensor<i32>}
+// CHECK-NEXT: "stablehlo.compare"(%{{.*}}, %[[FOUR]])
+// CHECK: ^bb0(%[[I:.*]]: tensor<i32>, %[[XS1:.*]]: tensor<5xf32>, %[[C1:.*]]: tensor<f32>, %[[YS1:.*]]: tensor<5xf32>):
+// CHECK: %[[AT:.*]] = "stablehlo.subtract"(%{{.*}}, %[[I]])
+// CHECK: %[[S:.*]] = "stablehlo.dynamic_slice"(%[[XS1]], %[[AT]]) {slice_sizes = array<i64: 2>}
+// CHECK-NEXT: %[[S1:.*]] = "stablehlo.slice"(%[[S]]) {{.*}}start_indices = array<i64: 1>
+// CHECK-NEXT: %[[X1:.*]] = "stablehlo.reshape"(%[[S1]])
+// CHECK-NEXT: %[[N1:.*]] = "stablehlo.multiply"(%[[C1]], %[[X1]])
+// CHECK-NEXT: %[[S0:.*]] = "stablehlo.slice"(%[[S]]) {{.*}}start_indices = array<i64: 0>
+// CHECK-NEXT: %[[X0:.*]] = "stablehlo.reshape"(%[[S0]])
+// CHECK-NEXT: %[[N0:.*]] = "stablehlo.multiply"(%[[N1]], %[[X0]])
+// CHECK-NEXT: %[[Y0:.*]] = "stablehlo.reshape"(%[[N1]]) : (tensor<f32>) -> tensor<1xf32>
+// CHECK-NEXT: %[[Y1:.*]] = "stablehlo.reshape"(%[[C1]]) : (tensor<f32>) -> tensor<1xf32>
+// CHECK-NEXT: %[[Y:.*]] = "stablehlo.concatenate"(%[[Y0]], %[[Y1]])
+// CHECK-NEXT: %[[YS2:.*]] = "stablehlo.dynamic_update_slice"(%[[YS1]], %[[Y]], %[[AT]])
+// CHECK-NEXT: "stablehlo.return"(%{{.*}}, %[[XS1]], %[[N0]], %[[YS2]])
+// CHECK: %[[FIRST:.*]] = "stablehlo.constant"() {value = dense<0> : tensor<i32>}
+// CHECK: "stablehlo.dynamic_slice"(%[[XS]], %[[FIRST]]) {slice_sizes = array<i64: 1>}
+// CHECK: %[[N:.*]] = "stablehlo.multiply"(%[[R]]#2,
+// CHECK: %[[YS:.*]] = "stablehlo.dynamic_update_slice"(%[[R]]#3, %{{.*}}, %[[FIRST]])
+// CHECK-NEXT: return %[[N]], %[[YS]]
+func.func @unrolled(%c: tensor<f32>, %xs: tensor<5xf32>) -> (tensor<f32>, tensor<5xf32>) {
+  %0:2 = bm.scan consts() init(%c) xs(%xs) length 5 reverse unroll 2
+      : (tensor<f32>, tensor<5xf32>) -> (tensor<f32>, tensor<5xf32>) {
+  ^bb0(%c_: tensor<f32>, %x: tensor<f32>):
+    %1 = bm.mul %c_, %x : tensor<f32>
+    bm.yield %1, %c_ : tensor<f32>, tensor<f32>
+  }
+  return %0#0, %0#1 : tensor<f32>, tensor<5xf32>
+}
+
+// CHECK-LABEL: func @all_steps_in_one_turn
+// CHECK-NOT: stablehlo.while
+// CHECK-NOT: dynamic
+// CHECK: return
+func.func @all_steps_in_one_turn(%c: tensor<f32>, %xs: tensor<3xf32>) -> (tensor<f32>, tensor<3xf32>) {
+  %0:2 = bm.scan consts() init(%c) xs(%xs) length 3 unroll 4
+      : (tensor<f32>, tensor<3xf32>) -> (tensor<f32>, tensor<3xf32>) {
+  ^bb0(%c_: tensor<f32>, %x: tensor<f32>):
+    %1 = bm.mul %c_, %x : tensor<f32>
+    bm.yield %1, %c_ : tensor<f32>, tensor<f32>
+  }
+  return %0#0, %0#1 : tensor<f32>, tensor<3xf32>
 }

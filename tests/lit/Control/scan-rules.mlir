@@ -94,3 +94,27 @@ func.func @residuals_vjp(%w: tensor<f32>, %c: tensor<f32>, %xs: tensor<5xf32>, %
       : (tensor<f32>, tensor<f32>, tensor<5xf32>, tensor<f32>) -> (tensor<f32>, tensor<5xf32>, tensor<f32>)
   return %0#1, %0#2 : tensor<5xf32>, tensor<f32>
 }
+
+// All loops that are made of one make as many steps in a turn.
+func.func private @unrolled(%w: tensor<f32>, %c: tensor<f32>) -> tensor<f32> {
+  %0 = bm.scan consts(%w) init(%c) xs() length 5 reverse unroll 2 : (tensor<f32>, tensor<f32>) -> tensor<f32> {
+  ^bb0(%w_: tensor<f32>, %c_: tensor<f32>):
+    %1 = bm.mul %w_, %c_ : tensor<f32>
+    %2 = bm.sin %1 : tensor<f32>
+    bm.yield %2 : tensor<f32>
+  }
+  return %0 : tensor<f32>
+}
+// CHECK-LABEL: func @unrolled_batch_vjp
+// CHECK: bm.scan {{.*}} length 5 reverse unroll 2 :
+// CHECK: bm.scan {{.*}} length 5 unroll 2 :
+func.func private @unrolled_batch(%w: tensor<f32>, %c: tensor<3xf32>) -> tensor<3xf32> {
+  %0 = bm.batch @unrolled(%w, %c) {in_axes = array<i64: -1, 0>, out_axes = array<i64: 0>, size = 3 : i64}
+      : (tensor<f32>, tensor<3xf32>) -> tensor<3xf32>
+  return %0 : tensor<3xf32>
+}
+func.func @unrolled_batch_vjp(%w: tensor<f32>, %c: tensor<3xf32>, %ct: tensor<3xf32>) -> tensor<f32> {
+  %0:2 = bm.vjp @unrolled_batch(%w, %c, %ct) {wrt = array<i64: 0>, of = array<i64: 0>}
+      : (tensor<f32>, tensor<3xf32>, tensor<3xf32>) -> (tensor<3xf32>, tensor<f32>)
+  return %0#1 : tensor<f32>
+}

@@ -45,6 +45,8 @@ def BM_ScanOp : BM_Control<"scan", !listconcat([AttrSizedOperandSegments], BM_Ha
 
     With `reverse` the steps run from `t = length - 1` down to 0. Linear where the body is. Its transpose
     runs the other way: it carries the cotangents of the carries and sums those of the constants.
+
+    With `unroll` a turn of the loop that it becomes makes so many steps; those left over come after it.
     Example:
     ```mlir
     %c, %ys = bm.scan consts(%w) init(%c0) xs(%xs) length 5
@@ -57,12 +59,13 @@ def BM_ScanOp : BM_Control<"scan", !listconcat([AttrSizedOperandSegments], BM_Ha
     ```
   }];
   let arguments = (ins Variadic<BM_Tensor>:$consts, Variadic<BM_Tensor>:$inits,
-                       Variadic<BM_Tensor>:$xs, I64Attr:$length, UnitAttr:$reverse);
+                       Variadic<BM_Tensor>:$xs, I64Attr:$length, UnitAttr:$reverse,
+                       ConfinedAttr<DefaultValuedAttr<I64Attr, "1">, [IntPositive]>:$unroll);
   let results = (outs Variadic<BM_Tensor>:$outputs);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = [{
     `consts` `(` $consts `)` `init` `(` $inits `)` `xs` `(` $xs `)` `length` $length
-    (`reverse` $reverse^)? attr-dict-with-keyword `:` functional-type(operands, results) $body
+    (`reverse` $reverse^)? (`unroll` $unroll^)? attr-dict-with-keyword `:` functional-type(operands, results) $body
   }];
   let declaration = [{
     unsigned getNumConsts() { return getConsts().size(); }
