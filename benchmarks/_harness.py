@@ -66,13 +66,22 @@ class Report:
         theirs: Sampler,
         *,
         rounds: int,
+        seconds: float = 0.0,
         target: float | None = None,
     ) -> Result:
-        """Samples both sides `rounds` times in turns and prints a line."""
+        """Samples both sides in turns and prints a line.
+
+        `rounds` times, and as many times more as `seconds` allow: the median of few short
+        samples is a matter of luck.
+        """
         times: list[tuple[float, float]] = []
-        for number in range(rounds):
-            gc.collect()
-            if number % 2:
+        collected = 0.0
+        end = time.perf_counter() + seconds
+        while len(times) < rounds or time.perf_counter() < end:
+            if time.perf_counter() - collected > 0.25:
+                gc.collect()
+                collected = time.perf_counter()
+            if len(times) % 2:
                 their_time = theirs()
                 our_time = ours()
             else:
@@ -86,7 +95,7 @@ class Report:
             peer,
             statistics.median(mine for mine, _ in times),
             statistics.median(other for _, other in times),
-            middle,
+            round(middle, 2),  # A verdict on more digits than are printed would be one on noise.
             (lower, upper),
             target,
         )

@@ -9,7 +9,6 @@ pushes).
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,33 +43,23 @@ class TraceContext(Protocol):
         """``array`` is a new object made inside this trace: its held value is its value."""
 
 
-class _Stack(threading.local):
-    # ``top`` is kept beside the list: a read of an attribute is all that an array pays outside
-    # traces.
-    top: TraceContext | None = None
-
-    def __init__(self) -> None:
-        self.contexts: list[TraceContext | None] = []
-
-
-_stack = _Stack()
+_stack = _dispatch.TraceStack()
 
 
 def current() -> TraceContext | None:
     """The innermost trace context of this thread, or None."""
-    return _stack.top
+    context: TraceContext | None = _stack.top
+    return context
 
 
 def push(context: TraceContext | None) -> None:
     """Make ``context`` the current one; None suspends tracing until the matching :func:`pop`."""
-    _stack.contexts.append(context)
-    _stack.top = context
+    _stack.push(context)
 
 
 def pop() -> TraceContext | None:
     """Leave the current context and return it."""
-    context = _stack.contexts.pop()
-    _stack.top = _stack.contexts[-1] if _stack.contexts else None
+    context: TraceContext | None = _stack.pop()
     return context
 
 

@@ -10,10 +10,67 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include <vector>
+
 /// Counts how often an array object that a program may hold was replaced.
 static unsigned long long currentEpoch = 0;
 
-static PyObject *topName, *valueName, *callName, *assignName;
+static PyObject *valueName, *callName, *assignName;
+
+//===----------------------------------------------------------------------===//
+// TraceStack
+//===----------------------------------------------------------------------===//
+
+/// The trace contexts of this thread, innermost last. Owns them; where a thread
+/// ends there are none left.
+static thread_local std::vector<PyObject *> contexts;
+
+/// Whether this thread traces, so that each call is to be seen by the trace.
+static bool isTracing() {
+  return !contexts.empty() && contexts.back() != Py_None;
+}
+
+static PyObject *getTop(PyObject *, void *) {
+  return Py_NewRef(contexts.empty() ? Py_None : contexts.back());
+}
+
+static PyObject *pushContext(PyObject *, PyObject *context) {
+  contexts.push_back(Py_NewRef(context));
+  Py_RETURN_NONE;
+}
+
+static PyObject *popContext(PyObject *, PyObject *) {
+  if (contexts.empty()) {
+    PyErr_SetString(PyExc_IndexError, "pop from an empty stack");
+    return nullptr;
+  }
+  PyObject *top = contexts.back();
+  contexts.pop_back();
+  return top;
+}
+
+static PyGetSetDef stackProperties[] = {
+    {"top", getTop, nullptr, "The innermost context of this thread, or None.",
+     nullptr},
+    {}};
+
+static PyMethodDef stackMethods[] = {
+    {"push", pushContext, METH_O,
+     "push(context): makes it the innermost one; None suspends tracing."},
+    {"pop", popContext, METH_NOARGS,
+     "pop(): leaves the innermost context, which it returns."},
+    {}};
+
+static PyType_Slot stackSlots[] = {
+    {Py_tp_doc, const_cast<char *>(
+                    "The trace contexts of each thread, all in one place.")},
+    {Py_tp_getset, stackProperties},
+    {Py_tp_methods, stackMethods},
+    {}};
+
+static PyType_Spec stackSpec = {"bmgrad.runtime._dispatch.TraceStack",
+                                sizeof(PyObject), 0, Py_TPFLAGS_DEFAULT,
+                                stackSlots};
 
 //===----------------------------------------------------------------------===//
 // Shortcut
@@ -37,13 +94,12 @@ struct Shortcut {
 
 static int initShortcut(PyObject *object, PyObject *args, PyObject *kwargs) {
   auto *self = reinterpret_cast<Shortcut *>(object);
-  PyObject *stack, *otherWays;
-  static const char *names[] = {"stack", "other_ways", nullptr};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!",
-                                   const_cast<char **>(names), &stack,
-                                   &PyTuple_Type, &otherWays))
+  PyObject *otherWays;
+  static const char *names[] = {"other_ways", nullptr};
+  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!",
+                                   const_cast<char **>(names), &PyTuple_Type,
+                                   &otherWays))
     return -1;
-  Py_XSETREF(self->stack, Py_NewRef(stack));
   Py_XSETREF(self->otherWays, Py_NewRef(otherWays));
   return 0;
 }
@@ -65,7 +121,6 @@ static PyObject *openShortcut(PyObject *object, PyObject *args) {
 
 static int clearShortcut(PyObject *object) {
   auto *self = reinterpret_cast<Shortcut *>(object);
-  Py_CLEAR(self->stack);
   Py_CLEAR(self->otherWays);
   Py_CLEAR(self->target);
   Py_CLEAR(self->arrays);
@@ -82,7 +137,6 @@ static PyObject *closeShortcut(PyObject *object, PyObject *) {
 static int visitShortcut(PyObject *object, visitproc visit, void *arg) {
   auto *self = reinterpret_cast<Shortcut *>(object);
   Py_VISIT(Py_TYPE(object));
-  Py_VISIT(self->stack);
   Py_VISIT(self->otherWays);
   Py_VISIT(self->target);
   Py_VISIT(self->arrays);
@@ -125,17 +179,6 @@ static PyType_Slot shortcutSlots[] = {
 static PyType_Spec shortcutSpec = {
     "bmgrad.runtime._dispatch.Shortcut", sizeof(Shortcut), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, shortcutSlots};
-
-/// Whether this thread traces, where each call is to be seen by the trace; -1
-/// with an exception set.
-static int isTracing(const Shortcut *shortcut) {
-  PyObject *top = PyObject_GetAttr(shortcut->stack, topName);
-  if (!top)
-    return -1;
-  int traces = top != Py_None;
-  Py_DECREF(top);
-  return traces;
-}
 
 /// The values that `arrays` hold, in a new list.
 static PyObject *valuesOf(PyObject *arrays) {
@@ -192,23 +235,21 @@ static PyObject *callWithArrays(PyObject *owner, PyObject *target,
 /// long way.
 static PyObject *tryShortcut(PyObject *owner, Shortcut *shortcut,
                              PyObject *args, PyObject *kwargs) {
-  if (!shortcut || !shortcut->target || shortcut->epoch != currentEpoch)
+  if (!shortcut || !shortcut->target || shortcut->epoch != currentEpoch ||
+      isTracing())
     return nullptr;
   // Whatever runs below, other threads included, may close the shortcut.
   PyObject *target = Py_NewRef(shortcut->target);
   PyObject *arrays = Py_NewRef(shortcut->arrays);
-  PyObject *result = nullptr;
-  if (isTracing(shortcut) == 0) {
-    result = arrays == Py_None
-                 ? PyObject_Call(target, args, kwargs)
-                 : callWithArrays(owner, target, arrays, args, kwargs);
-    if (result)
-      ++shortcut->hits;
-    else if (PyErr_ExceptionMatches(shortcut->otherWays))
-      PyErr_Clear();
-  }
+  PyObject *result = arrays == Py_None
+                         ? PyObject_Call(target, args, kwargs)
+                         : callWithArrays(owner, target, arrays, args, kwargs);
   Py_DECREF(target);
   Py_DECREF(arrays);
+  if (result)
+    ++shortcut->hits;
+  else if (PyErr_ExceptionMatches(shortcut->otherWays))
+    PyErr_Clear();
   return result;
 }
 
@@ -315,18 +356,19 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT,
                                  nullptr};
 
 PyMODINIT_FUNC PyInit__dispatch() {
-  topName = PyUnicode_InternFromString("top");
   valueName = PyUnicode_InternFromString("_value");
   callName = PyUnicode_InternFromString("_call");
   assignName = PyUnicode_InternFromString("_assign");
   PyObject *module = PyModule_Create(&definition);
+  PyObject *ofStacks = PyType_FromSpec(&stackSpec);
   PyObject *ofShortcuts = PyType_FromSpec(&shortcutSpec);
   PyObject *ofDispatchers = PyType_FromSpec(&dispatcherSpec);
-  if (!topName || !valueName || !callName || !assignName || !module ||
+  if (!valueName || !callName || !assignName || !module || !ofStacks ||
       !ofShortcuts || !ofDispatchers)
     return nullptr;
   shortcutType = reinterpret_cast<PyTypeObject *>(ofShortcuts);
-  if (PyModule_AddObjectRef(module, "Shortcut", ofShortcuts) < 0 ||
+  if (PyModule_AddObjectRef(module, "TraceStack", ofStacks) < 0 ||
+      PyModule_AddObjectRef(module, "Shortcut", ofShortcuts) < 0 ||
       PyModule_AddObjectRef(module, "Dispatcher", ofDispatchers) < 0)
     return nullptr;
   return module;

@@ -106,6 +106,21 @@ def test_nan_is_the_extreme(reduce):
     check_value(lambda x: reduce(x, (1,)), NAN.astype(np.float32))
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0], ids=["max", "min"])
+def test_derivatives_of_extremes_that_are_no_numbers(sign):
+    """NaN to all elements where the extreme is NaN, though `jax.jit(jax.grad)` has 0 there."""
+    x = sign * np.array([[1.0, np.nan, 3.0], [np.inf, 2.0, np.inf], [-np.inf] * 3])
+    shares = np.array([[np.nan] * 3, [0.5, 0.0, 0.5], [1 / 3] * 3])
+    reduce = lax.reduce_max if sign > 0 else lax.reduce_min
+    fun = lambda x: reduce(x, (1,))  # noqa: E731
+    weights, tangent = np.array([2.0, 3.0, 6.0]), np.arange(9.0).reshape(3, 3)
+    gradient = bm.grad(lambda x: jnp.vdot(fun(x), weights))(x)
+    np.testing.assert_allclose(gradient, weights[:, None] * shares)
+    np.testing.assert_allclose(bm.jvp(fun, (x,), (tangent,))[1], (tangent * shares).sum(1))
+    tangent[1, 1] = np.inf  # Of an element that is not the extreme.
+    np.testing.assert_allclose(bm.jvp(fun, (x,), (tangent,))[1][1], 4.0)
+
+
 @pytest.mark.parametrize("arg", [lax.argmax, lax.argmin], ids=["argmax", "argmin"])
 @pytest.mark.parametrize(
     "x", [X[0], TIES[0], NAN, I32, U8, P], ids=["floats", "ties", "nan", "int32", "uint8", "bool"]

@@ -262,25 +262,27 @@ LogicalResult ReduceProdOp::emitJvp(JvpFrame &frame) {
 // Maximum and minimum
 //===----------------------------------------------------------------------===//
 
-/// The mean of the tangents of the elements that are equal to the result. No
-/// element is equal to NaN: all weights are `0 / 0` then, and the mean is NaN.
+/// The mean of the tangents of the elements that are equal to the result. Where
+/// that is NaN, of all elements, times NaN.
 template <typename OpTy>
 static LogicalResult jvpExtremum(OpTy op, JvpFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Expr x(b, frame.primals[0]), dx(b, frame.tangents[0]);
-  Value r = OpTy::create(b, x.get(), op.getAxes());
+  Expr r(b, OpTy::create(b, x.get(), op.getAxes()));
   SmallVector<int64_t> kept =
       otherDims(tensorType(x.get()).getRank(), op.getAxes());
-  auto spread = [&](Value v) {
-    return x.with(b.createOrFold<BroadcastInDimOp>(x.type(), v, kept));
-  };
   auto sum = [&](Expr v) {
     return v.with(ReduceSumOp::create(b, v.get(), op.getAxes()));
   };
-  Expr chosen = expr::mask(expr::eq(x, spread(r)), x);
-  Expr weights = chosen * spread((1.0 / sum(chosen)).get());
-  frame.results.push_back(r);
-  frame.resultTangents.push_back(sum(dx * weights).get());
+  Expr spread =
+      x.with(b.createOrFold<BroadcastInDimOp>(x.type(), r.get(), kept));
+  Expr isOther = expr::gt(expr::eq(spread, spread), expr::eq(x, spread));
+  Expr none = expr::constantLike(x, 0.0), one = expr::constantLike(x, 1.0);
+  Expr share = 1.0 / sum(expr::select(isOther, none, one));
+  share = expr::select(expr::eq(r, r), share, r);
+  frame.results.push_back(r.get());
+  frame.resultTangents.push_back(
+      (sum(expr::select(isOther, none, dx)) * share).get());
   return success();
 }
 

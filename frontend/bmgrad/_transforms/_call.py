@@ -120,7 +120,7 @@ class State:
         self.transform = transform
         self._long_calls = 0
         # What repeated calls go to; a function that takes static arguments has none.
-        self.shortcut = Shortcut(_tracing_state._stack, _OTHER_WAYS)
+        self.shortcut = Shortcut(_OTHER_WAYS)
         self.keys: list[CacheKey] = []
         # Whether the function asks for values, which it has outside jit only, and whether of
         # arguments that are not differentiated tracers with a value are not enough.

@@ -3,14 +3,27 @@
 from collections.abc import Callable
 from typing import Any
 
+class TraceStack:
+    """The trace contexts of each thread, all in one place."""
+
+    @property
+    def top(self) -> Any:
+        """The innermost context of this thread, or None."""
+
+    def push(self, context: Any, /) -> None:
+        """Makes it the innermost one; None suspends tracing."""
+
+    def pop(self) -> Any:
+        """Leaves the innermost context, which it returns."""
+
 class Shortcut:
     """What calls of a compiled function go to at once.
 
-    Closed while `stack.top` is not None, which says that this thread traces. After one of
-    `other_ways` a call is made again, the long way.
+    Not open to a thread that traces. After one of `other_ways` a call is made again, the long
+    way.
     """
 
-    def __init__(self, stack: Any, other_ways: tuple[type[BaseException], ...]) -> None: ...
+    def __init__(self, other_ways: tuple[type[BaseException], ...]) -> None: ...
     @property
     def hits(self) -> int:
         """How many calls it has made."""

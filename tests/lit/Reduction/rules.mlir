@@ -26,19 +26,23 @@ func.func private @max(%x: tensor<3xf32>) -> tensor<f32> {
   return %0 : tensor<f32>
 }
 
-// The cotangent is shared by all elements that are equal to the maximum.
+// The cotangent is shared by all elements that are equal to the maximum. Its share is
+// computed before it is spread, and what is chosen is kept as booleans.
 // CHECK-LABEL: func @max_vjp
 // CHECK-SAME: %[[X:[^:]+]]: tensor<3xf32>, %[[CT:[^:]+]]: tensor<f32>)
 // CHECK: %[[R:.*]] = bm.reduce_max %[[X]] axes = [0]
 // CHECK: %[[S:.*]] = bm.broadcast_in_dim %[[R]] dims = []
-// CHECK: %[[CHOSEN:.*]] = bm.compare eq %[[X]], %[[S]]
-// CHECK: %[[ONES:.*]] = bm.select %[[CHOSEN]]
+// CHECK-DAG: %[[IS_NUMBER:.*]] = bm.compare eq %[[S]], %[[S]]
+// CHECK-DAG: %[[IS_MAX:.*]] = bm.compare eq %[[X]], %[[S]]
+// CHECK: %[[OTHERS:.*]] = bm.compare gt %[[IS_NUMBER]], %[[IS_MAX]]
+// CHECK: %[[ONES:.*]] = bm.select %[[OTHERS]], %[[ZERO:.*]], %{{.*}}
 // CHECK: %[[COUNT:.*]] = bm.reduce_sum %[[ONES]] axes = [0]
 // CHECK: %[[SHARE:.*]] = bm.div %{{.*}}, %[[COUNT]]
-// CHECK: %[[SHARES:.*]] = bm.broadcast_in_dim %[[SHARE]] dims = []
-// CHECK: %[[WEIGHTS:.*]] = bm.mul %[[ONES]], %[[SHARES]]
-// CHECK: %[[CTS:.*]] = bm.broadcast_in_dim %[[CT]] dims = []
-// CHECK: %[[D:.*]] = bm.mul %[[CTS]], %[[WEIGHTS]]
+// CHECK: %[[NUMBER:.*]] = bm.compare eq %[[R]], %[[R]]
+// CHECK: %[[FACTOR:.*]] = bm.select %[[NUMBER]], %[[SHARE]], %[[R]]
+// CHECK: %[[P:.*]] = bm.mul %[[CT]], %[[FACTOR]]
+// CHECK: %[[CTS:.*]] = bm.broadcast_in_dim %[[P]] dims = []
+// CHECK: %[[D:.*]] = bm.select %[[OTHERS]], %[[ZERO]], %[[CTS]]
 // CHECK: return %[[D]]
 func.func @max_vjp(%x: tensor<3xf32>, %ct: tensor<f32>) -> tensor<3xf32> {
   %0:2 = bm.vjp @max(%x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<3xf32>, tensor<f32>) -> (tensor<f32>, tensor<3xf32>)
