@@ -6,6 +6,7 @@ functions of the module beside the one they are the derivative of.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -230,10 +231,15 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     if not any(active) or not any(map(has_tangent, closed.out_avals)):
         return b.call(closed, given, name)
 
-    def define(symbols: list[str]) -> WithRule:
+    # The functions may be written twice; users' rules are asked once.
+    @functools.cache
+    def traced() -> TracedVjp:
         with asking_a_rule(closed.in_avals):
             custom = custom_vjp_rule(eqn.params, active)
-        return vjp_functions(b, symbols, closed, custom, read, count, references)
+        return traced_vjp(closed, custom, read, count, references)
+
+    def define(symbols: list[str]) -> WithRule:
+        return vjp_functions(b, symbols, closed, traced(), count, references)
 
     rule_key = custom_rule_key(eqn.params) or eqn.params["bwd"]
     key = rule_key, fingerprint(closed), active, read, *references.values()
@@ -256,25 +262,31 @@ def vjp_names(name: str) -> list[str]:
     return [name, f"{name}.fwd", f"{name}.bwd"]
 
 
-def vjp_functions(
-    b: Importer,
-    symbols: list[str],
+class TracedVjp(NamedTuple):
+    """A reverse rule whose backward part is traced, or what that raised.
+
+    `residual_avals` are those of what it takes before cotangents; `is_zero` says which arguments
+    of the function, counted without references, it gives no cotangent.
+    """
+
+    custom: CustomVjp
+    residual_avals: list[Any]
+    bwd: TracedJaxpr | Exception
+    is_zero: list[bool]
+
+
+def traced_vjp(
     closed: Any,
     custom: CustomVjp,
     read: Sequence[bool],
     count: int = 0,
     references: Mapping[int, Reference] = MappingProxyType({}),
-) -> WithRule:
-    """Writes function `closed` and its rule; `read` says which results anybody reads.
+) -> TracedVjp:
+    """Traces the backward rule of function `closed`; `read` says which results anybody reads.
 
-    `references` are at these positions among the arguments, in which they are counted here and no
-    arguments of `closed`. The first `count` arguments are what the user's function closes over, and
-    no arguments of the rule; `custom.num_closed_over` of the following are the former, but do reach
-    it.
+    `count` and `references` as in `vjp_functions`.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
-    of_references = {i: reference.aval for i, reference in references.items()}
-    all_avals = with_references(in_avals, of_references)
     num_results = len(custom.fwd.outvars) - custom.num_made + custom.num_errors
     if num_results != len(out_avals):
         raise RuleRaised(
@@ -284,21 +296,98 @@ def vjp_functions(
                 "the function without that"
             )
         )
+    all_avals = with_references(in_avals, {i: r.aval for i, r in references.items()})
     made_avals = [var.aval for var in custom.fwd.outvars[: custom.num_made]]
     residual_avals = [
         (all_avals if is_argument else made_avals)[number]
         for is_argument, number in custom.residuals
     ]
-    kept_references = {
+    is_zero: list[bool] = []
+
+    def run(_: Any, *values: Any) -> list[Any]:
+        given = iter(values[len(residual_avals) :])
+        cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
+        cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
+        results = custom.bwd(values[: len(residual_avals)], cts)
+        avals = all_avals[count:]
+        kept = [ct if has_tangent(a) else None for ct, a in zip(results, avals, strict=True)]
+        pairs = zip(kept, avals, strict=True)
+        is_zero[:] = [ct is None for ct, aval in pairs if not is_reference_aval(aval)]
+        return [ct for ct in kept if ct is not None]
+
+    ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
+    try:
+        with asking_a_rule([*residual_avals, *ct_avals]):
+            bwd = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd")
+    except RuleRaised as raised:
+        return TracedVjp(custom, residual_avals, raised.error, is_zero)
+    return TracedVjp(custom, residual_avals, bwd, is_zero)
+
+
+def _trace_bwd(
+    run: Callable[..., list[Any]],
+    custom: CustomVjp,
+    residual_avals: Sequence[Any],
+    ct_avals: Sequence[Any],
+    name: str,
+) -> TracedJaxpr:
+    """The backward rule as a jaxpr, at the values of its residuals where it asks for them."""
+    avals = [*residual_avals, *ct_avals]
+    names = [
+        *(f"residual{i}" for i in range(len(residual_avals))),
+        *(f"ct{i}" for i in range(len(ct_avals))),
+    ]
+    try:
+        return trace(run, avals, name=name, arg_names=names)
+    except VALUE_ERRORS:
+        # Cotangents have no values before the program runs.
+        values = custom.values()
+        if all(value is None for value in values):
+            raise
+    values += [None] * len(ct_avals)
+    return trace(run, avals, name=name, arg_names=names, values=values)
+
+
+def vjp_functions(
+    b: Importer,
+    symbols: list[str],
+    closed: Any,
+    traced: TracedVjp,
+    count: int = 0,
+    references: Mapping[int, Reference] = MappingProxyType({}),
+) -> WithRule:
+    """Writes function `closed` and its rule.
+
+    `references` are at these positions among the arguments, in which they are counted here and no
+    arguments of `closed`. The first `count` arguments are what the user's function closes over, and
+    no arguments of the rule; `custom.num_closed_over` of the following are the former, but do reach
+    it.
+    """
+    custom, residual_avals, bwd, is_zero = traced
+    in_avals, out_avals = closed.in_avals, closed.out_avals
+    kept = {
         i: references[number]
         for i, (is_argument, number) in enumerate(custom.residuals)
         if is_argument and number in references
     }
-    bwd = _imported_bwd(
-        b, custom, residual_avals, kept_references, out_avals, read, all_avals[count:], name
-    )
+    in_order = keeps_order(custom.fwd.effects)
+    bwd_body: Body | Exception = bwd if isinstance(bwd, Exception) else _bwd_body(b, bwd, kept)
+    if not isinstance(bwd, Exception):
+        in_order = in_order or keeps_order(bwd.jaxpr.effects)
     # What the backward rule closes over reaches it as residuals.
-    bwd_captures = bwd.body.captures() if isinstance(bwd, _Bwd) else []
+    bwd_captures = [] if isinstance(bwd_body, Exception) else bwd_body.captures()
+    num_residuals = len(bwd_captures) + len(residual_avals) - len(kept)
+    num_unknown = count + custom.num_closed_over
+
+    def made(captures: list[Any], num_closed_over: int) -> WithRule:
+        if num_unknown:
+            num_closed_over = len(captures) + num_unknown - sum(i < num_unknown for i in references)
+        return WithRule(
+            symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat
+        )
+
+    # A forward rule mostly calls the function itself.
+    b.assume(made([], 0))
 
     def fwd(inputs: list[Value]) -> list[Value]:
         captured = [b.module.operand(const) for const in custom.fwd_consts]
@@ -319,38 +408,30 @@ def vjp_functions(
     fwd_body = b.rule_body([b.type(aval) for aval in in_avals], fwd)
     captures = union(primal_body.captures(), fwd_body.captures())
     # The function does not depend on what its rule alone closes over.
-    num_closed_over = len(primal_body.captures())
-    num_unknown = count + custom.num_closed_over
-    if num_unknown:
-        num_closed_over = len(captures) + num_unknown - sum(i < num_unknown for i in references)
-
+    done = made(captures, len(primal_body.captures()))
     # No cotangent for what the user's function has no argument for.
     num_others = len(captures) + count - sum(i < count for i in references)
     avals = [*(b.module.aval(array) for array in captures), *in_avals]
     primal_symbol, fwd_symbol, bwd_symbol = symbols
     b.module.function(primal_symbol, primal_body, captures)
     b.module.function(fwd_symbol, fwd_body, captures)
-    if isinstance(bwd, _Bwd):
-
-        def fill(cts: list[Value]) -> list[Value]:
-            given = iter(cts)
-            own = [None if zero else next(given) for zero in bwd.is_zero]
-            return differentiable(b, [*[None] * num_others, *own], avals)
-
-        bwd.body.results = b.module.extend(bwd.body, fill)
-        b.module.function(bwd_symbol, bwd.body, bwd_captures)
-    else:
-        held = [a for i, a in enumerate(residual_avals) if i not in kept_references]
+    if isinstance(bwd_body, Exception):
+        held = [a for i, a in enumerate(residual_avals) if i not in kept]
         given = [*held, *filter(has_tangent, out_avals)]
         ins, outs = (
             [b.type(aval) for aval in some] for some in (given, filter(has_tangent, avals))
         )
-        b.module.declare(bwd_symbol, ins, outs, put_off(bwd))
-    num_residuals = len(bwd_captures) + len(residual_avals) - len(kept_references)
-    in_order = keeps_order(custom.fwd.effects) or (isinstance(bwd, _Bwd) and bwd.keeps_order)
-    return WithRule(
-        symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat
-    )
+        b.module.declare(bwd_symbol, ins, outs, put_off(bwd_body))
+    else:
+
+        def fill(cts: list[Value]) -> list[Value]:
+            given = iter(cts)
+            own = [None if zero else next(given) for zero in is_zero]
+            return differentiable(b, [*[None] * num_others, *own], avals)
+
+        bwd_body.results = b.module.extend(bwd_body, fill)
+        b.module.function(bwd_symbol, bwd_body, bwd_captures)
+    return done
 
 
 def emit_custom_vjp(
@@ -371,80 +452,13 @@ def emit_custom_vjp(
     return b.multi_op("bm.custom_vjp", operands, types, attributes)
 
 
-class _Bwd(NamedTuple):
-    """The block of a backward rule, and which arguments it gives no cotangent.
-
-    The arguments are counted without references. A rule may have effects whose order counts.
-    """
-
-    body: Body
-    is_zero: list[bool]
-    keeps_order: bool
-
-
-def _imported_bwd(
-    b: Importer,
-    custom: CustomVjp,
-    residual_avals: Sequence[Any],
-    references: Mapping[int, Reference],
-    out_avals: Sequence[Any],
-    read: Sequence[bool],
-    in_avals: Sequence[Any],
-    name: str,
-) -> _Bwd | Exception:
-    """The block of the backward rule, or what the rule raised.
-
-    `references` are at these positions among the residuals.
-    """
-    is_zero: list[bool] = []
-
-    def run(_: Any, *values: Any) -> list[Any]:
-        given = iter(values[len(residual_avals) :])
-        cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
-        cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
-        results = custom.bwd(values[: len(residual_avals)], cts)
-        kept = [ct if has_tangent(a) else None for ct, a in zip(results, in_avals, strict=True)]
-        pairs = zip(kept, in_avals, strict=True)
-        is_zero[:] = [ct is None for ct, aval in pairs if not is_reference_aval(aval)]
-        return [ct for ct in kept if ct is not None]
-
-    ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
-    names = [
-        *(f"residual{i}" for i in range(len(residual_avals))),
-        *(f"ct{i}" for i in range(len(ct_avals))),
-    ]
-    try:
-        with asking_a_rule([*residual_avals, *ct_avals]):
-            traced = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd", names)
-    except RuleRaised as raised:
-        return raised.error
+def _bwd_body(b: Importer, traced: TracedJaxpr, references: Mapping[int, Reference]) -> Body:
+    """The block of a backward rule; `references` are at these positions among the residuals."""
     b.note_checks(traced.jaxpr)
     types = [b.type(aval) for aval in traced.in_avals if not is_reference_aval(aval)]
-    body = b.rule_body(
+    return b.rule_body(
         types, lambda args: b.evaluate_closed(traced, with_references(args, references))
     )
-    return _Bwd(body, is_zero, keeps_order(traced.jaxpr.effects))
-
-
-def _trace_bwd(
-    run: Callable[..., list[Any]],
-    custom: CustomVjp,
-    residual_avals: Sequence[Any],
-    ct_avals: Sequence[Any],
-    name: str,
-    arg_names: Sequence[str],
-) -> TracedJaxpr:
-    """The backward rule as a jaxpr, at the values of its residuals where it asks for them."""
-    avals = [*residual_avals, *ct_avals]
-    try:
-        return trace(run, avals, name=name, arg_names=arg_names)
-    except VALUE_ERRORS:
-        # Cotangents have no values before the program runs.
-        values = custom.values()
-        if all(value is None for value in values):
-            raise
-    values += [None] * len(ct_avals)
-    return trace(run, avals, name=name, arg_names=arg_names, values=values)
 
 
 def differentiable(

@@ -6,6 +6,7 @@ In: an equation that holds such an object. Out: what it expands to, as the funct
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
+    TracedVjp,
     emit_custom_jvp,
     emit_custom_vjp,
     emit_put_off,
     emit_raising,
     has_loops,
     jvp_functions,
+    traced_vjp,
     vjp_functions,
     vjp_names,
 )
@@ -107,8 +110,12 @@ def _with_vjp(
     read: Sequence[bool],
     key: Hashable,
 ) -> WithRule:
+    @functools.cache
+    def traced() -> TracedVjp:
+        return traced_vjp(expanded, _vjp_rule(prim, name, expanded, active), read)
+
     def define(symbols: list[str]) -> WithRule:
-        return vjp_functions(b, symbols, expanded, _vjp_rule(prim, name, expanded, active), read)
+        return vjp_functions(b, symbols, expanded, traced())
 
     return b.with_rule(key, vjp_names(name), define)
 
