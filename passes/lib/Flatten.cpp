@@ -179,7 +179,8 @@ static std::string spell(ArrayRef<int64_t> numbers) {
 }
 
 static BatchAxis axisOf(BatchOp op) {
-  return {static_cast<int64_t>(op.getSize()), op.getAxisName().value_or("")};
+  return {static_cast<int64_t>(op.getSize()), op.getAxisName().value_or(""),
+          !llvm::is_contained(op.getOutAxes(), -1)};
 }
 
 FailureOr<func::FuncOp> Flattener::derive(Operation *transform) {

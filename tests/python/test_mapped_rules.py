@@ -175,6 +175,21 @@ def test_what_rules_call_is_asked_too(axes):
     close(bm.hessian(loss, argnums=(0, 1))(x, y), jax.hessian(loss, (0, 1))(x, y))
 
 
+@pytest.mark.parametrize("vmap", [bm.vmap, jax.vmap])
+@pytest.mark.parametrize("symbolic_zeros", [False, True])
+@pytest.mark.parametrize(
+    "second", [bm.hessian, lambda f: bm.jacfwd(bm.jacrev(f)), lambda f: bm.jacrev(bm.jacrev(f))]
+)
+def test_second_derivatives_of_values_that_ignore_the_batch(second, symbolic_zeros, vmap):
+    """The rule that the rule calls is not there yet when the first derivative is batched."""
+    fun = jax.custom_jvp(lambda x, y: jnp.zeros(()))
+    fun.defjvp(lambda p, t: (fun(*p), t[0] * p[0] * p[1]), symbolic_zeros=symbolic_zeros)
+    loss = lambda of_all: lambda x: jnp.sum(jnp.sin(of_all(x, X) + 1) ** 2)  # noqa: E731
+    one_by_one = lambda x, y: jnp.stack([fun(*each) for each in zip(x, y, strict=True)])  # noqa: E731
+    want = jax.hessian(loss(one_by_one))(X[::-1])
+    close(second(loss(vmap(fun)))(X[::-1]), want)
+
+
 def test_batches_of_batches_in_an_inner_function():
     """The rule is needed as it is traced then, not as it was when it was asked."""
     fun = jax.custom_jvp(lambda x: jnp.ones(()))

@@ -64,6 +64,7 @@ public:
                            ArrayRef<bool> operands);
   SmallVector<bool> ofCall(CustomJvpOp op, ArrayRef<bool> operands);
   SmallVector<bool> ofCall(CustomVjpOp op, ArrayRef<bool> operands);
+  SmallVector<bool> ofUnknownRule(CustomJvpOp op, ArrayRef<bool> operands);
 
   /// What `find` gives once nothing is known that it did not take into account.
   template <typename Find> SmallVector<bool> untilStable(Find find) {
@@ -117,10 +118,11 @@ SmallVector<bool> bmgrad::bm::withInputTangents(ValueRange inputs,
 
 SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
   FlatSymbolRefAttr rule = op.getRuleAttr();
-  if (!rule || op.getBatcher() || question == Question::Values ||
-      SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule)
-          .isExternal())
+  if (!rule || op.getBatcher() || question == Question::Values)
     return ofCall(op, op.getPrimal(), operands);
+  if (SymbolTable::lookupNearestSymbolFrom<FunctionOpInterface>(op, rule)
+          .isExternal())
+    return ofUnknownRule(op, operands);
 
   std::string key = (op.getPrimal() + " " + rule.getValue() + " ").str();
   for (bool flag : operands)
@@ -145,6 +147,26 @@ SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
     known |= found;
   }
   return now.results;
+}
+
+/// Of a call whose rule is not there yet, if there is one: what does not depend
+/// on the batch may have a tangent that does. What is made of all elements
+/// together has one.
+SmallVector<bool> BatchFlow::ofUnknownRule(CustomJvpOp op,
+                                           ArrayRef<bool> operands) {
+  SmallVector<bool> results = ofCall(op, op.getPrimal(), operands);
+  bool mayHaveTangents = false;
+  for (auto [input, flag] : llvm::zip_equal(op.getInputs(), operands))
+    mayHaveTangents |= flag && isDifferentiable(input.getType());
+  if (question != Question::Tangents || !axis.isOfAllResults ||
+      !mayHaveTangents || !llvm::is_contained(results, false))
+    return results;
+  SmallVector<bool> reached =
+      reachedCallResults(op, op.getPrimal(), operands, axis);
+  for (auto [result, flag, isReached] :
+       llvm::zip_equal(op.getResults(), results, reached))
+    flag |= !isReached && isDifferentiable(result.getType());
+  return results;
 }
 
 /// Whether an input of those gets a cotangent from that of the given result,
