@@ -83,6 +83,9 @@ struct Shortcut {
       PyObject *stack;
   /// Exceptions after which the call is to be made in another way.
   PyObject *otherWays;
+  /// Types whose instances hold nothing that calls are told apart by, and what
+  /// says so of an instance of another type. None where nothing is.
+  PyObject *plainTypes, *holdsFlags;
   /// What to call; null while there is nothing.
   PyObject *target;
   /// Array objects whose values are inputs too: a list, or None.
@@ -94,13 +97,16 @@ struct Shortcut {
 
 static int initShortcut(PyObject *object, PyObject *args, PyObject *kwargs) {
   auto *self = reinterpret_cast<Shortcut *>(object);
-  PyObject *otherWays;
-  static const char *names[] = {"other_ways", nullptr};
-  if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!",
-                                   const_cast<char **>(names), &PyTuple_Type,
-                                   &otherWays))
+  PyObject *otherWays, *plainTypes, *holdsFlags;
+  static const char *names[] = {"other_ways", "plain_types", "holds_flags",
+                                nullptr};
+  if (!PyArg_ParseTupleAndKeywords(
+          args, kwargs, "O!O!O", const_cast<char **>(names), &PyTuple_Type,
+          &otherWays, &PySet_Type, &plainTypes, &holdsFlags))
     return -1;
   Py_XSETREF(self->otherWays, Py_NewRef(otherWays));
+  Py_XSETREF(self->plainTypes, Py_NewRef(plainTypes));
+  Py_XSETREF(self->holdsFlags, Py_NewRef(holdsFlags));
   return 0;
 }
 
@@ -122,6 +128,8 @@ static PyObject *openShortcut(PyObject *object, PyObject *args) {
 static int clearShortcut(PyObject *object) {
   auto *self = reinterpret_cast<Shortcut *>(object);
   Py_CLEAR(self->otherWays);
+  Py_CLEAR(self->plainTypes);
+  Py_CLEAR(self->holdsFlags);
   Py_CLEAR(self->target);
   Py_CLEAR(self->arrays);
   return 0;
@@ -138,6 +146,8 @@ static int visitShortcut(PyObject *object, visitproc visit, void *arg) {
   auto *self = reinterpret_cast<Shortcut *>(object);
   Py_VISIT(Py_TYPE(object));
   Py_VISIT(self->otherWays);
+  Py_VISIT(self->plainTypes);
+  Py_VISIT(self->holdsFlags);
   Py_VISIT(self->target);
   Py_VISIT(self->arrays);
   return 0;
@@ -179,6 +189,68 @@ static PyType_Slot shortcutSlots[] = {
 static PyType_Spec shortcutSpec = {
     "bmgrad.runtime._dispatch.Shortcut", sizeof(Shortcut), 0,
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, shortcutSlots};
+
+/// Whether there is something in `value` that calls are told apart by, as
+/// `True` from 1; -1 with an exception set.
+static int holdsFlags(const Shortcut *shortcut, PyObject *value);
+
+namespace {
+/// What a tuple or a list holds, one after the other; null after the last.
+struct Items {
+  PyObject *sequence;
+  Py_ssize_t at = 0;
+
+  PyObject *next() {
+    return at < PySequence_Fast_GET_SIZE(sequence)
+               ? PySequence_Fast_GET_ITEM(sequence, at++)
+               : nullptr;
+  }
+};
+
+struct DictItems {
+  PyObject *dict;
+  Py_ssize_t at = 0;
+
+  PyObject *next() {
+    PyObject *value;
+    return PyDict_Next(dict, &at, nullptr, &value) ? value : nullptr;
+  }
+};
+} // namespace
+
+template <typename Container>
+static int holdFlags(const Shortcut *shortcut, Container items) {
+  while (PyObject *item = items.next()) {
+    Py_INCREF(item);
+    int found = holdsFlags(shortcut, item);
+    Py_DECREF(item);
+    if (found)
+      return found;
+  }
+  return 0;
+}
+
+static int holdsFlags(const Shortcut *shortcut, PyObject *value) {
+  PyTypeObject *type = Py_TYPE(value);
+  if (type == &PyFloat_Type || type == &PyLong_Type || value == Py_None)
+    return 0;
+  if (PyTuple_Check(value) || PyList_Check(value) || PyDict_Check(value)) {
+    if (Py_EnterRecursiveCall(" in the arguments of a compiled function"))
+      return -1;
+    int found = PyDict_Check(value) ? holdFlags(shortcut, DictItems{value})
+                                    : holdFlags(shortcut, Items{value});
+    Py_LeaveRecursiveCall();
+    return found;
+  }
+  int isPlain =
+      PySet_Contains(shortcut->plainTypes, reinterpret_cast<PyObject *>(type));
+  if (isPlain)
+    return isPlain < 0 ? -1 : 0;
+  PyObject *answer = PyObject_CallOneArg(shortcut->holdsFlags, value);
+  int found = answer ? PyObject_IsTrue(answer) : -1;
+  Py_XDECREF(answer);
+  return found;
+}
 
 /// The values that `arrays` hold, in a new list.
 static PyObject *valuesOf(PyObject *arrays) {
@@ -237,6 +309,11 @@ static PyObject *tryShortcut(PyObject *owner, Shortcut *shortcut,
                              PyObject *args, PyObject *kwargs) {
   if (!shortcut || !shortcut->target || shortcut->epoch != currentEpoch ||
       isTracing())
+    return nullptr;
+  if (shortcut->holdsFlags != Py_None &&
+      (holdsFlags(shortcut, args) || (kwargs && holdsFlags(shortcut, kwargs))))
+    return nullptr;
+  if (!shortcut->target) // Closed by what was asked.
     return nullptr;
   // Whatever runs below, other threads included, may close the shortcut.
   PyObject *target = Py_NewRef(shortcut->target);

@@ -441,6 +441,55 @@ def test_flags_after_an_array_of_their_type():
     assert gradient(1.0, True) == 3
 
 
+class Rate(float, enum.Enum):
+    HALF = 0.5
+
+
+class Name(str, enum.Enum):
+    SQUARE = "square"
+
+
+@jax.tree_util.register_pytree_node_class
+class Settings:
+    """A node of pytrees that nobody else knows."""
+
+    def __init__(self, *flags):
+        self.flags = flags
+
+    def tree_flatten(self):
+        return self.flags, None
+
+    @classmethod
+    def tree_unflatten(cls, _, flags):
+        return cls(*flags)
+
+
+@pytest.mark.parametrize("wrap", [lambda flag: flag, lambda flag: [flag], Settings])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    ("member", "equal"),
+    [(Mode.TRAIN, 1), (Rate.HALF, 0.5), (Name.SQUARE, "square"), (True, 1), (False, 0)],
+)
+def test_flags_and_what_is_equal_to_them(member, equal, first, wrap):
+    def fun(x, tree):
+        (flag,) = jax.tree.leaves(tree)
+        return x**2 if flag is member else 3 * x
+
+    gradient = bm.grad(fun)
+    for flag in [member, equal, equal, member, member, equal][not first :]:
+        assert gradient(2.0, wrap(flag)) == (4 if flag is member else 3)
+
+
+def test_calls_with_flags_leave_the_others_quick():
+    gradient = bm.grad(lambda x, flag: by_identity(x, flag))
+    gradient(1.0, 2)
+    for _ in range(3):
+        gradient(1.0, True)
+        before = gradient._state.shortcut.hits
+        gradient(1.0, 2)
+        assert gradient._state.shortcut.hits == before + 1
+
+
 def test_flags_that_are_differentiated_or_first_left_out():
     gradient = bm.grad(lambda x, train=False: by_identity(x, train))
     assert gradient(1.0) == 5

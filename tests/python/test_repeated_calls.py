@@ -49,6 +49,25 @@ def test_keywords():
         np.testing.assert_allclose(of_model(x=factor * X), 2 * 3 * factor**2 * X)
 
 
+@pytest.mark.parametrize("transform", [bm.grad, bm.jit, bm.jacrev])
+def test_arguments_of_any_name(transform):
+    fun = transform(lambda x, args=1.0, kwargs=1.0, self=1.0: x * x * args * kwargs * self)
+    want = 9.0 if transform is bm.jit else 6.0
+    for _ in range(2):
+        assert fun(3.0) == want
+        assert fun(3.0, args=2.0) == 2 * want
+        assert fun(3.0, args=2.0, kwargs=3.0, self=4.0) == 24 * want
+
+
+def test_arguments_that_contain_themselves():
+    grad = bm.grad(lambda x, y: jnp.sum(x))
+    grad(X, [X])
+    circle = []
+    circle.append(circle)
+    with pytest.raises(RecursionError):
+        grad(X, circle)
+
+
 def test_other_variable_in_the_place():
     model = Counter()
     grad = bm.grad(model.loss)
@@ -248,8 +267,8 @@ def test_a_copy():
 
 def test_what_a_dispatcher_takes():
     with pytest.raises(TypeError):
-        Shortcut([ValueError])
-    shortcut = Shortcut((ValueError,))
+        Shortcut([ValueError], set(), None)
+    shortcut = Shortcut((ValueError,), set(), None)
     with pytest.raises(TypeError, match="arrays must be a list or None"):
         shortcut.open(len, 0, ())
     with pytest.raises(TypeError, match="expected a Shortcut"):

@@ -29,12 +29,12 @@ from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._targets import Targets
 from bmgrad._transforms._trace import (
+    PLAIN_TYPES,
     Arguments,
     Static,
     TracedFunction,
+    holds_flags,
     is_flag,
-    is_typed_as_flag,
-    may_be_flag,
     parameter_names,
     trace_at_need,
     trace_function,
@@ -57,12 +57,8 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
-class _MayBeFlags(Exception):
-    """JAX has made arrays of what may have been Python's booleans or members of enums."""
-
-
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, _MayBeFlags, *MAY_ASK_FOR_VALUES)
+_OTHER_WAYS = (_MissingInputs, *MAY_ASK_FOR_VALUES)
 
 
 class _Inputs:
@@ -109,8 +105,6 @@ class _InThread(threading.local):
     def __init__(self) -> None:
         # What a call at values assigns, as it was before.
         self.before: list[tuple[Array, Any]] = []
-        # Whether arguments that are booleans or members of enums are static.
-        self.knows_flags = False
 
 
 class State:
@@ -119,8 +113,9 @@ class State:
     def __init__(self, transform: Transform) -> None:
         self.transform = transform
         self._long_calls = 0
-        # What repeated calls go to; a function that takes static arguments has none.
-        self.shortcut = Shortcut(_OTHER_WAYS)
+        # What repeated calls go to, but for those with static arguments.
+        find_flags = holds_flags if transform.may_ask_values else None
+        self.shortcut = Shortcut(_OTHER_WAYS, PLAIN_TYPES, find_flags)
         self.keys: list[CacheKey] = []
         # Whether the function asks for values, which it has outside jit only, and whether of
         # arguments that are not differentiated tracers with a value are not enough.
@@ -145,8 +140,9 @@ class State:
 
     # -- Under jit ---------------------------------------------------------------------------
 
-    def _run_plain(self, *args: Any, **kwargs: Any) -> Any:
-        result, _ = self._run([], args, kwargs)
+    # JAX reads these names, so they must not be those of a user's arguments.
+    def _run_plain(self, /, *_args_: Any, **_kwargs_: Any) -> Any:
+        result, _ = self._run([], _args_, _kwargs_)
         return result
 
     def _run_dynamic(self, values: list[Any], args: Any, kwargs: Any) -> Any:
@@ -160,9 +156,6 @@ class State:
         # Another thread may have added arrays since these values were read.
         context = _Inputs(self.arrays[: len(values)], values)
         leaves, tree = jax.tree.flatten((args, kwargs))
-        asks_for_flags = self.transform.may_ask_values and not self._thread.knows_flags
-        if asks_for_flags and any(map(may_be_flag, leaves)):
-            raise _MayBeFlags
         with tracing(context):
             # JAX made the arrays in the arguments before this context could own them.
             args, kwargs = jax.tree.unflatten(tree, leaves)
@@ -183,7 +176,7 @@ class State:
         context = current()
         keywords["flags_as_given"] = self.transform.may_ask_values
         flags = tuple(leaf for leaf in arguments.leaves if is_flag(leaf))
-        typed = flags, tuple(map(type, flags))
+        typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
         # What is known was traced for all values.
         traced = self._traced.get(key) if context is not None else None
@@ -215,14 +208,14 @@ class State:
         if self._epoch != _dispatch.epoch():
             self._reset()
         self._long_calls += 1
-        self.shortcut.close()
-        self._thread.knows_flags = False
+        has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
+        if not has_flags:
+            self.shortcut.close()
         epoch, plain, dynamic = self._epoch, self._plain, self._dynamic
         while not self._at_values:
             try:
-                if self._takes_static:
+                if has_flags or self._takes_static:
                     names = parameter_names(self.transform.function)
-                    has_flags = self.transform.may_ask_values
                     arguments = Arguments.of(args, kwargs, names, flags_are_static=has_flags)
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
@@ -239,22 +232,18 @@ class State:
                     result = plain(*args, **kwargs)
                     written = {}  # Whatever it assigned would be an input.
                     self.shortcut.open(plain, epoch, None)
-                self._thread.knows_flags = False
                 if written:
                     self.assign(written)
                 return result
             except _MissingInputs as missing:
                 self._add(missing.arrays)
-            except _MayBeFlags:
-                self._thread.knows_flags = True
-                # An array of one boolean has the type of Python's, which may come next.
-                self._takes_static |= any(map(is_typed_as_flag, jax.tree.leaves((args, kwargs))))
             except _OTHER_WAYS as error:
                 if isinstance(error, jax.errors.UnexpectedTracerError):
                     self._check_held(error)
                 # JAX refuses arguments that are no arrays: those are static.
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
+                    self.shortcut.close()
                 elif self._takes_static or not Arguments.of(args, kwargs).static.values:
                     raise
                 else:
@@ -511,7 +500,7 @@ class Transformed(Dispatcher):
         self._state = _state_of(transform)
         self._set_shortcut(self._state.shortcut)
 
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         if _tracing_state.current() is not None:
             return self._transform.body(self._state, args, kwargs)
         return self._state.call(args, kwargs)
@@ -532,11 +521,11 @@ class Transformed(Dispatcher):
     def __repr__(self) -> str:
         return f"<bm.{self._transform.kind} of {self._transform.function_name}>"
 
-    def trace(self, *args: Any, **kwargs: Any) -> Traced:
+    def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
         """Trace for arguments like these (arrays or ``jax.ShapeDtypeStruct``)."""
         return self._state.stage(args, kwargs)
 
-    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+    def lower(self, /, *args: Any, **kwargs: Any) -> Lowered:
         """``trace(*args).lower()``."""
         return self.trace(*args, **kwargs).lower()
 

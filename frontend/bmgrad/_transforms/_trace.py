@@ -486,17 +486,18 @@ def is_flag(leaf: Any) -> bool:
     return isinstance(leaf, (bool, enum.Enum))
 
 
-def is_typed_as_flag(leaf: Any) -> bool:
-    """Whether a leaf is a flag, or a boolean array."""
-    return is_flag(leaf) or getattr(leaf, "dtype", None) == np.bool_
+# Types none of whose instances is a flag or has one in it, as far as they have been met.
+PLAIN_TYPES: set[type] = set()
 
 
-def may_be_flag(leaf: Any) -> bool:
-    """Whether JAX may have made this tracer of what ``is_flag`` says."""
-    if not isinstance(leaf, jax.core.Tracer) or leaf.shape:
+def holds_flags(tree: Any) -> bool:
+    """Whether a leaf of ``tree`` is a flag; adds to ``PLAIN_TYPES``."""
+    of_libraries = type(tree).__module__.partition(".")[0] in ("bmgrad", "jax", "jaxlib", "numpy")
+    if isinstance(tree, Array) or (of_libraries and jax.tree_util.all_leaves([tree])):
+        if of_libraries:
+            PLAIN_TYPES.add(type(tree))
         return False
-    aval = jax.typeof(leaf)
-    return bool(aval.dtype == np.bool_ or (aval.weak_type and aval.dtype.kind == "i"))
+    return any(map(is_flag, jax.tree.leaves(tree)))
 
 
 def is_array_like(leaf: Any) -> bool:

@@ -202,7 +202,7 @@ class LoadedProgram:
     def __repr__(self) -> str:
         return f"LoadedProgram({self.manifest['name']}, platforms={self.manifest['platforms']})"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the function on `args` and assigns the variables it writes."""
         name, convention = self.manifest["name"], self._convention
         leaves, tree = jax.tree.flatten((args, kwargs))

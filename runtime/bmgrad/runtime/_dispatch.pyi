@@ -19,11 +19,17 @@ class TraceStack:
 class Shortcut:
     """What calls of a compiled function go to at once.
 
-    Not open to a thread that traces. After one of `other_ways` a call is made again, the long
-    way.
+    Not open to a thread that traces, nor to arguments that hold flags, which calls are told
+    apart by: instances of `plain_types` hold none, of others `holds_flags` says it, where that
+    is not None. After one of `other_ways` a call is made again, the long way.
     """
 
-    def __init__(self, other_ways: tuple[type[BaseException], ...]) -> None: ...
+    def __init__(
+        self,
+        other_ways: tuple[type[BaseException], ...],
+        plain_types: set[type],
+        holds_flags: Callable[[Any], bool] | None,
+    ) -> None: ...
     @property
     def hits(self) -> int:
         """How many calls it has made."""

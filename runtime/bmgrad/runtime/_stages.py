@@ -89,7 +89,7 @@ class Compiled(_Staged):
         super().__init__(program, convention, variables)
         self._executable = executable
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the function on `args` and assigns the variables it writes."""
         program, convention = self._program, self._convention
         inputs = convention.flatten(program.name, args, kwargs)
