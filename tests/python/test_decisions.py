@@ -445,7 +445,7 @@ class Rate(float, enum.Enum):
     HALF = 0.5
 
 
-class Name(str, enum.Enum):
+class Name(enum.StrEnum):
     SQUARE = "square"
 
 
