@@ -265,6 +265,25 @@ def test_a_copy():
     assert copied.cache_info()[:3] == (1, 1, 1)
 
 
+def test_a_deep_copy():
+    """Of a model that holds a transform of its method, that is one of the copy's."""
+    model = Counter()
+    model.gradient = bm.grad(model.loss, grad_vars=model.w, argnums=0, return_value=True)
+    model.gradient(X)
+    other = copy.deepcopy(model)
+    other.w.value = 2 * other.w.value
+    for _ in range(2):
+        (of_w, of_x), loss = other.gradient(X)
+        np.testing.assert_allclose(of_w, 4 * 3 * X)
+        np.testing.assert_allclose(of_x, jnp.full(3, 8 * 3))
+        assert loss == 36
+    assert (float(model.count.value), float(other.count.value)) == (1, 3)
+    assert model.gradient(X)[1] == 9
+
+    grad = bm.grad(lambda x: jnp.sum(x**2))
+    assert copy.deepcopy(grad) is grad
+
+
 def test_what_a_dispatcher_takes():
     with pytest.raises(TypeError):
         Shortcut([ValueError], set(), None)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import copy
 import functools
 import threading
 import types
@@ -407,6 +408,15 @@ class Transform(abc.ABC):
     def on(self, function: Callable[..., Any]) -> Transform:
         """The same transform of another function."""
 
+    def copied_to(self, function: Callable[..., Any], memo: dict[int, Any]) -> Transform:
+        """The same transform of a deep copy of the function: its variables are copies too."""
+        made = copy.copy(self)
+        for name, option in vars(self).items():
+            if name != "_function":
+                setattr(made, name, copy.deepcopy(option, memo))
+        made._function = _weak(function)
+        return made
+
     @abc.abstractmethod
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Apply the transform to a call, whatever trace is running."""
@@ -517,6 +527,13 @@ class Transformed(Dispatcher):
 
     def __copy__(self) -> Transformed:
         return Transformed(self._transform, self._function)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Transformed:
+        """The copy of a method is one of the copied object; functions are not copied."""
+        function = copy.deepcopy(self._function, memo)
+        if function is self._function:
+            return self
+        return Transformed(self._transform.copied_to(function, memo), function)
 
     def __repr__(self) -> str:
         return f"<bm.{self._transform.kind} of {self._transform.function_name}>"
