@@ -36,7 +36,6 @@ from bmgrad._transforms._trace import (
     TracedFunction,
     holds_flags,
     is_flag,
-    parameter_names,
     trace_at_need,
     trace_function,
     with_asides,
@@ -216,8 +215,8 @@ class State:
         while not self._at_values:
             try:
                 if has_flags or self._takes_static:
-                    names = parameter_names(self.transform.function)
-                    arguments = Arguments.of(args, kwargs, names, flags_are_static=has_flags)
+                    function = self.transform.function
+                    arguments = Arguments.of(args, kwargs, function, flags_are_static=has_flags)
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()
@@ -402,7 +401,7 @@ class Transform(abc.ABC):
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """A call's arguments, named as the function names them."""
-        return Arguments.of(args, kwargs, parameter_names(self.function))
+        return Arguments.of(args, kwargs, self.function)
 
     @abc.abstractmethod
     def on(self, function: Callable[..., Any]) -> Transform:

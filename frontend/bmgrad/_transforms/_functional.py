@@ -22,7 +22,6 @@ from bmgrad._transforms._trace import (
     TracedFunction,
     aval_of,
     may_have_values,
-    parameter_names,
     trace_at_need,
     trace_function,
 )
@@ -126,7 +125,7 @@ def jvp(
                 f"function, got {type(given).__name__}"
             )
     _refuse_references(primals, "jvp")
-    arguments = Arguments.of(tuple(primals), {}, parameter_names(fun))
+    arguments = Arguments.of(tuple(primals), {}, fun)
     arguments.static.check_hashable()
     tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
     leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
@@ -167,7 +166,7 @@ def _linearized(
     fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, *, in_reverse: bool
 ) -> tuple[Any, Any, tuple[list[Any], list[Any], dict[str, Any], _Point]]:
     """Value and aux at ``primals``, and the parts of the derivative there."""
-    arguments = Arguments.of(primals, {}, parameter_names(fun))
+    arguments = Arguments.of(primals, {}, fun)
     arguments.static.check_hashable()
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))

@@ -14,7 +14,7 @@ import inspect
 import itertools
 import types
 from collections.abc import Callable, Collection, Hashable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -346,32 +346,35 @@ class Arguments:
     """
 
     leaves: tuple[Any, ...]
-    names: tuple[str, ...]
     references: tuple[Any, ...]
     static: Static
+    function: Callable[..., Any] | None = None
 
     @classmethod
     def of(
         cls,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        parameters: Sequence[str] = (),
+        function: Callable[..., Any] | None = None,
         *,
         flags_are_static: bool = False,
     ) -> Arguments:
-        """The arguments of a call; ``parameters`` names the first positional ones."""
-        paths, tree = jax.tree_util.tree_flatten_with_path((args, kwargs))
-        leaves, names, references = [], [], []
+        """The arguments of a call; ``function`` names them."""
+        flat, tree = jax.tree.flatten((args, kwargs))
+        leaves, references = [], []
         others: list[Hashable] = []
-        seen: dict[int, str] = {}
-        for path, leaf in paths:
+        seen: dict[int, int] = {}
+
+        def name(position: int) -> str:
+            return _spelled(args, kwargs, function)[position]
+
+        for i, leaf in enumerate(flat):
             if internals.is_reference(leaf):
-                name = _spell(path, parameters)
-                first = seen.setdefault(internals.referent_key(leaf), name)
-                if first != name:
+                first = seen.setdefault(internals.referent_key(leaf), i)
+                if first != i:
                     raise ValueError(
                         "only one reference to a mutable array may be passed as an argument to a "
-                        f"function, but one and the same was passed as {first} and {name}"
+                        f"function, but one and the same was passed as {name(first)} and {name(i)}"
                     )
                 references.append(leaf)
                 others.append(_REFERENCE)
@@ -379,11 +382,18 @@ class Arguments:
                 others.append(_Flag(type(leaf), leaf))
             elif is_array_like(leaf):
                 leaves.append(leaf)
-                names.append(_spell(path, parameters))
                 others.append(_ARRAY)
             else:
-                others.append(leaf if _is_hashable(leaf) else _Unhashable(leaf, path, parameters))
-        return cls(tuple(leaves), tuple(names), tuple(references), Static(tree, tuple(others)))
+                is_hashable = _is_hashable(leaf)
+                others.append(leaf if is_hashable else _Unhashable(leaf, partial(name, i)))
+        return cls(tuple(leaves), tuple(references), Static(tree, tuple(others)), function)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What the leaves are to the user, such as ``x`` or ``params.w``."""
+        spelled = _spelled(*self.rebuild(self.leaves), self.function)
+        pairs = zip(spelled, self.static.others, strict=True)
+        return tuple(name for name, other in pairs if other is _ARRAY)
 
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args, kwargs`` with other array leaves."""
@@ -436,7 +446,7 @@ class Static:
         for other in self.others:
             if isinstance(other, _Unhashable):
                 raise TypeError(
-                    f"argument {_spell(other.path, other.parameters)} is a "
+                    f"argument {other.name()} is a "
                     f"{_kind(other.value)}, which is neither an array nor hashable, so it can be "
                     "no part of a compiled program; pass arrays, numbers, pytrees of them, or "
                     "hashable objects"
@@ -477,8 +487,7 @@ class _Unhashable:
     """A leaf that is no array and cannot be compared with that of another call."""
 
     value: Any
-    path: Any
-    parameters: Sequence[str]
+    name: Callable[[], str]
 
 
 def is_flag(leaf: Any) -> bool:
@@ -538,6 +547,15 @@ def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
         return ()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return tuple(p.name for p in parameters if p.kind in positional)
+
+
+def _spelled(
+    args: tuple[Any, ...], kwargs: dict[str, Any], function: Callable[..., Any] | None
+) -> list[str]:
+    """The names of all leaves of a call's arguments."""
+    parameters = parameter_names(function) if function else ()
+    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
+    return [_spell(path, parameters) for path, _ in paths]
 
 
 def _spell(path: Any, parameters: Sequence[str]) -> str:
