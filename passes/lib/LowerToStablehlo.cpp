@@ -5,6 +5,7 @@
 #include "bmgrad/Dialect/BM/BMDialect.h"
 #include "bmgrad/Passes/Passes.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringSet.h"
 
 namespace bmgrad::bm {
 #define GEN_PASS_DEF_LOWERTOSTABLEHLO
@@ -13,6 +14,16 @@ namespace bmgrad::bm {
 
 using namespace mlir;
 using namespace bmgrad::bm;
+
+/// A loop without steps leaves what its body would have called.
+static void eraseUncalledDeclarations(ModuleOp module) {
+  llvm::StringSet<> called;
+  module.walk([&](func::CallOp call) { called.insert(call.getCallee()); });
+  for (auto function :
+       llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
+    if (function.isExternal() && !called.contains(function.getName()))
+      function.erase();
+}
 
 namespace {
 struct LowerToStablehlo
@@ -37,6 +48,7 @@ struct LowerToStablehlo
       if (left.wasInterrupted() || failed(threadTokens(function)))
         return signalPassFailure();
     }
+    eraseUncalledDeclarations(getOperation());
   }
 };
 } // namespace

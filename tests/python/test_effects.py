@@ -258,6 +258,20 @@ def test_order_in_loops_and_branches(noted):
     assert noted.take() == [-1, 1, -2, 2, -4]
 
 
+@pytest.mark.parametrize("length", [0, 1, 5])
+@pytest.mark.parametrize("unroll", [1, 2, True])
+@pytest.mark.parametrize("transform", [bm.jit, bm.grad, bm.hessian])
+def test_order_in_loops_of_any_length(capfd, transform, unroll, length):
+    def step(c, i):
+        jax.debug.print("step {}", i, ordered=True)
+        return jnp.sin(c), c
+
+    fun = lambda x: jax.lax.scan(step, x, jnp.arange(length), unroll=unroll)[0]  # noqa: E731
+    transform(fun)(0.5)
+    jax.effects_barrier()
+    assert capfd.readouterr().out.split("\n") == [*(f"step {i}" for i in range(length)), ""]
+
+
 def test_order_of_two_kinds_and_of_a_checkpoint(noted):
     def fun(x):
         noted.note(1)
