@@ -78,9 +78,7 @@ static PyType_Spec stackSpec = {"bmgrad.runtime._dispatch.TraceStack",
 
 namespace {
 struct Shortcut {
-  PyObject_HEAD
-      /// Whose attribute `top` is None in a thread that traces nothing.
-      PyObject *stack;
+  PyObject head;
   /// Exceptions after which the call is to be made in another way.
   PyObject *otherWays;
   /// Types whose instances hold nothing that calls are told apart by, and what
@@ -272,7 +270,8 @@ static PyObject *valuesOf(PyObject *arrays) {
 
 namespace {
 struct Dispatcher {
-  PyObject_HEAD Shortcut *shortcut;
+  PyObject head;
+  Shortcut *shortcut;
 };
 } // namespace
 
