@@ -468,7 +468,14 @@ class Settings:
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize(
     ("member", "equal"),
-    [(Mode.TRAIN, 1), (Rate.HALF, 0.5), (Name.SQUARE, "square"), (True, 1), (False, 0)],
+    [
+        (Mode.TRAIN, 1),
+        (Rate.HALF, 0.5),
+        (Name.SQUARE, "square"),
+        (jax.lax.RoundingMethod.TO_NEAREST_EVEN, 1),
+        (True, 1),
+        (False, 0),
+    ],
 )
 def test_flags_and_what_is_equal_to_them(member, equal, first, wrap):
     def fun(x, tree):

@@ -501,6 +501,8 @@ PLAIN_TYPES: set[type] = set()
 
 def holds_flags(tree: Any) -> bool:
     """Whether a leaf of ``tree`` is a flag; adds to ``PLAIN_TYPES``."""
+    if is_flag(tree):
+        return True
     of_libraries = type(tree).__module__.partition(".")[0] in ("bmgrad", "jax", "jaxlib", "numpy")
     if isinstance(tree, Array) or (of_libraries and jax.tree_util.all_leaves([tree])):
         if of_libraries:
