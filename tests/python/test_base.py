@@ -6,7 +6,7 @@ import pytest
 
 import bmgrad as bp
 import bmgrad.math as bm
-from bmgrad import _tracing_state
+from bmgrad.runtime import _dispatch
 
 
 @pytest.fixture(autouse=True)
@@ -285,9 +285,9 @@ def test_assigning_a_value_to_a_variable_in_a_container():
 
 
 def epoch_change(action):
-    before = _tracing_state.rebind_epoch
+    before = _dispatch.epoch()
     action()
-    return _tracing_state.rebind_epoch - before
+    return _dispatch.epoch() - before
 
 
 def test_rebinding_what_a_program_reads_is_noticed():
