@@ -4,8 +4,8 @@ In: pairs of samplers, functions that do some work and say how many seconds it t
 a table with the ratio of each pair and, after it, where we lose.
 
 The two sides are sampled in turns, in one process, each round in the other order: what
-disturbs the machine disturbs both. The ratio is the median of the rounds' ratios, which a
-disturbance in a few rounds does not move; its quartiles are printed beside it.
+disturbs the machine disturbs both. The ratio is that of the medians, which a disturbance in a few
+rounds does not move; the quartiles of the rounds' ratios are printed beside it.
 """
 
 from __future__ import annotations
@@ -89,13 +89,15 @@ class Report:
                 their_time = theirs()
             times.append((our_time, their_time))
         ratios = [mine / other for mine, other in times]
-        lower, middle, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+        lower, _, upper = statistics.quantiles(ratios, n=4, method="inclusive")
+        ours_median, theirs_median = (statistics.median(side) for side in zip(*times, strict=True))
         result = Result(
             case,
             peer,
-            statistics.median(mine for mine, _ in times),
-            statistics.median(other for _, other in times),
-            round(middle, 2),  # A verdict on more digits than are printed would be one on noise.
+            ours_median,
+            theirs_median,
+            # A verdict on more digits than are printed would be one on noise.
+            round(ours_median / theirs_median, 2),
             (lower, upper),
             target,
         )
@@ -103,7 +105,7 @@ class Report:
         wanted = "" if target is None else f"<= {target:.2f}"
         print(
             f"{case:34} {peer:22}{spell(result.ours):>11}{spell(result.theirs):>11}"
-            f"{middle:>11.2f}{f'{lower:.2f}-{upper:.2f}':>11}{wanted:>11}  {result.verdict}",
+            f"{result.ratio:>11.2f}{f'{lower:.2f}-{upper:.2f}':>11}{wanted:>11}  {result.verdict}",
             flush=True,
         )
         return result
