@@ -23,6 +23,8 @@ import bmgrad.math as bm
 from benchmarks import _models
 from benchmarks._harness import Report, arguments, check_equal, once, spell
 from bmgrad._import._program import _shared_program
+from bmgrad._transforms import _trace
+from bmgrad.runtime import _jax_internals, _pipeline, _source
 
 CASES: dict[str, _models.Case] = {
     "5,000 elementwise ops": _models.chain(5000),
@@ -75,22 +77,23 @@ class Clock:
                 self._inner[-1] += spent
 
 
+# Who does each part: where it is looked up, and what it is called there.
+PLACES: list[tuple[Any, str, str]] = [
+    (_jax_internals, "trace", "trace (JAX runs the function)"),
+    (_trace, "import_program", "import (jaxpr to text of bm)"),
+    (_source, "read", "read the text"),
+    (_pipeline, "stablehlo", "passes"),
+    (_pipeline, "bytecode", "write the bytecode of StableHLO"),
+    (_jax_internals, "call_module", "hand over (JAX reads it)"),
+]
+assert all(hasattr(module, name) for module, name, _ in PLACES)
+
+
 @contextlib.contextmanager
 def clocked(clock: Clock) -> Iterator[None]:
     """Puts the clock around the functions that do each part, whatever calls them."""
-    from bmgrad._transforms import _trace
-    from bmgrad.runtime import _jax_internals, _pipeline
-
-    places: list[tuple[Any, str, str]] = [
-        (_jax_internals, "trace", "trace (JAX runs the function)"),
-        (_trace, "import_program", "import (jaxpr to text of bm)"),
-        (_pipeline, "read", "read the text"),
-        (_pipeline, "stablehlo", "passes"),
-        (_pipeline, "_asm", "write the text of StableHLO"),
-        (_jax_internals, "call_module", "hand over (JAX reads it)"),
-    ]
     with contextlib.ExitStack() as undo:
-        for module, name, part in places:
+        for module, name, part in PLACES:
             original = getattr(module, name)
 
             def timed(*args: Any, _original: Any = original, _part: str = part, **kw: Any) -> Any:
