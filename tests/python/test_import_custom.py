@@ -178,6 +178,28 @@ def test_values_closed_over_have_no_rule():
         jax.grad(lambda y: bind(program, X, y)[0])(X)
 
 
+@pytest.mark.parametrize("captured", [1.0, np.arange(3.0)])
+def test_rules_are_asked_once(captured):
+    """A forward rule that calls its function is written twice where that captures arrays."""
+    asked = []
+
+    @jax.custom_vjp
+    def fun(x):
+        return jnp.sum(jnp.asarray(captured)) * x
+
+    def fwd(x):
+        asked.append("fwd")
+        return fun(x), x
+
+    def bwd(x, ct):
+        asked.append("bwd")
+        return (2 * ct * x,)
+
+    fun.defvjp(fwd, bwd)
+    close(bm.grad(fun)(3.0), 6)
+    assert asked == ["fwd", "bwd"]
+
+
 def test_rules_alone_may_close_over_what_is_differentiated():
     """The function does not depend on it, its gradient does."""
 

@@ -325,7 +325,6 @@ class Importer:
                 except RuleRaised:
                     self._forget(*written)
                     raise
-                assumed = self._in_progress[key]
                 same = made[2:] == assumed[2:] and [id(array) for array in made.captures] == [
                     id(array) for array in assumed.captures
                 ]
@@ -335,15 +334,6 @@ class Importer:
                 assumed = made
         finally:
             del self._in_progress[key]
-
-    def assume(self, made: WithRule) -> None:
-        """What is known of the functions that `with_rule` has written, before they are.
-
-        Calls of them that come now are told this. Where one came before, nothing changes.
-        """
-        for key, assumed in self._in_progress.items():
-            if assumed.symbols == made.symbols and key not in self._met:
-                self._in_progress[key] = made
 
     def rule_body(
         self, types: Sequence[TensorType], write: Callable[[list[Value]], Sequence[Value]]

@@ -379,16 +379,6 @@ def vjp_functions(
     num_residuals = len(bwd_captures) + len(residual_avals) - len(kept)
     num_unknown = count + custom.num_closed_over
 
-    def made(captures: list[Any], num_closed_over: int) -> WithRule:
-        if num_unknown:
-            num_closed_over = len(captures) + num_unknown - sum(i < num_unknown for i in references)
-        return WithRule(
-            symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat
-        )
-
-    # A forward rule mostly calls the function itself.
-    b.assume(made([], 0))
-
     def fwd(inputs: list[Value]) -> list[Value]:
         captured = [b.module.operand(const) for const in custom.fwd_consts]
         b.note_checks(custom.fwd, closed.jaxpr)
@@ -408,7 +398,9 @@ def vjp_functions(
     fwd_body = b.rule_body([b.type(aval) for aval in in_avals], fwd)
     captures = union(primal_body.captures(), fwd_body.captures())
     # The function does not depend on what its rule alone closes over.
-    done = made(captures, len(primal_body.captures()))
+    num_closed_over = len(primal_body.captures())
+    if num_unknown:
+        num_closed_over = len(captures) + num_unknown - sum(i < num_unknown for i in references)
     # No cotangent for what the user's function has no argument for.
     num_others = len(captures) + count - sum(i < count for i in references)
     avals = [*(b.module.aval(array) for array in captures), *in_avals]
@@ -431,7 +423,9 @@ def vjp_functions(
 
         bwd_body.results = b.module.extend(bwd_body, fill)
         b.module.function(bwd_symbol, bwd_body, bwd_captures)
-    return done
+    return WithRule(
+        symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat
+    )
 
 
 def emit_custom_vjp(
