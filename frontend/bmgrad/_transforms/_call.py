@@ -243,7 +243,6 @@ class State:
                 # JAX refuses arguments that are no arrays: those are static.
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
-                    self.shortcut.close()
                 elif self._takes_static or not Arguments.of(args, kwargs).static.values:
                     raise
                 else:
