@@ -294,7 +294,8 @@ static PyObject *callWithArrays(PyObject *owner, PyObject *target,
   PyObject *result, *written, *assigned = nullptr;
   if (PyArg_ParseTuple(pair, "OO!", &result, &PyDict_Type, &written))
     assigned = PyDict_GET_SIZE(written)
-                   ? PyObject_CallMethodOneArg(owner, assignName, written)
+                   ? PyObject_CallMethodObjArgs(owner, assignName, written,
+                                                arrays, nullptr)
                    : Py_NewRef(Py_None);
   result = assigned ? Py_NewRef(result) : nullptr;
   Py_XDECREF(assigned);
@@ -387,7 +388,7 @@ static PyType_Slot dispatcherSlots[] = {
     {Py_tp_doc, const_cast<char *>(
                     "A callable that takes its shortcut where that is open.\n\n"
                     "Subclasses have `_call(*args, **kwargs)`, the long way, "
-                    "and `_assign(written)`.")},
+                    "and `_assign(written, arrays)`.")},
     {Py_tp_new, reinterpret_cast<void *>(newDispatcher)},
     {Py_tp_dealloc, reinterpret_cast<void *>(deallocDispatcher)},
     {Py_tp_traverse, reinterpret_cast<void *>(visitDispatcher)},

@@ -107,6 +107,13 @@ class _InThread(threading.local):
         self.before: list[tuple[Array, Any]] = []
 
 
+class _Known:
+    """The arrays that functions of one epoch are known to read; each list is only ever replaced."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
+
+
 class State:
     """What calls of equal transforms of one function share: array inputs, jit, counts."""
 
@@ -129,32 +136,42 @@ class State:
     def _reset(self) -> None:
         self.shortcut.close()
         self._epoch = _dispatch.epoch()
-        self.arrays: list[Array] = []
+        # Calls in other threads may go on with what was known before.
+        known = self._known = _Known()
         self._traced: dict[Hashable, TracedFunction] = {}
         self._takes_static = False
         # A function without array inputs, the cheapest call: nothing is nested in it.
-        self._plain = jax.jit(_named(self._run_plain, self.transform.name))
+        self._plain = jax.jit(
+            _named(functools.partial(self._run_plain, known), self.transform.name)
+        )
         # `Static` has no arrays in it, so JAX can key its cache by it.
-        self._dynamic = jax.jit(_named(self._run_dynamic, self.transform.name))
-        self._static = jax.jit(_named(self._run_static, self.transform.name), static_argnums=(2,))
+        self._dynamic = jax.jit(
+            _named(functools.partial(self._run_dynamic, known), self.transform.name)
+        )
+        self._static = jax.jit(
+            _named(functools.partial(self._run_static, known), self.transform.name),
+            static_argnums=(2,),
+        )
 
     # -- Under jit ---------------------------------------------------------------------------
 
     # JAX reads these names, so they must not be those of a user's arguments.
-    def _run_plain(self, /, *_args_: Any, **_kwargs_: Any) -> Any:
-        result, _ = self._run([], _args_, _kwargs_)
+    def _run_plain(self, known: _Known, /, *_args_: Any, **_kwargs_: Any) -> Any:
+        result, _ = self._run(known, [], _args_, _kwargs_)
         return result
 
-    def _run_dynamic(self, values: list[Any], args: Any, kwargs: Any) -> Any:
-        return self._run(values, args, kwargs)
+    def _run_dynamic(self, known: _Known, values: list[Any], args: Any, kwargs: Any) -> Any:
+        return self._run(known, values, args, kwargs)
 
-    def _run_static(self, values: list[Any], given: Any, static: Static) -> Any:
+    def _run_static(self, known: _Known, values: list[Any], given: Any, static: Static) -> Any:
         args, kwargs = static.rebuild(*given)
-        return self._run(values, args, kwargs)
+        return self._run(known, values, args, kwargs)
 
-    def _run(self, values: list[Any], args: Any, kwargs: Any) -> tuple[Any, dict[int, Any]]:
+    def _run(
+        self, known: _Known, values: list[Any], args: Any, kwargs: Any
+    ) -> tuple[Any, dict[int, Any]]:
         # Another thread may have added arrays since these values were read.
-        context = _Inputs(self.arrays[: len(values)], values)
+        context = _Inputs(known.arrays[: len(values)], values)
         leaves, tree = jax.tree.flatten((args, kwargs))
         with tracing(context):
             # JAX made the arrays in the arguments before this context could own them.
@@ -211,7 +228,8 @@ class State:
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
             self.shortcut.close()
-        epoch, plain, dynamic = self._epoch, self._plain, self._dynamic
+        epoch, known = self._epoch, self._known
+        plain, dynamic, static = self._plain, self._dynamic, self._static
         while not self._at_values:
             try:
                 if has_flags or self._takes_static:
@@ -221,10 +239,11 @@ class State:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()
                         return self._call_at_values(args, kwargs)
-                    values = [array._value for array in self.arrays]
+                    arrays = known.arrays
+                    values = [array._value for array in arrays]
                     given = arguments.leaves, arguments.references
-                    result, written = self._static(values, given, arguments.static)
-                elif arrays := self.arrays:
+                    result, written = static(values, given, arguments.static)
+                elif arrays := known.arrays:
                     values = [array._value for array in arrays]
                     result, written = dynamic(values, args, kwargs)
                     self.shortcut.open(dynamic, epoch, arrays)
@@ -233,10 +252,10 @@ class State:
                     written = {}  # Whatever it assigned would be an input.
                     self.shortcut.open(plain, epoch, None)
                 if written:
-                    self.assign(written)
+                    self.assign(written, arrays)
                 return result
             except _MissingInputs as missing:
-                self._add(missing.arrays)
+                self._add(known, missing.arrays)
             except _OTHER_WAYS as error:
                 if isinstance(error, jax.errors.UnexpectedTracerError):
                     self._check_held(error)
@@ -269,15 +288,15 @@ class State:
                     raise
                 self._as_given = True
 
-    def _add(self, arrays: Sequence[Array]) -> None:
+    def _add(self, known: _Known, arrays: Sequence[Array]) -> None:
         with self._lock:
-            known = {id(array) for array in self.arrays}
+            identities = {id(array) for array in known.arrays}
             # A new list: a call in another thread may be reading the old one.
-            self.arrays = [*self.arrays, *(a for a in arrays if id(a) not in known)]
+            known.arrays = [*known.arrays, *(a for a in arrays if id(a) not in identities)]
 
     def _check_held(self, error: Exception) -> None:
         """Raises an error that names the variable, if one holds a value of a trace."""
-        for array in self.arrays:
+        for array in self._known.arrays:
             if isinstance(array._value, jax.core.Tracer):
                 raise jax.errors.UnexpectedTracerError(
                     f"{self.transform.name} reads a variable, {array._label()}, that holds a value "
@@ -286,17 +305,17 @@ class State:
                     "bm.grad, and give it a value before it is used again"
                 ) from error
 
-    def assign(self, written: dict[int, Any]) -> None:
+    def assign(self, written: dict[int, Any], arrays: Sequence[Array]) -> None:
         for position, value in written.items():
             if isinstance(value, jax.core.Tracer):
                 raise jax.errors.UnexpectedTracerError(
                     f"{self.transform.name} assigns a variable, "
-                    f"{self.arrays[position]._label()} of shape {value.shape}, inside a "
+                    f"{arrays[position]._label()} of shape {value.shape}, inside a "
                     "function that JAX traces (jax.jit, jax.vmap, jax.grad), which would leave a "
                     "tracer in it; use bm.jit, bm.vmap or bm.grad around it instead"
                 )
         for position, value in written.items():
-            self.arrays[position]._value = value
+            arrays[position]._value = value
 
     def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """The first of the ahead-of-time stages: the whole call as one program."""
@@ -513,8 +532,8 @@ class Transformed(Dispatcher):
             return self._transform.body(self._state, args, kwargs)
         return self._state.call(args, kwargs)
 
-    def _assign(self, written: dict[int, Any]) -> None:
-        self._state.assign(written)
+    def _assign(self, written: dict[int, Any], arrays: list[Array]) -> None:
+        self._state.assign(written, arrays)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """A transformed function in a class body is a method."""

@@ -47,7 +47,7 @@ class Shortcut:
 class Dispatcher:
     """A callable that takes its shortcut where that is open.
 
-    Subclasses have `_call(*args, **kwargs)`, the long way, and `_assign(written)`.
+    Subclasses have `_call(*args, **kwargs)`, the long way, and `_assign(written, arrays)`.
     """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
