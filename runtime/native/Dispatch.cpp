@@ -17,6 +17,16 @@ static unsigned long long currentEpoch = 0;
 
 static PyObject *valueName, *callName, *assignName;
 
+/// How an object that the garbage collector knows goes. Not by its type's
+/// `tp_clear`: in a subclass that is another.
+template <inquiry clear> static void dealloc(PyObject *object) {
+  PyTypeObject *type = Py_TYPE(object);
+  PyObject_GC_UnTrack(object);
+  clear(object);
+  type->tp_free(object);
+  Py_DECREF(type);
+}
+
 //===----------------------------------------------------------------------===//
 // TraceStack
 //===----------------------------------------------------------------------===//
@@ -151,14 +161,6 @@ static int visitShortcut(PyObject *object, visitproc visit, void *arg) {
   return 0;
 }
 
-static void deallocShortcut(PyObject *object) {
-  PyTypeObject *type = Py_TYPE(object);
-  PyObject_GC_UnTrack(object);
-  clearShortcut(object);
-  type->tp_free(object);
-  Py_DECREF(type);
-}
-
 static PyMethodDef shortcutMethods[] = {
     {"open", openShortcut, METH_VARARGS,
      "open(target, epoch, arrays): calls go to `target` until the epoch "
@@ -177,7 +179,7 @@ static PyType_Slot shortcutSlots[] = {
     {Py_tp_doc,
      const_cast<char *>("What calls of a compiled function go to at once.")},
     {Py_tp_init, reinterpret_cast<void *>(initShortcut)},
-    {Py_tp_dealloc, reinterpret_cast<void *>(deallocShortcut)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(dealloc<clearShortcut>)},
     {Py_tp_traverse, reinterpret_cast<void *>(visitShortcut)},
     {Py_tp_clear, reinterpret_cast<void *>(clearShortcut)},
     {Py_tp_methods, shortcutMethods},
@@ -355,14 +357,6 @@ static int visitDispatcher(PyObject *object, visitproc visit, void *arg) {
   return 0;
 }
 
-static void deallocDispatcher(PyObject *object) {
-  PyTypeObject *type = Py_TYPE(object);
-  PyObject_GC_UnTrack(object);
-  clearDispatcher(object);
-  type->tp_free(object);
-  Py_DECREF(type);
-}
-
 static PyObject *newDispatcher(PyTypeObject *type, PyObject *, PyObject *) {
   return type->tp_alloc(type, 0);
 }
@@ -390,7 +384,7 @@ static PyType_Slot dispatcherSlots[] = {
                     "Subclasses have `_call(*args, **kwargs)`, the long way, "
                     "and `_assign(written, arrays)`.")},
     {Py_tp_new, reinterpret_cast<void *>(newDispatcher)},
-    {Py_tp_dealloc, reinterpret_cast<void *>(deallocDispatcher)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(dealloc<clearDispatcher>)},
     {Py_tp_traverse, reinterpret_cast<void *>(visitDispatcher)},
     {Py_tp_clear, reinterpret_cast<void *>(clearDispatcher)},
     {Py_tp_call, reinterpret_cast<void *>(callDispatcher)},

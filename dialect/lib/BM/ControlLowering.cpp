@@ -94,8 +94,8 @@ static Value pickSlice(ImplicitLocOpBuilder &b, Value slices, int64_t index) {
   return reshapeTo(b, slice, sliceType(type));
 }
 
-/// Writes `slices`, which have no leading axis, to an array from `at` on;
-/// without `at` they are all that it has.
+/// Writes `slices`, which have no leading axis, to an array from `start` on;
+/// without it they are all that it has.
 static Value writeSlices(ImplicitLocOpBuilder &b, Value array,
                          ArrayRef<Value> slices, Start start) {
   SmallVector<Value> parts;
@@ -115,8 +115,8 @@ static Value writeSlices(ImplicitLocOpBuilder &b, Value array,
       ->getResult(0);
 }
 
-/// Where a scan is: what its steps read and change.
 namespace {
+/// Where a scan is: what its steps read and change.
 struct ScanState {
   SmallVector<Value> consts, xs, carries, stacks;
 };
