@@ -56,8 +56,8 @@ struct SplitFrame {
 struct BatchAxis {
   int64_t size;
   llvm::StringRef name = {};
-  /// Whether all results are to have the axis, so that none need be shared where
-  /// it is not known yet whether its tangent may be.
+  /// Whether all results are to have the axis, so that none need be shared
+  /// where it is not known yet whether its tangent may be.
   bool isOfAllResults = false;
 
   /// What tells the names of functions batched over different axes apart.
