@@ -107,6 +107,86 @@ def product(x, y):
     return {"p": x * y, "s": jnp.sum(x) + y}
 
 
+class TestStaticArguments:
+    """Arguments that are compiled in, as those of `jax.jit`."""
+
+    @staticmethod
+    def power(x, n, *, scale=1):
+        for _ in range(n):
+            x = x * X
+        return scale * x
+
+    @pytest.mark.parametrize("how", [{"static_argnums": 1}, {"static_argnames": ("n",)}])
+    def test_each_value_is_a_program(self, how):
+        fun = bm.jit(lambda x, n: self.power(x, n), **how)
+        for n in (2, 3, 2):
+            np.testing.assert_array_equal(fun(X, n), X ** (n + 1))
+            np.testing.assert_array_equal(fun(X, n=n), X ** (n + 1))
+        # By position and by name they are different calls, as for JAX.
+        assert fun.cache_info().misses == 4
+        assert fun.cache_info().hits == 2
+
+    def test_equal_values_of_other_types_are_others(self):
+        fun = bm.jit(lambda x, n: x + jnp.zeros(3, type(n)), static_argnums=-1)
+        assert fun(np.int32(1), 1).dtype == jnp.int32
+        assert fun(np.int32(1), True).dtype == jnp.int32
+        assert fun(np.int32(1), 1.0).dtype == jnp.float32
+
+    def test_keyword_only(self):
+        fun = bm.jit(self.power, static_argnums=(1,), static_argnames="scale")
+        np.testing.assert_array_equal(fun(X, 1, scale=3), 3 * X**2)
+
+    def test_in_transforms(self):
+        fun = bm.jit(self.power, 1)
+        np.testing.assert_array_equal(bm.vector_grad(fun)(X, 3), X**3)
+        np.testing.assert_array_equal(bm.vector_grad(lambda x: fun(x, 2) * x)(X), 2 * X**3)
+        np.testing.assert_array_equal(jax.vmap(lambda x: fun(x, 1))(M), M * X)
+
+    def test_methods(self):
+        class Counter(bp.Base):
+            def __init__(self):
+                super().__init__()
+                self.count = bm.Variable(bm.zeros(()))
+
+            @bm.jit(static_argnums=(0, 2))
+            def step(self, x, n):
+                self.count.value = self.count + n
+                return x * jnp.ones(n)
+
+        counters = Counter(), Counter()
+        for counter, n in zip((*counters, counters[0]), (2, 3, 3), strict=True):
+            np.testing.assert_array_equal(counter.step(2.0, n), np.full(n, 2.0))
+        assert [float(counter.count) for counter in counters] == [5, 3]
+
+    def test_what_is_compiled_ahead_of_time_takes_the_others(self):
+        scale = bm.Variable(bm.ones(()))
+        fun = bm.jit(lambda x, n, y: x**n * scale + y, static_argnames="n")
+        compiled = fun.trace(X, 2, y=X).lower().compile()
+        np.testing.assert_array_equal(compiled(X, y=X), X**2 + X)
+        scale.value = bm.asarray(2.0)
+        np.testing.assert_array_equal(compiled(X, y=X), 2 * X**2 + X)
+
+    @pytest.mark.parametrize(
+        ("how", "error", "message"),
+        [
+            ({"static_argnums": 2}, ValueError, "positional argument 2, but .* takes 2"),
+            ({"static_argnames": "m"}, ValueError, "an argument 'm', but .* takes x, n, scale"),
+            ({"static_argnums": "n"}, TypeError, "static_argnums of jit must be an int"),
+            ({"static_argnames": 1}, TypeError, "static_argnames of jit must be a str"),
+        ],
+    )
+    def test_wrong_names(self, how, error, message):
+        with pytest.raises(error, match=message):
+            bm.jit(self.power, **how)
+
+    def test_what_cannot_be_hashed(self):
+        fun = bm.jit(self.power, static_argnums=1)
+        with pytest.raises(TypeError, match=r"static argument n .* got \[2\] of type list"):
+            fun(X, [2])
+        with pytest.raises(TypeError, match=r"static argument n .* got a traced value"):
+            jax.jit(fun)(X, 2)
+
+
 class TestVmap:
     @pytest.mark.parametrize(
         ("in_axes", "args"),

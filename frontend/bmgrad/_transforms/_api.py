@@ -6,23 +6,26 @@ like them. Each is a few lines: what it means is in the transform it makes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from bmgrad._transforms._call import Transform, Transformed
 from bmgrad._transforms._grad import GradTransform
 from bmgrad._transforms._jacobian import HessianTransform, JacobianTransform
-from bmgrad._transforms._jit import JitTransform, VmapTransform
+from bmgrad._transforms._jit import JitTransform, JitWithStatic, VmapTransform
+from bmgrad._transforms._static_arguments import StaticArguments
 from bmgrad._transforms._targets import Targets
 
 
 def _transformed(
-    func: Callable[..., Any] | None, make: Callable[[Callable[..., Any]], Transform]
+    func: Callable[..., Any] | None,
+    make: Callable[[Callable[..., Any]], Transform],
+    kind: type[Transformed] = Transformed,
 ) -> Any:
     """The transformed function, or a decorator when there is no function yet."""
     if func is None:
-        return lambda function: _transformed(function, make)
-    return Transformed(make(func), func)
+        return lambda function: _transformed(function, make, kind)
+    return kind(make(func), func)
 
 
 def grad(
@@ -244,16 +247,31 @@ def hessian(
     return _transformed(func, lambda function: HessianTransform(function, targets, "hessian"))
 
 
-def jit(func: Callable[..., Any] | None = None, *, dyn_vars: Any = None) -> Any:
+def jit(
+    func: Callable[..., Any] | None = None,
+    static_argnums: int | Sequence[int] | None = None,
+    static_argnames: str | Sequence[str] | None = None,
+    *,
+    dyn_vars: Any = None,
+) -> Any:
     """The function, compiled. Variables it reads are inputs, those it assigns are outputs.
 
     Args:
       func: a function, method or callable object; without it the call gives a decorator.
+      static_argnums: which positional arguments are compiled in: the function gets their values,
+        as numbers that give shapes or how often a loop runs, and each value is compiled on its
+        own. They must be hashable.
+      static_argnames: the same by name. Of what is given by position or by name the other is found.
       dyn_vars: accepted for old scripts; what is read and written is found by tracing.
 
     Returns:
       A function of the same arguments. Arguments that are no arrays or numbers (strings,
-      functions) must be hashable and are compiled in.
+      functions) must be hashable and are compiled in. What ``trace(...)`` compiles ahead of time
+      takes those that are not named as static.
+
+    Raises:
+      TypeError: for static arguments that cannot be hashed.
+      ValueError: for static arguments that the function does not have.
 
     Example:
       >>> import bmgrad.math as bm
@@ -265,7 +283,13 @@ def jit(func: Callable[..., Any] | None = None, *, dyn_vars: Any = None) -> Any:
       2.0
     """
     Targets.of(None, None, dyn_vars=dyn_vars)
-    return _transformed(func, JitTransform)
+    if static_argnums is None and static_argnames is None:
+        return _transformed(func, JitTransform)
+
+    def make(function: Callable[..., Any]) -> JitTransform:
+        return JitTransform(function, StaticArguments.of(function, static_argnums, static_argnames))
+
+    return _transformed(func, make, JitWithStatic)
 
 
 def vmap(

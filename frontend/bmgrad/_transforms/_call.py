@@ -540,17 +540,17 @@ class Transformed(Dispatcher):
         if instance is None:
             return self
         method = types.MethodType(self._function, instance)
-        return Transformed(self._transform.on(method), method)
+        return type(self)(self._transform.on(method), method)
 
     def __copy__(self) -> Transformed:
-        return Transformed(self._transform, self._function)
+        return type(self)(self._transform, self._function)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Transformed:
         """The copy of a method is one of the copied object; functions are not copied."""
         function = copy.deepcopy(self._function, memo)
         if function is self._function:
             return self
-        return Transformed(self._transform.copied_to(function, memo), function)
+        return type(self)(self._transform.copied_to(function, memo), function)
 
     def __repr__(self) -> str:
         return f"<bm.{self._transform.kind} of {self._transform.function_name}>"

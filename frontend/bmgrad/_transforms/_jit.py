@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.api_util import flatten_axes
 
-from bmgrad._transforms._call import State, Transform
+from bmgrad._transforms._call import State, Transform, Transformed
+from bmgrad._transforms._static_arguments import StaticArguments, unpinned
 from bmgrad._transforms._trace import Arguments
 from bmgrad.runtime import Program
 from bmgrad.runtime._jax_internals import is_reference, with_axes
 from bmgrad.runtime._origin import Origin
+from bmgrad.runtime._stages import Traced
 
 
 class JitTransform(Transform):
@@ -26,17 +28,34 @@ class JitTransform(Transform):
     kind = "jit"
     may_ask_values = False
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function, None)
+    def __init__(self, function: Callable[..., Any], static: StaticArguments | None = None) -> None:
+        self.static = static or StaticArguments()
+        super().__init__(function, self.static)
 
     def on(self, function: Callable[..., Any]) -> JitTransform:
-        return JitTransform(function)
+        return JitTransform(function, self.static.of_method())
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self.arguments(args, kwargs)
-        traced = self.trace(state, arguments)
+        function = unpinned(self.function) if self.static else None
+        traced = self.trace(state, arguments, function=function)
         results = traced.commit(traced.bind(traced.program, arguments))
         return jax.tree.unflatten(traced.out_tree, results)
+
+
+class JitWithStatic(Transformed):
+    """A compiled function with arguments that are compiled in."""
+
+    _transform: JitTransform
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = self._transform.static.pin(self._function, args, kwargs)
+        return super().__call__(*args, **kwargs)
+
+    def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
+        """Trace for arguments like these; what is compiled takes those that are not static."""
+        function, args, kwargs = self._transform.static.given(self._function, args, kwargs)
+        return State(JitTransform(function)).stage(args, kwargs)
 
 
 class VmapTransform(Transform):
