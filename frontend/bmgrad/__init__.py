@@ -5,13 +5,12 @@
 
 import os as _os
 
-from jax.extend import source_info_util as _source_info_util
-
 from bmgrad import extend, math
 from bmgrad._base import Base
 from bmgrad._collector import ArrayCollector, Collector, TensorCollector
 from bmgrad._naming import clear_name_cache
 from bmgrad.runtime import load
+from bmgrad.runtime._jax_internals import hide_frames as _hide_frames
 
 __version__ = "0.1.0"
 
@@ -32,4 +31,4 @@ __all__ = [
 ]
 
 # Programs and messages name the user's line, not the wrapper here that the line called.
-_source_info_util.register_exclusion(_os.path.dirname(__file__))
+_hide_frames(_os.path.dirname(__file__))

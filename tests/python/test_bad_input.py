@@ -1,11 +1,16 @@
 """Bad input: each error says what came, what was expected and what to do; no variable moves."""
 
+import traceback
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bmgrad
 import bmgrad.math as bm
+import bmgrad.runtime
 
 X = jnp.ones(3)
 
@@ -231,3 +236,31 @@ def test_a_variable_that_holds_a_value_of_a_trace():
     )
     held.value = before
     np.testing.assert_array_equal(bm.grad(lambda x: (x * held).sum())(X), before)
+
+
+def mismatched(x):
+    return jnp.dot(x, jnp.ones(7))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bm.grad(mismatched)(X),
+        lambda: bm.grad(mismatched).trace(X),
+        lambda: bm.hessian(bm.jit(mismatched))(X),
+        lambda: bm.jit(lambda x, _: mismatched(x), static_argnums=1)(X, "a"),
+        lambda: bm.vjp(mismatched, X),
+        lambda: bm.jvp(mismatched, (X,), (X,)),
+        lambda: bm.linearize(mismatched, X),
+        lambda: bm.vjp(jnp.sum, X)[1](X),
+        lambda: bm.linearize(jnp.sum, X)[1](1.0),
+        lambda: bm.grad(jnp.sum, argnums=0)(jnp.arange(3)),
+    ],
+)
+def test_tracebacks_are_of_the_users_code(call):
+    with pytest.raises((TypeError, ValueError)) as raised:
+        call()
+    files = [Path(frame.filename) for frame in traceback.extract_tb(raised.tb)]
+    assert Path(__file__) in files
+    ours = {Path(module.__file__).parent for module in (bmgrad, bmgrad.runtime)}
+    assert [file for file in files if ours & {*file.parents}] == []

@@ -44,6 +44,7 @@ from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
+from bmgrad.runtime._jax_internals import api_boundary
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._stages import Lowered, Traced
@@ -527,6 +528,7 @@ class Transformed(Dispatcher):
         self._state = _state_of(transform)
         self._set_shortcut(self._state.shortcut)
 
+    @api_boundary
     def _call(self, /, *args: Any, **kwargs: Any) -> Any:
         if _tracing_state.current() is not None:
             return self._transform.body(self._state, args, kwargs)
@@ -555,6 +557,7 @@ class Transformed(Dispatcher):
     def __repr__(self) -> str:
         return f"<bm.{self._transform.kind} of {self._transform.function_name}>"
 
+    @api_boundary
     def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
         """Trace for arguments like these (arrays or ``jax.ShapeDtypeStruct``)."""
         return self._state.stage(args, kwargs)

@@ -26,7 +26,13 @@ from bmgrad._transforms._trace import (
     trace_function,
 )
 from bmgrad.runtime import bind
-from bmgrad.runtime._jax_internals import NotNeeded, has_tangent, is_reference, tangent_aval
+from bmgrad.runtime._jax_internals import (
+    NotNeeded,
+    api_boundary,
+    has_tangent,
+    is_reference,
+    tangent_aval,
+)
 from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._program import LinearProgram
 
@@ -34,6 +40,7 @@ from bmgrad.runtime._program import LinearProgram
 _ad: Any = vars(jax)["ad"]
 
 
+@api_boundary
 def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Value of ``fun`` and the function from output cotangents to input cotangents.
 
@@ -66,6 +73,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
+@api_boundary
 def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
     """Value of ``fun`` and its derivative, a linear function of tangents.
 
@@ -90,6 +98,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
+@api_boundary
 def jvp(
     fun: Callable[..., Any],
     primals: Sequence[Any],
@@ -250,6 +259,7 @@ class _Derivative:
 class VjpFunction(_Derivative):
     """From cotangents of the outputs to cotangents of the inputs, at one point."""
 
+    @api_boundary
     def __call__(self, cotangent: Any, *more: Any) -> tuple[Any, ...]:
         """A cotangent for each primal; ``cotangent`` has the tree and shapes of the output."""
         point = self.point
@@ -288,6 +298,7 @@ class VjpFunction(_Derivative):
             )
         wanted = [not isinstance(kind, _ad.DontWant) for kind in leaves]
 
+        @api_boundary
         def call(cotangent: Any) -> tuple[Any, ...]:
             results = self._cotangents(cotangent, wanted)
             for position, kind in enumerate(leaves):
@@ -319,6 +330,7 @@ class VjpFunction(_Derivative):
 class LinearFunction(_Derivative):
     """From tangents of the inputs to the tangent of the output, at one point."""
 
+    @api_boundary
     def __call__(self, *tangents: Any) -> Any:
         """The tangent of the output; ``tangents`` have the trees and shapes of the primals."""
         point = self.point

@@ -17,7 +17,7 @@ from bmgrad._transforms._call import State, Transform, Transformed
 from bmgrad._transforms._static_arguments import StaticArguments, unpinned
 from bmgrad._transforms._trace import Arguments
 from bmgrad.runtime import Program
-from bmgrad.runtime._jax_internals import is_reference, with_axes
+from bmgrad.runtime._jax_internals import api_boundary, is_reference, with_axes
 from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._stages import Traced
 
@@ -48,10 +48,12 @@ class JitWithStatic(Transformed):
 
     _transform: JitTransform
 
+    @api_boundary
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = self._transform.static.pin(self._function, args, kwargs)
         return super().__call__(*args, **kwargs)
 
+    @api_boundary
     def trace(self, /, *args: Any, **kwargs: Any) -> Traced:
         """Trace for arguments like these; what is compiled takes those that are not static."""
         function, args, kwargs = self._transform.static.given(self._function, args, kwargs)

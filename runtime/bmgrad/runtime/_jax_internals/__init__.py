@@ -91,6 +91,7 @@ from bmgrad.runtime._jax_internals._references import (
     keeps_order,
     referenced_aval,
 )
+from bmgrad.runtime._jax_internals._tracebacks import api_boundary, hide_frames
 from bmgrad.runtime._jax_internals._tracing import (
     OpenTrace,
     TracedJaxpr,
@@ -116,6 +117,7 @@ __all__ = [
     "TracedJaxpr",
     "ValAccum",
     "accept_as_array",
+    "api_boundary",
     "axes_of",
     "axes_of_mesh",
     "axis_effect",
@@ -134,6 +136,7 @@ __all__ = [
     "function_of",
     "has_tangent",
     "has_value",
+    "hide_frames",
     "hold_weakly",
     "inside_shard_map",
     "is_batched",

@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,14 +9,8 @@ import jax
 from jax._src import core, dispatch, source_info_util, util
 from jax._src import effects as jax_effects
 from jax._src.interpreters import partial_eval
-from jax.extend.source_info_util import register_exclusion
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray
-
-# bmgrad's own frames are not the user's: neither for the locations below nor
-# for the ones that JAX puts on its errors.
-_PACKAGE = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..")) + os.sep
-register_exclusion(_PACKAGE)
 
 
 @functools.lru_cache(maxsize=4096)
