@@ -238,6 +238,20 @@ def test_a_variable_that_holds_a_value_of_a_trace():
     np.testing.assert_array_equal(bm.grad(lambda x: (x * held).sum())(X), before)
 
 
+@pytest.mark.parametrize("other", ["text", object(), {1, 2}])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda other: bm.vjp(lambda x, _: x, X, other),
+        lambda other: bm.jvp(lambda x, _: x, (X, other), (X, other)),
+        lambda other: bm.linearize(lambda x, _: x, X, other),
+    ],
+)
+def test_primals_that_are_no_arrays(call, other):
+    text = raises(lambda: call(other), TypeError, "which is not a valid JAX type")
+    assert f"is {other!r} of type {type(other).__name__}" in text
+
+
 def mismatched(x):
     return jnp.dot(x, jnp.ones(7))
 

@@ -183,3 +183,74 @@ def test_rules_that_jax_keeps_as_objects_are_told_what_is_perturbed():
         assert told[-1] == [False, False]
         assert bm.jvp(lambda y: added(1.0, y), (1.0,), (2.0,))[1] == 14.0
         assert told[-1] == [True, False]
+
+
+class Pair:
+    """A value of a type of its own."""
+
+    def __init__(self, first, second):
+        self.first, self.second = first, second
+
+
+class PairType(hijax.HiType):
+    def __hash__(self):
+        return hash(PairType)
+
+    def __eq__(self, other):
+        return isinstance(other, PairType)
+
+    def __repr__(self):
+        return "PairType"
+
+    str_short = __repr__
+
+    def lo_ty(self):
+        return [jax.typeof(X)] * 2
+
+    def lower_val(self, pair):
+        return [pair.first, pair.second]
+
+    def raise_val(self, first, second):
+        return Pair(first, second)
+
+    def to_tangent_aval(self):
+        return self
+
+
+hijax.register_hitype(Pair, lambda _: PairType())
+
+
+class MakePair(Operation):
+    def __init__(self, aval):
+        self.in_avals, self.out_aval, self.params = (aval, aval), PairType(), {}
+        super().__init__()
+
+    def expand(self, first, second):
+        return Pair(first, second)
+
+
+class First(Operation):
+    def __init__(self, aval):
+        self.in_avals, self.out_aval, self.params = (PairType(),), aval, {}
+        super().__init__()
+
+    def expand(self, pair):
+        return pair.first
+
+
+def make_and_take(x):
+    aval = jax.typeof(x)
+    return First(aval)(MakePair(aval)(x, x)).sum()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bm.jit(make_and_take)(X),
+        lambda: bm.grad(jax.checkpoint(make_and_take))(X),
+        lambda: bm.grad(lambda x: First(jax.typeof(X))(Pair(X, X)) @ x)(X),
+    ],
+)
+def test_values_of_types_that_users_define_are_refused(call):
+    with pytest.raises(NotImplementedError, match="no values of type PairType; they hold arrays"):
+        call()

@@ -28,7 +28,7 @@ from bmgrad._import._rules_remat import mark_saveable
 from bmgrad._import._tangents import Tangents
 from bmgrad._import._text import TensorType, Value, i64_array, is_key, type_of_array
 from bmgrad.runtime._batchers import Batcher
-from bmgrad.runtime._errors import TOO_DEEP, put_off
+from bmgrad.runtime._errors import TOO_DEEP, no_values_of, put_off
 from bmgrad.runtime._jax_internals import (
     check_effects,
     is_reference_aval,
@@ -112,12 +112,7 @@ class Importer:
         try:
             type = type_of_array(aval.shape, aval.dtype)
         except (AttributeError, TypeError):
-            text = aval.str_short() if hasattr(aval, "str_short") else str(aval)
-            raise Unsupported(
-                f"bmgrad programs have no values of type {text}; they hold arrays of static "
-                "shape, of bool, 2 to 64-bit integers, 4, 8 and 16 to 64-bit floats and complex "
-                "numbers"
-            ) from None
+            raise Unsupported(no_values_of(aval)) from None
         self._has_keys |= is_key(aval)
         self._types[aval.shape, aval.dtype] = type
         return type

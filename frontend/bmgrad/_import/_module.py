@@ -16,8 +16,10 @@ from typing import Any, cast
 import jax
 import numpy as np
 
+from bmgrad._import._errors import Unsupported
 from bmgrad._import._references import Operand, Reference
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
+from bmgrad.runtime._errors import no_values_of
 from bmgrad.runtime._jax_internals import is_dead, is_reference, variable_of
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
@@ -167,6 +169,8 @@ class Module:
     def capture(self, array: Any) -> Value:
         """The value of a concrete array: a constant, or an input of every scope on the way."""
         if not isinstance(array, (jax.Array, jax.core.Tracer)):
+            if np.asarray(array).dtype == np.object_:
+                raise Unsupported(no_values_of(type(array).__name__))
             if np.size(array) <= _SMALL:
                 return self.constant(np.asarray(array))
             # Functions make their NumPy tables anew at each trace: equal ones are one input.

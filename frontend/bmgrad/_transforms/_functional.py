@@ -135,7 +135,7 @@ def jvp(
             )
     _refuse_references(primals, "jvp")
     arguments = Arguments.of(tuple(primals), {}, fun)
-    arguments.static.check_hashable()
+    _refuse_others(arguments, "jvp")
     tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
     leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
@@ -176,7 +176,7 @@ def _linearized(
 ) -> tuple[Any, Any, tuple[list[Any], list[Any], dict[str, Any], _Point]]:
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, fun)
-    arguments.static.check_hashable()
+    _refuse_others(arguments, "vjp" if in_reverse else "linearize")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
     linearized = traced.program.linearize(_active_inputs(traced, arguments))
     if in_reverse and linearized.lin.has_open_loop and may_have_values(arguments):
@@ -346,6 +346,16 @@ def _refuse_references(primals: Any, function: str) -> None:
         raise TypeError(
             f"a primal of {function} is a reference (jax.new_ref), which has no tangent; close "
             f"over it, as in {function}(lambda x: f(ref, x), ...)"
+        )
+
+
+def _refuse_others(arguments: Arguments, function: str) -> None:
+    for position, _ in arguments.static.positions:
+        value = jax.tree.leaves(arguments.rebuild(arguments.leaves))[position]
+        raise TypeError(
+            f"a primal of {function} is {value!r} of type {type(value).__name__}, which is not a "
+            f"valid JAX type and has no tangent; close over it, as in "
+            f"{function}(lambda x: f(x, other), ...)"
         )
 
 

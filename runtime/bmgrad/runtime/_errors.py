@@ -15,6 +15,15 @@ class UnsupportedError(NotImplementedError):
     """
 
 
+def no_values_of(aval: object) -> str:
+    """Says that programs have no values of this type: an aval, or the name of another."""
+    text = aval.str_short() if hasattr(aval, "str_short") else str(aval)
+    return (
+        f"bmgrad programs have no values of type {text}; they hold arrays of static shape, of "
+        "bool, 2 to 64-bit integers, 4, 8 and 16 to 64-bit floats and complex numbers"
+    )
+
+
 class ForwardModeError(UnsupportedError, TypeError):
     """Forward mode of what has a reverse rule only; JAX raises TypeError."""
 

@@ -10,12 +10,17 @@ from jax._src import core, dtypes, sharding_impls
 from jax._src import mesh as internal_mesh
 from jax.sharding import PartitionSpec
 
+from bmgrad.runtime._errors import UnsupportedError, no_values_of
+
 ShapedArray = jax.core.ShapedArray
 
 
 def plain_aval(aval: Any) -> ShapedArray:
     """`aval` without sharding or memory space: shape, dtype and weak type only."""
-    return _plain_aval(aval.shape, aval.dtype, aval.weak_type)
+    try:
+        return _plain_aval(aval.shape, aval.dtype, aval.weak_type)
+    except AttributeError:
+        raise UnsupportedError(no_values_of(aval)) from None
 
 
 # Making one takes 4 us, and each argument has a dozen on its way.
@@ -38,7 +43,10 @@ def tangent_aval(aval: ShapedArray) -> ShapedArray:
 
 def has_tangent(aval: ShapedArray) -> bool:
     """Whether `aval` is differentiable: float or complex, and no reference."""
-    return not is_reference_aval(aval) and bool(aval.to_tangent_aval().dtype != jax.dtypes.float0)
+    if is_reference_aval(aval):
+        return False
+    # Types that users define (hijax) have no dtype; values of them are refused elsewhere.
+    return getattr(aval.to_tangent_aval(), "dtype", jax.dtypes.float0) != jax.dtypes.float0
 
 
 def is_reference_aval(aval: Any) -> bool:
