@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import pickle
 import sys
 import threading
 import weakref
@@ -265,12 +266,14 @@ def test_a_copy():
     assert copied.cache_info()[:3] == (1, 1, 1)
 
 
-def test_a_deep_copy():
-    """Of a model that holds a transform of its method, that is one of the copy's."""
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+@pytest.mark.parametrize("of", ["model", "gradient"])
+def test_a_copy_of_a_model(copied, of):
+    """What holds a transform of its method: that is one of the copy's."""
     model = Counter()
     model.gradient = bm.grad(model.loss, grad_vars=model.w, argnums=0, return_value=True)
     model.gradient(X)
-    other = copy.deepcopy(model)
+    other = copied(model) if of == "model" else copied(model.gradient)._transform.owner
     other.w.value = 2 * other.w.value
     for _ in range(2):
         (of_w, of_x), loss = other.gradient(X)
@@ -280,6 +283,25 @@ def test_a_deep_copy():
     assert (float(model.count.value), float(other.count.value)) == (1, 3)
     assert model.gradient(X)[1] == 9
 
+
+def power(x, n):
+    return jnp.sum(x**n)
+
+
+def test_functions_are_pickled_by_name():
+    for fun in (bm.jit(power, static_argnums=1), bm.value_and_grad(power, has_aux=False)):
+        twin = pickle.loads(pickle.dumps(fun))
+        assert twin.cache_info() == fun.cache_info()  # They share what is compiled.
+        for mine, other in zip(
+            jax.tree.leaves(fun(X, 2)), jax.tree.leaves(twin(X, 2)), strict=True
+        ):
+            np.testing.assert_array_equal(mine, other)
+        assert twin.cache_info() == fun.cache_info()
+    with pytest.raises((AttributeError, pickle.PicklingError), match="lambda"):
+        pickle.dumps(bm.grad(lambda x: x))
+
+
+def test_a_deep_copy_of_a_function():
     grad = bm.grad(lambda x: jnp.sum(x**2))
     assert copy.deepcopy(grad) is grad
 

@@ -426,14 +426,17 @@ class Transform(abc.ABC):
     def on(self, function: Callable[..., Any]) -> Transform:
         """The same transform of another function."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: option for name, option in vars(self).items() if name != "_function"}
+
     def copied_to(self, function: Callable[..., Any], memo: dict[int, Any]) -> Transform:
         """The same transform of a deep copy of the function: its variables are copies too."""
-        made = copy.copy(self)
-        for name, option in vars(self).items():
-            if name != "_function":
-                setattr(made, name, copy.deepcopy(option, memo))
-        made._function = _weak(function)
-        return made
+        return copy.deepcopy(self, memo).of(function)
+
+    def of(self, function: Callable[..., Any]) -> Transform:
+        """This object, which had no function."""
+        self._function = _weak(function)
+        return self
 
     @abc.abstractmethod
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -554,6 +557,15 @@ class Transformed(Dispatcher):
             return self
         return type(self)(self._transform.copied_to(function, memo), function)
 
+    def __reduce__(self) -> Any:
+        # With the function in the state: that of a method may hold this object.
+        state = self._transform, self._function
+        return _new, (type(self),), state
+
+    def __setstate__(self, state: tuple[Transform, Callable[..., Any]]) -> None:
+        transform, function = state
+        Transformed.__init__(self, transform.of(function), function)
+
     def __repr__(self) -> str:
         return f"<bm.{self._transform.kind} of {self._transform.function_name}>"
 
@@ -569,6 +581,10 @@ class Transformed(Dispatcher):
     def cache_info(self) -> CacheInfo:
         """Hits, misses and the named keys of what was compiled."""
         return self._state.info()
+
+
+def _new(kind: type[Transformed]) -> Transformed:
+    return kind.__new__(kind)
 
 
 def cache_info() -> CacheInfo:
