@@ -96,6 +96,20 @@ def test_inside_a_trace_after_calls_outside():
     np.testing.assert_allclose(model.w.value, 2 * jnp.ones(3))
 
 
+def test_inside_a_trace_that_assigned_what_is_read():
+    model = Counter()
+    grad = bm.grad(lambda x: jnp.sum(model.w.value * x) ** 2)
+    want = grad(X)
+    np.testing.assert_array_equal(grad(X), want)
+
+    @bm.jit
+    def of_tripled(x):
+        model.w.value = 3 * model.w.value
+        return grad(x)
+
+    np.testing.assert_allclose(of_tripled(X), 9 * want)
+
+
 def test_plain_function_inside_a_trace_that_writes():
     """What a call returns inside a trace belongs to that trace."""
     grad = bm.grad(lambda x: bm.sum(x**2))
