@@ -150,22 +150,16 @@ SmallVector<bool> BatchFlow::ofCall(CustomJvpOp op, ArrayRef<bool> operands) {
 }
 
 /// Of a call whose rule is not there yet, if there is one: what does not depend
-/// on the batch may have a tangent that does. What is made of all elements
-/// together has one.
+/// on the batch may have a tangent that does.
 SmallVector<bool> BatchFlow::ofUnknownRule(CustomJvpOp op,
                                            ArrayRef<bool> operands) {
   SmallVector<bool> results = ofCall(op, op.getPrimal(), operands);
   bool mayHaveTangents = false;
   for (auto [input, flag] : llvm::zip_equal(op.getInputs(), operands))
     mayHaveTangents |= flag && isDifferentiable(input.getType());
-  if (question != Question::Tangents || !axis.isOfAllResults ||
-      !mayHaveTangents || !llvm::is_contained(results, false))
-    return results;
-  SmallVector<bool> reached =
-      reachedCallResults(op, op.getPrimal(), operands, axis);
-  for (auto [result, flag, isReached] :
-       llvm::zip_equal(op.getResults(), results, reached))
-    flag |= !isReached && isDifferentiable(result.getType());
+  if (question == Question::Tangents && axis.isOfAllResults && mayHaveTangents)
+    for (auto [result, flag] : llvm::zip_equal(op.getResults(), results))
+      flag |= isDifferentiable(result.getType());
   return results;
 }
 
