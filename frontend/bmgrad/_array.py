@@ -20,6 +20,7 @@ from jax.tree_util import GetAttrKey, register_pytree_with_keys
 from bmgrad._array_checks import check_bounds, rank, scalar_rank
 from bmgrad._tracing_state import _stack
 from bmgrad.runtime import _jax_internals, _trees
+from bmgrad.runtime._dispatch import begin_array, new_array, node_functions
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -66,19 +67,7 @@ def _is_array(x: object) -> bool:
 
 def _new(value: Any) -> Array:
     """An Array that holds ``value`` unchecked (jax puts tracers and placeholders into pytrees)."""
-    array = object.__new__(Array)
-    array._value = value
-    _begin(array)
-    return array
-
-
-def _begin(array: Array) -> None:
-    """What every new object needs beside its value, however it was made."""
-    array._lifted = False
-    array._name = None
-    context = _stack.top
-    if context is not None:
-        context.own(array)
+    return new_array(Array, value)
 
 
 def _to_jax(value: Any, dtype: DTypeLike | None = None) -> jax.Array:
@@ -182,7 +171,7 @@ class Array:
 
     def __init__(self, value: Any, dtype: DTypeLike | None = None) -> None:
         self._value = _to_jax(value, dtype)
-        _begin(self)
+        begin_array(self)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -378,7 +367,7 @@ class Array:
         return state | getattr(self, "__dict__", {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        _begin(self)
+        begin_array(self)
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -581,15 +570,11 @@ def _register(cls: type[Array]) -> None:
     """Make ``cls`` a pytree node with one child; out of a pytree comes a plain Array."""
     _jax_internals.accept_as_array(cls, lambda array: array.value)
     _trees.register_node(cls, "bm.Array", lambda children: _new(*children))
-
-    def flatten(array: Array) -> tuple[tuple[Any], None]:
-        # At each call of a compiled function: no property, which is a call more.
-        return (array._value if _stack.top is None else array.value,), None
-
+    flatten, unflatten = node_functions(Array)
     register_pytree_with_keys(
         cls,
         lambda array: (((GetAttrKey("value"), array.value),), None),
-        lambda _, children: _new(*children),
+        unflatten,
         flatten,
     )
 

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from bmgrad._array import Array, _begin, unwrap, wrap
+from bmgrad._array import Array, unwrap, wrap
 from bmgrad._variable import Variable
+from bmgrad.runtime._dispatch import begin_array
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -50,7 +51,7 @@ class RandomState(Variable):
         # The key is made at the first read: importing bmgrad must not start a jax backend.
         self._seed = _entropy() if seed is None else unwrap(seed)
         self._key: Any = None if isinstance(self._seed, (int, np.integer)) else _as_key(seed)
-        _begin(self)
+        begin_array(self)
 
     @property
     def _value(self) -> Any:  # a slot in Array

@@ -6,8 +6,8 @@
 //
 //===----------------------------------------------------------------------===//
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "Arrays.h"
+
 #include <structmember.h>
 
 #include <vector>
@@ -35,9 +35,9 @@ template <inquiry clear> static void dealloc(PyObject *object) {
 /// ends there are none left.
 static thread_local std::vector<PyObject *> contexts;
 
-/// Whether this thread traces, so that each call is to be seen by the trace.
-static bool isTracing() {
-  return !contexts.empty() && contexts.back() != Py_None;
+PyObject *currentContext() {
+  return contexts.empty() || contexts.back() == Py_None ? nullptr
+                                                        : contexts.back();
 }
 
 static PyObject *getTop(PyObject *, void *) {
@@ -310,7 +310,7 @@ static PyObject *callWithArrays(PyObject *owner, PyObject *target,
 static PyObject *tryShortcut(PyObject *owner, Shortcut *shortcut,
                              PyObject *args, PyObject *kwargs) {
   if (!shortcut || !shortcut->target || shortcut->epoch != currentEpoch ||
-      isTracing())
+      currentContext()) // A trace is to see each call.
     return nullptr;
   if (shortcut->holdsFlags != Py_None &&
       (holdsFlags(shortcut, args) || (kwargs && holdsFlags(shortcut, kwargs))))
@@ -440,7 +440,8 @@ PyMODINIT_FUNC PyInit__dispatch() {
   shortcutType = reinterpret_cast<PyTypeObject *>(ofShortcuts);
   if (PyModule_AddObjectRef(module, "TraceStack", ofStacks) < 0 ||
       PyModule_AddObjectRef(module, "Shortcut", ofShortcuts) < 0 ||
-      PyModule_AddObjectRef(module, "Dispatcher", ofDispatchers) < 0)
+      PyModule_AddObjectRef(module, "Dispatcher", ofDispatchers) < 0 ||
+      addArrayFunctions(module) < 0)
     return nullptr;
   return module;
 }

@@ -14,7 +14,7 @@ import pytest
 
 import bmgrad as bp
 import bmgrad.math as bm
-from bmgrad.runtime._dispatch import Dispatcher, Shortcut
+from bmgrad.runtime._dispatch import Dispatcher, Shortcut, new_array, node_functions
 
 X = jnp.arange(3.0)
 
@@ -330,3 +330,21 @@ def test_what_a_dispatcher_takes():
         Dispatcher()._set_shortcut(len)
     with pytest.raises(AttributeError, match="_call"):
         Dispatcher()()
+
+
+def test_array_objects_as_nodes():
+    flatten, unflatten = node_functions(bm.Array)
+    assert flatten(bm.Variable(X)) == ((X,), None)
+    made = unflatten(None, [X])
+    assert type(made) is bm.Array
+    assert made.value is X
+    for children in ([], [X, X]):
+        with pytest.raises(ValueError, match="expected one child"):
+            unflatten(None, children)
+    for wrong in (lambda: unflatten(None), lambda: unflatten(None, 1), lambda: node_functions(X)):
+        with pytest.raises(TypeError, match="expected"):
+            wrong()
+    with pytest.raises(TypeError):
+        new_array(X, X)
+    with pytest.raises(AttributeError, match="_value"):
+        flatten(object())

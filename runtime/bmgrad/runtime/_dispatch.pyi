@@ -1,7 +1,9 @@
-"""Repeated calls of compiled functions; see `runtime/native/Dispatch.cpp`."""
+"""Repeated calls of compiled functions; see `runtime/native/`."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+
+A = TypeVar("A")
 
 class TraceStack:
     """The trace contexts of each thread, all in one place."""
@@ -58,3 +60,12 @@ def epoch() -> int:
 
 def bump_epoch() -> None:
     """Closes all shortcuts of the epochs before."""
+
+def begin_array(array: Any, /) -> None:
+    """What every new array object needs beside its value, however it was made."""
+
+def new_array(type: type[A], value: Any, /) -> A:
+    """An array object that holds `value` unchecked."""
+
+def node_functions(type: type, /) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """How array objects become pytree nodes, and how one of `type` is made of a node."""
