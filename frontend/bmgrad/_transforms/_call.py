@@ -15,6 +15,7 @@ import abc
 import contextlib
 import copy
 import functools
+import inspect
 import threading
 import types
 import weakref
@@ -142,17 +143,11 @@ class State:
         self._traced: dict[Hashable, TracedFunction] = {}
         self._takes_static = False
         # A function without array inputs, the cheapest call: nothing is nested in it.
-        self._plain = jax.jit(
-            _named(functools.partial(self._run_plain, known), self.transform.name)
-        )
+        name = self.transform.name
+        self._plain = jax.jit(_named(self._run_plain, known, name))
+        self._dynamic = jax.jit(_named(self._run_dynamic, known, name))
         # `Static` has no arrays in it, so JAX can key its cache by it.
-        self._dynamic = jax.jit(
-            _named(functools.partial(self._run_dynamic, known), self.transform.name)
-        )
-        self._static = jax.jit(
-            _named(functools.partial(self._run_static, known), self.transform.name),
-            static_argnums=(2,),
-        )
+        self._static = jax.jit(_named(self._run_static, known, name), static_argnums=(2,))
 
     # -- Under jit ---------------------------------------------------------------------------
 
@@ -369,12 +364,23 @@ class Variables:
             array.value = value
 
 
-def _named(method: Callable[..., Any], name: str) -> Callable[..., Any]:
-    @functools.wraps(method)
+def _named(method: Callable[..., Any], known: _Known, name: str) -> Callable[..., Any]:
+    """The method of what is known, by the user's name for it. It does not keep its object.
+
+    That holds a jit of it, and what the user's function closes over, which is to go with the last
+    reference: an array on a device is no burden that Python's garbage collector sees.
+    """
+    weak = weakref.WeakMethod(method)
+
     def run(*args: Any, **kwargs: Any) -> Any:
-        return method(*args, **kwargs)
+        bound = weak()
+        assert bound is not None, "only the object itself calls it"
+        return bound(known, *args, **kwargs)
 
     run.__name__ = run.__qualname__ = name
+    run.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+        functools.partial(method, known)
+    )
     return run
 
 

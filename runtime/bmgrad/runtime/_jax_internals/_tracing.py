@@ -162,6 +162,11 @@ def trace(
             jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
             opened._inner = None
             del inner, tracers, results
+    except BaseException:
+        if opened._inner is not None:
+            # What `fun` closed over is to go with the exception.
+            opened._inner.invalidate()
+        raise
     finally:
         opened._inner = None
         _epoch.open.pop()
