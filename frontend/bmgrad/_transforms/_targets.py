@@ -291,7 +291,8 @@ def _flatten_variables(variables: Any, argument: str) -> tuple[tuple[Array, ...]
     else:
         raise TypeError(
             f"{argument} must be a bm.Array or Variable, or a list, tuple, dict or Collector of "
-            f"them, got {type(variables).__name__}"
+            f"them, got {variables!r} of type {type(variables).__name__}; to differentiate for "
+            "an argument use argnums"
         )
     for position, variable in enumerate(flat):
         if not isinstance(variable, Array):
