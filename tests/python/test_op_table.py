@@ -1,5 +1,6 @@
 """Each op says all it has to: no op of the dialect goes without a rule or a test."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -82,3 +83,49 @@ def test_the_page_has_a_line_for_each_primitive(capsys):
     assert re.search(
         r"\| `sin` \| `bm.sin` \| yes \| from the forward rule \| yes \| `\w+.sine` \|", text
     )
+
+
+# Parameters that no import rule mentions, and why none has to.
+NOT_MENTIONED = {
+    "what the compiler or the place is told, where JAX decides outside the program": """
+        compiler_options_kvs context_mesh copy_semantics ctx_mesh donated_invars in_layouts
+        in_shardings inline keep_unused memory_space out_layouts out_shardings srcs
+        unconstrained_dims""",
+    "what other parameters say": "ft_out update_consts",
+    "of equations that JAX lowers itself": "bit_width impl",
+    "of the function that JAX makes its rule with": "combine_fn use_vmap",
+}
+
+
+def keywords(function, depth=0):
+    """Keyword-only arguments of a rule of JAX, or of the functions that it closes over."""
+    if depth > 5 or not callable(function):
+        return set()
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return set()
+    inner = getattr(function, "func", function)
+    cells = [cell.cell_contents for cell in getattr(inner, "__closure__", None) or ()]
+    found = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return found.union(*(keywords(c, depth + 1) for c in cells if inspect.isfunction(c)))
+
+
+def test_no_parameter_of_a_primitive_is_forgotten():
+    """Each is read by some rule, or the reason why not is above."""
+    root = TESTS.parent
+    files = [*root.glob("frontend/bmgrad/_import/*.py"), *root.glob("dialect/include/**/*.td")]
+    files += root.glob("runtime/bmgrad/runtime/_jax_internals/*.py")
+    mentioned = set(re.findall(r"\w+", " ".join(path.read_text() for path in files)))
+    known = {name for names in NOT_MENTIONED.values() for name in names.split()}
+    forgotten, seen = {}, set()
+    for primitive in vars(jax_primitives).values():
+        if not hasattr(primitive, "bind"):
+            continue
+        rules = [primitive.impl, primitive.abstract_eval, ad.primitive_jvps.get(primitive)]
+        names = set().union(*map(keywords, rules))
+        seen |= names
+        if unknown := names - mentioned - known:
+            forgotten[primitive.name] = unknown
+    assert {"unroll", "dimension_numbers", "num_keys"} <= seen
+    assert forgotten == {}
