@@ -1,6 +1,7 @@
 """Calls after the first, which go to the compiled function at once where they can."""
 
 import copy
+import functools
 import gc
 import pickle
 import sys
@@ -124,6 +125,65 @@ def test_plain_function_inside_a_trace_that_writes():
         return gradient
 
     np.testing.assert_allclose(bm.as_jax(doubled(x)), 3 * X)
+
+
+def of_lambdas(fun, other):
+    return lambda x: fun(x, other)
+
+
+def of_partials(fun, other):
+    return functools.partial(lambda other, x: fun(x, other), other)
+
+
+@pytest.mark.parametrize("made", [of_lambdas, of_partials])
+@pytest.mark.parametrize("name", ["grad", "value_and_grad", "jacrev", "jacfwd", "hessian"])
+def test_functions_made_anew(made, name, caplog):
+    """As by `jax.grad`, equal ones are compiled once, though each is called once."""
+
+    def call(library, k):
+        fun = made(lambda x, other: jnp.sum(jnp.sin(x * other)), k * X)
+        return jax.tree.leaves(getattr(library, name)(fun)(X + 1))
+
+    for k in range(3):
+        call(bm, k)
+    caplog.clear()
+    with jax.log_compiles():
+        found = [call(bm, k) for k in range(3, 5)]
+    assert not any("Finished XLA compilation" in message for message in caplog.messages)
+    for k, leaves in zip(range(3, 5), found, strict=True):
+        for leaf, want in zip(leaves, call(jax, k), strict=True):
+            np.testing.assert_allclose(leaf, want, rtol=1e-5, atol=1e-6)
+
+
+def test_functions_made_anew_that_are_called_again():
+    for k in (1.0, 2.0, 3.0, 4.0):
+        grad = bm.grad(lambda x: jnp.sum(x) * k)  # noqa: B023
+        for _ in range(5):
+            np.testing.assert_array_equal(grad(X), k * jnp.ones(3))
+        assert grad.cache_info()[:2] == ((4, 1) if k < 3 else (2, 3))
+
+
+def test_functions_made_anew_that_assign():
+    w, count = bm.TrainVar(bm.ones(3)), bm.Variable(bm.zeros(()))
+
+    def made(k):
+        def loss():
+            count.value = count + 1
+            if type(k) is int and k > 5:
+                raise KeyError(k)
+            return jnp.sum(w.value * k * X)
+
+        return bm.grad(loss, grad_vars=w)
+
+    for k in range(5):
+        np.testing.assert_array_equal(made(k)(), k * X)
+    assert float(count) == 5
+    with pytest.raises(KeyError):
+        made(6)()
+    for _ in range(4):
+        with pytest.raises(jax.errors.UnexpectedTracerError, match="assigns a variable"):
+            jax.grad(lambda k: made(k)().sum())(2.0)
+    assert float(count) == 5
 
 
 def test_shapes_that_need_more():

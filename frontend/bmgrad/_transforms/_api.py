@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from bmgrad._transforms._call import Transform, Transformed
+from bmgrad._transforms._call import Transformed
 from bmgrad._transforms._grad import GradTransform
 from bmgrad._transforms._jacobian import HessianTransform, JacobianTransform
 from bmgrad._transforms._jit import JitTransform, JitWithStatic, VmapTransform
 from bmgrad._transforms._static_arguments import StaticArguments
 from bmgrad._transforms._targets import Targets
+from bmgrad._transforms._transform import Transform
 
 
 def _transformed(

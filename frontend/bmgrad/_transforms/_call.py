@@ -11,8 +11,6 @@ Next: ``runtime`` (the primitive that the body binds).
 
 from __future__ import annotations
 
-import abc
-import contextlib
 import copy
 import functools
 import inspect
@@ -29,7 +27,6 @@ from bmgrad._array import Array
 from bmgrad._import import MAY_ASK_FOR_VALUES, asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._by_identity import ByIdentity
-from bmgrad._transforms._targets import Targets
 from bmgrad._transforms._trace import (
     PLAIN_TYPES,
     Arguments,
@@ -41,15 +38,13 @@ from bmgrad._transforms._trace import (
     trace_function,
     with_asides,
 )
+from bmgrad._transforms._transform import Transform, times_made
 from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
 from bmgrad.runtime._jax_internals import api_boundary
-from bmgrad.runtime._options import Options
-from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._stages import Lowered, Traced
-from bmgrad.runtime._versions import versions
 
 
 class _MissingInputs(Exception):
@@ -130,6 +125,7 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
+        self._is_recreated = transform.may_ask_values and times_made(transform) > 2
         self._calls_at_values = 0
         self._thread = _InThread()
         self._lock = threading.RLock()
@@ -221,6 +217,10 @@ class State:
         if self._epoch != _dispatch.epoch():
             self._reset()
         self._long_calls += 1
+        if self._is_recreated and self._long_calls <= 2:
+            # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
+            # programs of others that are equal are compiled, a jit of its own would not be.
+            return self._call_at_values(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
             self.shortcut.close()
@@ -273,7 +273,10 @@ class State:
         while True:
             self._thread.before = []
             try:
-                return self.transform.body(self, args, kwargs)
+                result = self.transform.body(self, args, kwargs)
+                for array, _ in self._thread.before:
+                    self._check_assigned(array, array._value)
+                return result
             except Exception as error:
                 for array, value in reversed(self._thread.before):
                     array._value = value
@@ -303,15 +306,17 @@ class State:
 
     def assign(self, written: dict[int, Any], arrays: Sequence[Array]) -> None:
         for position, value in written.items():
-            if isinstance(value, jax.core.Tracer):
-                raise jax.errors.UnexpectedTracerError(
-                    f"{self.transform.name} assigns a variable, "
-                    f"{arrays[position]._label()} of shape {value.shape}, inside a "
-                    "function that JAX traces (jax.jit, jax.vmap, jax.grad), which would leave a "
-                    "tracer in it; use bm.jit, bm.vmap or bm.grad around it instead"
-                )
+            self._check_assigned(arrays[position], value)
         for position, value in written.items():
             arrays[position]._value = value
+
+    def _check_assigned(self, array: Array, value: Any) -> None:
+        if isinstance(value, jax.core.Tracer):
+            raise jax.errors.UnexpectedTracerError(
+                f"{self.transform.name} assigns a variable, {array._label()} of shape "
+                f"{value.shape}, inside a function that JAX traces (jax.jit, jax.vmap, jax.grad), "
+                "which would leave a tracer in it; use bm.jit, bm.vmap or bm.grad around it instead"
+            )
 
     def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """The first of the ahead-of-time stages: the whole call as one program."""
@@ -385,118 +390,6 @@ def _named(method: Callable[..., Any], known: _Known, name: str) -> Callable[...
 
 
 # -- What users hold -----------------------------------------------------------------------------
-
-
-class Transform(abc.ABC):
-    """What a transformed function means: one function with options, apart from any call."""
-
-    kind: str
-    # Whether the function may ask for values (`if x > 0`) where the transform is not under jit.
-    may_ask_values = True
-
-    def __init__(self, function: Callable[..., Any], options: Hashable) -> None:
-        if not callable(function):
-            raise TypeError(
-                f"bm.{self.kind} takes a function or a callable object, got {function!r} of type "
-                f"{type(function).__name__}"
-            )
-        self.options = options
-        self._function = _weak(function)
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        function = self._function()
-        assert function is not None, "the Transformed object keeps its function alive"
-        return function
-
-    @property
-    def owner(self) -> object:
-        """The object whose variables the function mostly uses."""
-        return getattr(self.function, "__self__", self.function)
-
-    @property
-    def function_name(self) -> str:
-        function = self.function
-        name = getattr(function, "__qualname__", None) or type(function).__qualname__
-        return str(name).replace("<locals>.", "").replace("<lambda>", "lambda")
-
-    @property
-    def name(self) -> str:
-        return f"{self.function_name}.{self.kind}"
-
-    def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-        """A call's arguments, named as the function names them."""
-        return Arguments.of(args, kwargs, self.function)
-
-    @abc.abstractmethod
-    def on(self, function: Callable[..., Any]) -> Transform:
-        """The same transform of another function."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: option for name, option in vars(self).items() if name != "_function"}
-
-    def copied_to(self, function: Callable[..., Any], memo: dict[int, Any]) -> Transform:
-        """The same transform of a deep copy of the function: its variables are copies too."""
-        return copy.deepcopy(self, memo).of(function)
-
-    def of(self, function: Callable[..., Any]) -> Transform:
-        """This object, which had no function."""
-        self._function = _weak(function)
-        return self
-
-    @abc.abstractmethod
-    def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Apply the transform to a call, whatever trace is running."""
-
-    def trace(
-        self,
-        state: State,
-        arguments: Arguments,
-        *,
-        targets: Targets | None = None,
-        function: Callable[..., Any] | None = None,
-    ) -> TracedFunction:
-        """The function of this transform, or ``function`` in its place, as a program.
-
-        It is to be differentiated for ``targets``.
-        """
-        return state.trace(
-            function or self.function,
-            arguments,
-            name=self.function_name,
-            owner=self.owner,
-            lifted=targets.variables if targets else (),
-            wrt=targets.leaves(arguments) if targets else (),
-        )
-
-    def key_parts(self) -> dict[str, Any]:
-        """The parts of the cache key that this kind of transform adds."""
-        return {}
-
-    def cache_key(self, arguments: Arguments) -> CacheKey:
-        parts = {"grad_vars": None, "argnums": None, "options": ()} | self.key_parts()
-        return CacheKey(
-            function=self.function_name,
-            transform=self.kind,
-            in_avals=arguments.avals,
-            in_tree=arguments.static.tree,
-            static_values=arguments.static.positions,
-            platform=get_platform(),
-            versions=tuple(versions().items()),
-            pass_options=Options().pass_options(),
-            jax_settings=jax_settings(),
-            **parts,
-        )
-
-
-def _weak(function: Callable[..., Any]) -> Callable[[], Callable[..., Any] | None]:
-    # A state outlives the wrapper it was made for, but not the model.
-    if isinstance(function, types.MethodType):
-        with contextlib.suppress(TypeError):
-            return weakref.WeakMethod(function)
-    with contextlib.suppress(TypeError):
-        return weakref.ref(function)
-    return lambda: function
 
 
 # States by the object that the function belongs to, then by function and options.

@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from bmgrad._transforms._call import State, Transform
+from bmgrad._transforms._call import State
 from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
+from bmgrad._transforms._transform import Transform
 from bmgrad.runtime._origin import Origin
 
 

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bmgrad._transforms._call import State, Transform
+from bmgrad._transforms._call import State
 from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
 from bmgrad._transforms._trace import Arguments, TracedFunction
+from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import has_tangent
 from bmgrad.runtime._origin import Origin
@@ -180,6 +181,9 @@ def _rows_forward(
         ]
     tangent = program.jvp(_active(traced, wrt))
     batched = tangent.batch([*[-1] * len(program.in_avals), *[0] * len(basis)], size)
+    # Auxiliary results need have no forward mode.
+    num_used = num_outputs + sum(map(has_tangent, values))
+    batched = batched.selected(tuple(i < num_used for i in range(len(batched.out_avals))))
     outputs = traced.bind(batched, arguments, *basis, origin=Origin.with_derivatives)
     # Primal results do not depend on the basis: all their rows are equal.
     results = traced.commit([output[0] for output in outputs[:num_outputs]])

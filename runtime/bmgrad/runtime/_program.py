@@ -385,8 +385,9 @@ class Program(Module):
 
     def selected(self, used: tuple[bool, ...]) -> "Program":
         """The program with the `used` outputs, and all inputs."""
-        if all(used):
-            return self
+        return self if all(used) else self.once(("selected", used), lambda: self._selected(used))
+
+    def _selected(self, used: tuple[bool, ...]) -> "Program":
         module = _edits.select_results(self.source(), used)
         out_avals = tuple(itertools.compress(self.out_avals, used))
         return self._derived(self._rebuild, "", module, self.in_avals, out_avals, self.in_names)
