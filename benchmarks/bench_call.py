@@ -77,6 +77,19 @@ def outside_jit(report: Report, rounds: int) -> None:
         rounds=rounds,
     )
 
+    def of_a_closure(grad: Any) -> Any:
+        return grad(lambda parameters: loss(parameters, *args[1:]))(args[0])
+
+    for _ in range(3):  # After which functions of one code are known to be made anew.
+        check_equal("grad of a closure", of_a_closure(bm.grad), of_a_closure(jax.grad))
+    report.compare(
+        "grad of a closure made anew",
+        "jax.grad",
+        calls(of_a_closure, bm.grad, count=10),
+        calls(of_a_closure, jax.grad, count=10),
+        rounds=rounds,
+    )
+
     make, args = _models.branching(10)
     ours, theirs = bm.grad(make()), jax.grad(make())
     check_equal("Python that branches", ours(*args), theirs(*args))

@@ -54,6 +54,10 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
+# How often functions that are made anew are traced before they are worth compiling: to trace one
+# takes a 20th to a 50th of the time.
+_CALLS_WITHOUT_JIT = 20
+
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
 _OTHER_WAYS = (_MissingInputs, *MAY_ASK_FOR_VALUES)
 
@@ -217,7 +221,7 @@ class State:
         if self._epoch != _dispatch.epoch():
             self._reset()
         self._long_calls += 1
-        if self._is_recreated and self._long_calls <= 2:
+        if self._is_recreated and self._long_calls <= _CALLS_WITHOUT_JIT:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_at_values(args, kwargs)
