@@ -55,7 +55,7 @@ class _MissingInputs(Exception):
 
 
 # How often functions that are made anew are traced before they are worth compiling: to trace one
-# takes a 20th to a 50th of the time.
+# takes less than about a 20th of the time.
 _CALLS_WITHOUT_JIT = 20
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
@@ -130,7 +130,7 @@ class State:
         self._at_values = False
         self._as_given = False
         self._is_recreated = transform.may_ask_values and times_made(transform) > 2
-        self._calls_at_values = 0
+        self._calls_outside_jit = 0
         self._thread = _InThread()
         self._lock = threading.RLock()
         self._reset()
@@ -210,7 +210,9 @@ class State:
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         if context is None:
-            return functools.partial(trace_function, at_values=True, as_given=self._as_given)
+            return functools.partial(
+                trace_function, at_values=self._at_values, as_given=self._as_given
+            )
         # The inputs of a jit have no values; those of a trace around this one may.
         inside_jit = isinstance(context, _Inputs) or not self.transform.may_ask_values
         return trace_function if inside_jit else trace_at_need
@@ -224,7 +226,7 @@ class State:
         if self._is_recreated and self._long_calls <= _CALLS_WITHOUT_JIT:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
-            return self._call_at_values(args, kwargs)
+            return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
             self.shortcut.close()
@@ -238,7 +240,7 @@ class State:
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()
-                        return self._call_at_values(args, kwargs)
+                        return self._call_outside_jit(args, kwargs)
                     arrays = known.arrays
                     values = [array._value for array in arrays]
                     given = arguments.leaves, arguments.references
@@ -266,14 +268,14 @@ class State:
                     raise
                 else:
                     self._takes_static = True
-        return self._call_at_values(args, kwargs)
+        return self._call_outside_jit(args, kwargs)
 
-    def _call_at_values(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """A call of a function that asks for values: it is traced anew each time.
+    def _call_outside_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A call that traces the function anew, at values once that has asked for them.
 
         Programs that come out equal are one, so each path is compiled once.
         """
-        self._calls_at_values += 1
+        self._calls_outside_jit += 1
         while True:
             self._thread.before = []
             try:
@@ -289,7 +291,7 @@ class State:
                 if self._as_given:
                     self._at_values = self._as_given = False
                     raise
-                self._as_given = True
+                self._at_values, self._as_given = True, self._at_values
 
     def _add(self, known: _Known, arrays: Sequence[Array]) -> None:
         with self._lock:
@@ -355,7 +357,7 @@ class State:
 
     def info(self) -> CacheInfo:
         calls = self._long_calls + self.shortcut.hits
-        misses = len(self.keys) + self._calls_at_values
+        misses = len(self.keys) + self._calls_outside_jit
         return CacheInfo(max(calls - misses, 0), misses, len(self.keys), tuple(self.keys))
 
 
