@@ -229,11 +229,12 @@ def test_a_variable_that_holds_a_value_of_a_trace():
     held = bm.Variable(jnp.zeros(3))
     before = held.value
     jax.jit(lambda x: setattr(held, "value", x) or x)(X)
-    raises(
-        lambda: bm.grad(lambda x: (x * held).sum())(X),
-        jax.errors.UnexpectedTracerError,
-        "reads a variable, Variable, that holds a value of a trace of JAX",
-    )
+    for _ in range(4):  # Functions made anew are called in another way from the third on.
+        raises(
+            lambda: bm.grad(lambda x: (x * held).sum())(X),
+            jax.errors.UnexpectedTracerError,
+            "reads a variable, Variable, that holds a value of a trace of JAX",
+        )
     held.value = before
     np.testing.assert_array_equal(bm.grad(lambda x: (x * held).sum())(X), before)
 

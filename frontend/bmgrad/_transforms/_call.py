@@ -104,7 +104,8 @@ class _InThread(threading.local):
     """What is known of the call that is being made in this thread."""
 
     def __init__(self) -> None:
-        # What a call at values assigns, as it was before.
+        # What a call outside jit reads, and what it assigns, as it was before.
+        self.reads: list[Array] = []
         self.before: list[tuple[Array, Any]] = []
 
 
@@ -205,6 +206,7 @@ class State:
         if isinstance(context, _Inputs):
             context.require([*traced.reads, *traced.writes])
         elif context is None:
+            self._thread.reads += traced.reads
             self._thread.before += [(array, array._value) for array in traced.writes]
         return traced
 
@@ -259,8 +261,7 @@ class State:
             except _MissingInputs as missing:
                 self._add(known, missing.arrays)
             except _OTHER_WAYS as error:
-                if isinstance(error, jax.errors.UnexpectedTracerError):
-                    self._check_held(error)
+                self._check_held(error, known.arrays)
                 # JAX refuses arguments that are no arrays: those are static.
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
@@ -277,7 +278,7 @@ class State:
         """
         self._calls_outside_jit += 1
         while True:
-            self._thread.before = []
+            self._thread.reads, self._thread.before = [], []
             try:
                 result = self.transform.body(self, args, kwargs)
                 for array, _ in self._thread.before:
@@ -286,6 +287,7 @@ class State:
             except Exception as error:
                 for array, value in reversed(self._thread.before):
                     array._value = value
+                self._check_held(error, self._thread.reads)
                 if not asks_for_values(error):
                     raise
                 if self._as_given:
@@ -299,9 +301,11 @@ class State:
             # A new list: a call in another thread may be reading the old one.
             known.arrays = [*known.arrays, *(a for a in arrays if id(a) not in identities)]
 
-    def _check_held(self, error: Exception) -> None:
-        """Raises an error that names the variable, if one holds a value of a trace."""
-        for array in self._known.arrays:
+    def _check_held(self, error: Exception, arrays: Sequence[Array]) -> None:
+        """Raises an error that names the variable, if it is one that holds a value of a trace."""
+        if not isinstance(error, jax.errors.UnexpectedTracerError):
+            return
+        for array in arrays:
             if isinstance(array._value, jax.core.Tracer):
                 raise jax.errors.UnexpectedTracerError(
                     f"{self.transform.name} reads a variable, {array._label()}, that holds a value "
