@@ -143,8 +143,8 @@ class State:
         known = self._known = _Known()
         self._traced: dict[Hashable, TracedFunction] = {}
         self._takes_static = False
-        # A function without array inputs, the cheapest call: nothing is nested in it.
         name = self.transform.name
+        # A function without array inputs, the cheapest call: nothing is nested in it.
         self._plain = jax.jit(_named(self._run_plain, known, name))
         self._dynamic = jax.jit(_named(self._run_dynamic, known, name))
         # `Static` has no arrays in it, so JAX can key its cache by it.
