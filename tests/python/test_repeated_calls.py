@@ -163,6 +163,15 @@ def test_functions_made_anew_that_are_called_again():
         assert grad.cache_info()[:2] == ((29, 1) if k < 3 else (9, 21))
 
 
+def test_one_function_transformed_in_many_ways_is_not_made_anew():
+    fun = lambda x, y: jnp.sum(x * y)  # noqa: E731
+    for argnums in (0, 1, (0, 1), (1, 0), -1):
+        grad = bm.grad(fun, argnums=argnums)
+        for hits in range(3):
+            grad(X, X)
+            assert grad.cache_info().hits == hits
+
+
 def test_functions_made_anew_that_assign():
     w, count = bm.TrainVar(bm.ones(3)), bm.Variable(bm.zeros(()))
 

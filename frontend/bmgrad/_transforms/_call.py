@@ -38,7 +38,7 @@ from bmgrad._transforms._trace import (
     trace_function,
     with_asides,
 )
-from bmgrad._transforms._transform import Transform, times_made
+from bmgrad._transforms._transform import Transform, count_function, is_made_anew
 from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
@@ -130,7 +130,7 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
-        self._is_recreated = transform.may_ask_values and times_made(transform) > 2
+        self._is_made_anew = transform.may_ask_values and is_made_anew(transform.function)
         self._calls_outside_jit = 0
         self._thread = _InThread()
         self._lock = threading.RLock()
@@ -225,7 +225,7 @@ class State:
         if self._epoch != _dispatch.epoch():
             self._reset()
         self._long_calls += 1
-        if self._is_recreated and self._long_calls <= _CALLS_WITHOUT_JIT:
+        if self._is_made_anew and self._long_calls <= _CALLS_WITHOUT_JIT:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_outside_jit(args, kwargs)
@@ -414,6 +414,8 @@ def _state_of(transform: Transform) -> State:
     try:
         with _states_lock:
             states = _states.get(transform.owner, dict)
+            if not states:
+                count_function(function)
             if key not in states:
                 states[key] = State(transform)
             return states[key]

@@ -138,22 +138,24 @@ def _weak(function: Callable[..., Any]) -> Callable[[], Callable[..., Any] | Non
     return lambda: function
 
 
-# How many functions of each code were transformed in the same way.
-_made: weakref.WeakKeyDictionary[types.CodeType, dict[Hashable, int]] = weakref.WeakKeyDictionary()
+# How many functions of each code were transformed.
+_made: weakref.WeakKeyDictionary[types.CodeType, int] = weakref.WeakKeyDictionary()
 
 
-def times_made(transform: Transform) -> int:
-    function = transform.function
+def count_function(function: Callable[..., Any]) -> None:
+    """To be called with each function that is transformed, once."""
+    if (code := _code_of(function)) is not None:
+        _made[code] = _made.get(code, 0) + 1
+
+
+def is_made_anew(function: Callable[..., Any]) -> bool:
+    """Whether functions like this one are made again and again, as a lambda in a loop is."""
+    code = _code_of(function)
+    return code is not None and _made.get(code, 0) > 2
+
+
+def _code_of(function: Callable[..., Any]) -> types.CodeType | None:
     while isinstance(function, functools.partial):
         function = function.func
-    code = None if isinstance(function, types.MethodType) else getattr(function, "__code__", None)
-    try:
-        # Not the options, which hold variables: code may live as long as the process.
-        way = transform.kind, hash(transform.options)
-    except TypeError:
-        return 0
-    if code is None:
-        return 0
-    counts = _made.setdefault(code, {})
-    counts[way] = counts.get(way, 0) + 1
-    return counts[way]
+    # Methods are made at each access; the object is what tells them apart.
+    return None if isinstance(function, types.MethodType) else getattr(function, "__code__", None)
