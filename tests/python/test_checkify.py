@@ -41,7 +41,10 @@ def with_reverse_rule():
 @pytest.mark.parametrize("errors", [checkify.user_checks, checkify.all_checks])
 @pytest.mark.parametrize("make", [with_forward_rule, with_reverse_rule])
 @pytest.mark.parametrize("checks_before", [False, True])
-def test_gradients_of_checkified_rules_return_errors_of_the_function(make, errors, checks_before):
+@pytest.mark.parametrize("decides_by_value", [False, True])
+def test_gradients_of_checkified_rules_return_errors_of_the_function(
+    make, errors, checks_before, decides_by_value
+):
     rule = make()
 
     def fun(x):
@@ -52,6 +55,8 @@ def test_gradients_of_checkified_rules_return_errors_of_the_function(make, error
 
     def loss(x):
         error, value = checkify.checkify(fun, errors=errors)(x)
+        if decides_by_value and x > 7:
+            return 2 * value, error
         return value, error
 
     def at(x):

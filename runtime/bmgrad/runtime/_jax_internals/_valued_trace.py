@@ -15,6 +15,7 @@ from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
+from bmgrad.runtime._jax_internals._closures import FOLLOWED
 
 
 class _Known(NamedTuple):
@@ -164,4 +165,5 @@ def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
         vars(follow)["call"] = outer, results
         return results
 
+    setattr(follow, FOLLOWED, fun)
     return linear_util.wrap_init(follow, debug_info=fun.debug_info)
