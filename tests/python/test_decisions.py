@@ -137,6 +137,33 @@ def test_backward_rules_decide_by_residuals(x):
         np.testing.assert_allclose(ours(fun)(x), jaxs(fun)(x), rtol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_rules_that_call_their_function_are_asked_once(kind):
+    """At the values of the call around it, that call is the same one."""
+    asked = []
+
+    def slope(x):
+        asked.append(1)
+        return jnp.cos(x)
+
+    fun = getattr(jax, kind)(lambda x: jnp.sin(x) if x > 0 else x)
+    if kind == "custom_jvp":
+        fun.defjvp(lambda x, dx: (fun(*x), slope(*x) * dx[0]))
+    else:
+        fun.defvjp(lambda x: (fun(x), slope(x)), lambda residual, ct: (residual * ct,))
+    first, second = bm.grad(lambda x: fun(x) * 3), bm.grad(bm.grad(fun))
+    for _ in range(2):
+        for grad, want in ((first, 3 * jnp.cos(1.0)), (second, -jnp.sin(1.0))):
+            asked.clear()
+            np.testing.assert_allclose(grad(1.0), want, rtol=1e-6)
+            assert len(asked) == 1
+    # Other values are other decisions.
+    asked.clear()
+    grad = bm.grad(lambda x: fun(x) + fun(x - 2))
+    np.testing.assert_allclose(grad(1.0), jnp.cos(1.0) + jnp.cos(-1.0), rtol=1e-6)
+    assert len(asked) == 2
+
+
 def test_backward_rules_do_not_decide_by_cotangents():
     identity = jax.custom_vjp(lambda x: x)
     identity.defvjp(lambda x: (x, None), lambda _, ct: (ct if ct > 0 else -ct,))

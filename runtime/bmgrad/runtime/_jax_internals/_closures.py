@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from jax._src import linear_util
 
-# Where a function that JAX calls in the place of another has that.
-FOLLOWED = "_bmgrad_followed"
+# Where a function that JAX calls in the place of another has that, and at which values.
+FOLLOWED, FOLLOWED_AT = "_bmgrad_followed", "_bmgrad_followed_at"
 
 # What is looked at of one call at most; a rule may hold a model, and that anything.
 _MOST = 2000

@@ -15,7 +15,7 @@ from jax.interpreters import ad
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, tangent_aval
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
-from bmgrad.runtime._jax_internals._closures import closed_over
+from bmgrad.runtime._jax_internals._closures import FOLLOWED, FOLLOWED_AT, closed_over
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._equations import needed_inputs
@@ -286,6 +286,11 @@ def _wrapped_key(wrapped: Any) -> Hashable:
     steps: list[Hashable] = []
     while True:
         steps += [(step, _static_key(params)) for step, params in wrapped.transforms]
+        if (followed := getattr(wrapped.f, FOLLOWED, None)) is not None:
+            # The function holds them, so no other object gets their identity.
+            steps.append(tuple(map(id, getattr(wrapped.f, FOLLOWED_AT))))
+            wrapped = followed
+            continue
         # A call that JAX evaluates from a jaxpr again (`vmap` of `jit`) has its rule there.
         inner = closed_over(closed_over(wrapped, "jvp_jaxpr_fun"), "fn", "jvp")
         inner = inner or closed_over(closed_over(wrapped, "fwd_jaxpr_thunk"), "fn", "fwd")

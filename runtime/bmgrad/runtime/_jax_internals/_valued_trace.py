@@ -15,7 +15,7 @@ from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
-from bmgrad.runtime._jax_internals._closures import FOLLOWED
+from bmgrad.runtime._jax_internals._closures import FOLLOWED, FOLLOWED_AT
 
 
 class _Known(NamedTuple):
@@ -166,4 +166,16 @@ def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
         return results
 
     setattr(follow, FOLLOWED, fun)
+    setattr(follow, FOLLOWED_AT, [_origin(x) for x in outer])
     return linear_util.wrap_init(follow, debug_info=fun.debug_info)
+
+
+def _origin(x: Any) -> Any:
+    """What says what an input of `_at_values_of` is: the same for a call with its own inputs."""
+    while isinstance(x, _ValuedTracer):
+        known = _known_of.get(x._trace)
+        given = known.given.get(x.val) if known else None
+        if not isinstance(given, core.Tracer):
+            return x.val
+        x = given
+    return x
