@@ -32,6 +32,10 @@ def main() -> None:
         loss = make()
         ours, theirs = bm.grad(loss), jax.jit(jax.grad(loss))
         check_equal(name, ours(*args), theirs(*args))
+        for _ in range(
+            20
+        ):  # After which functions of one code, made again and again, are compiled.
+            ours(*args)
         report.compare(
             name,
             "jax.jit(jax.grad)",
