@@ -9,8 +9,7 @@ from typing import Any
 import jax
 from jax._src import linear_util
 
-# Where a function that JAX calls in the place of another has that, and at which values.
-FOLLOWED, FOLLOWED_AT = "_bmgrad_followed", "_bmgrad_followed_at"
+from bmgrad.runtime._jax_internals._valued_trace import AtValues
 
 # What is looked at of one call at most; a rule may hold a model, and that anything.
 _MOST = 2000
@@ -62,8 +61,8 @@ def _content(cell: Any) -> Any:
 def closed_over(wrapped: Any, *path: str) -> Any:
     """What the function inside `wrapped` closes over under these names, one in the other."""
     value: Any = getattr(wrapped, "f", None)
-    while (followed := getattr(value, FOLLOWED, None)) is not None:
-        value = followed.f
+    while isinstance(value, AtValues):
+        value = value.followed.f
     for name in path:
         names = getattr(getattr(value, "__code__", None), "co_freevars", ())
         if name not in names:

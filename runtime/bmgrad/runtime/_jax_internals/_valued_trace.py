@@ -15,7 +15,6 @@ from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
-from bmgrad.runtime._jax_internals._closures import FOLLOWED, FOLLOWED_AT
 
 
 class _Known(NamedTuple):
@@ -134,10 +133,10 @@ def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
 
     None where JAX has traced it for no values.
     """
-    call = getattr(getattr(wrapped, "f", None), "call", None)
-    if call is None:
+    rule = getattr(wrapped, "f", None)
+    if not isinstance(rule, AtValues) or rule.call is None:
         return None
-    given, returned = ([_value_of(x) for x in some] for some in call)
+    given, returned = ([_value_of(x) for x in some] for some in rule.call)
     return given, returned
 
 
@@ -147,31 +146,40 @@ def _value_of(x: Any) -> Any:
     return None if isinstance(x, core.Tracer) else x
 
 
-def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
-    """`fun`, which JAX traces for inputs that have no values, for those of `outer`."""
+class AtValues:
+    """`followed`, which JAX traces for inputs that have no values, for those of `outer`.
 
-    def follow(*args: Any) -> Any:
+    Attributes:
+      origins: what says what the inputs are; the same for a call with the inputs of this one.
+      call: what was given and returned.
+    """
+
+    def __init__(self, outer: Sequence[Any], followed: Any) -> None:
+        self.outer, self.followed = outer, followed
+        self.origins = [_origin(x) for x in outer]
+        self.call: tuple[Sequence[Any], Sequence[Any]] | None = None
+
+    def __call__(self, *args: Any) -> Any:
         # Primals come first; between and after them are tangents and flags of zeros.
         inner = [x for x in args if isinstance(x, partial_eval.DynamicJaxprTracer)]
         if inner:
             trace: Any = inner[0]._trace
             trace.__class__ = ValuedTrace
-            for tracer, value in zip(inner, outer, strict=False):
+            for tracer, value in zip(inner, self.outer, strict=False):
                 trace.give(tracer, value)
-        for store in fun.stores:
+        for store in self.followed.stores:
             if store:
                 store.reset()
-        results = fun.call_wrapped(*args)
-        vars(follow)["call"] = outer, results
+        results = self.followed.call_wrapped(*args)
+        self.call = self.outer, results
         return results
 
-    setattr(follow, FOLLOWED, fun)
-    setattr(follow, FOLLOWED_AT, [_origin(x) for x in outer])
-    return linear_util.wrap_init(follow, debug_info=fun.debug_info)
+
+def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
+    return linear_util.wrap_init(AtValues(outer, fun), debug_info=fun.debug_info)
 
 
 def _origin(x: Any) -> Any:
-    """What says what an input of `_at_values_of` is: the same for a call with its own inputs."""
     while isinstance(x, _ValuedTracer):
         known = _known_of.get(x._trace)
         given = known.given.get(x.val) if known else None
