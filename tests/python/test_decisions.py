@@ -157,11 +157,23 @@ def test_rules_that_call_their_function_are_asked_once(kind):
             asked.clear()
             np.testing.assert_allclose(grad(1.0), want, rtol=1e-6)
             assert len(asked) == 1
-    # Other values are other decisions.
-    asked.clear()
-    grad = bm.grad(lambda x: fun(x) + fun(x - 2))
-    np.testing.assert_allclose(grad(1.0), jnp.cos(1.0) + jnp.cos(-1.0), rtol=1e-6)
-    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_rules_decide_anew_at_other_values(kind):
+    """Where the function, which does not decide, is the same, and where the rule calls it there."""
+
+    def slope(x):
+        return fun(x - 2) if x > 0 else 10 * fun(x - 2)
+
+    fun = getattr(jax, kind)(jnp.sin)
+    if kind == "custom_jvp":
+        fun.defjvp(lambda x, dx: (fun(*x), slope(*x) * dx[0]))
+    else:
+        fun.defvjp(lambda x: (fun(x), slope(x)), lambda residual, ct: (residual * ct,))
+    want = np.sin(-1.0) + 10 * np.sin(-3.0)
+    np.testing.assert_allclose(bm.grad(lambda x: fun(x) + fun(x - 2))(1.0), want, rtol=1e-6)
+    np.testing.assert_allclose(bm.grad(bm.grad(fun))(1.0), 10 * np.sin(-3.0), rtol=1e-6)
 
 
 def test_backward_rules_do_not_decide_by_cotangents():

@@ -79,13 +79,11 @@ class StaticArguments:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The call with its static arguments pinned."""
         chosen = self._chosen(args)
-        names = parameter_names(function)
-        pinned = tuple(
-            _pin(arg, names[i] if i < len(names) else f"arg{i}") if i in chosen else arg
-            for i, arg in enumerate(args)
-        )
-        return pinned, {
-            name: _pin(arg, name) if name in self.argnames else arg for name, arg in kwargs.items()
+        return tuple(
+            _pin(arg, function, i) if i in chosen else arg for i, arg in enumerate(args)
+        ), {
+            name: _pin(arg, function, name) if name in self.argnames else arg
+            for name, arg in kwargs.items()
         }
 
     def _chosen(self, args: Sequence[Any]) -> set[int]:
@@ -131,10 +129,13 @@ def _value(arg: Any) -> Any:
     return arg.value if isinstance(arg, Pinned) else arg
 
 
-def _pin(value: Any, name: str) -> Pinned:
+def _pin(value: Any, function: Callable[..., Any], name: int | str) -> Pinned:
     try:
         hash(value)
     except TypeError:
+        if isinstance(name, int):
+            names = parameter_names(function)
+            name = names[name] if name < len(names) else f"arg{name}"
         what = "a traced value" if isinstance(value, jax.core.Tracer) else repr(value)
         raise TypeError(
             f"static argument {name} of a jit must be hashable, for it is compiled in, got {what} "
