@@ -401,6 +401,18 @@ def test_what_a_dispatcher_takes():
         Dispatcher()()
 
 
+def test_leaves_in_a_trace_are_the_values_there():
+    w = bm.Variable(bm.zeros(3))
+
+    @bm.jit
+    def assign(x):
+        w.value = 2 * x
+        return jax.tree.leaves((w, [w]))
+
+    for leaf in assign(X):
+        np.testing.assert_array_equal(leaf, 2 * X)
+
+
 def test_array_objects_as_nodes():
     flatten, unflatten = node_functions(bm.Array)
     assert flatten(bm.Variable(X)) == ((X,), None)
