@@ -27,6 +27,7 @@ from bmgrad._array import Array
 from bmgrad._import import MAY_ASK_FOR_VALUES, asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._by_identity import ByIdentity
+from bmgrad._transforms._held_reference import never
 from bmgrad._transforms._trace import (
     PLAIN_TYPES,
     Arguments,
@@ -189,6 +190,9 @@ class State:
         """
         context = current()
         keywords["flags_as_given"] = self.transform.may_ask_values
+        if isinstance(context, _Inputs):
+            # No trace with derivatives is around: references change where they are.
+            keywords["held"] = never
         flags = tuple(leaf for leaf in arguments.leaves if is_flag(leaf))
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
@@ -204,10 +208,12 @@ class State:
             if may_be_known and told_apart and not closes_over_trace:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
-            context.require([*traced.reads, *traced.writes])
+            context.require(traced.arrays)
         elif context is None:
-            self._thread.reads += traced.reads
-            self._thread.before += [(array, array._value) for array in traced.writes]
+            arrays = traced.arrays
+            self._thread.reads += arrays
+            written = set(map(id, traced.writes))
+            self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
@@ -337,7 +343,7 @@ class State:
             return self.transform.body(self, args, kwargs)
 
         traced = trace_function(
-            call, arguments, name=self.transform.name, owner=self.transform.owner
+            call, arguments, name=self.transform.name, owner=self.transform.owner, held=never
         )
         if traced.float0:
             raise TypeError(

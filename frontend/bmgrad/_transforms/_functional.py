@@ -7,6 +7,7 @@ and its derivative there, as values or as a function that is cheap to call again
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bmgrad._transforms._held_primals import HeldPrimals, check_reference
+from bmgrad._transforms._held_reference import is_of_trace
 from bmgrad._transforms._targets import split_aux
 from bmgrad._transforms._trace import (
     Arguments,
@@ -31,6 +34,7 @@ from bmgrad.runtime._jax_internals import (
     api_boundary,
     has_tangent,
     is_reference,
+    is_reference_aval,
     tangent_aval,
 )
 from bmgrad.runtime._origin import Origin
@@ -80,7 +84,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     Args:
       fun: takes ``*primals`` and returns a pytree of arrays, or with ``has_aux`` a pair
         ``(out, aux)``.
-      primals: pytrees of arrays; the point.
+      primals: pytrees of arrays, or references; the point.
 
     Returns:
       ``(out, jvp_fn)`` or ``(out, jvp_fn, aux)``. ``jvp_fn(*tangents)`` gives the tangent of
@@ -92,7 +96,6 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       >>> float(jvp_fn(2.0))
       2.0
     """
-    _refuse_references(primals, "linearize")
     out, aux, parts = _linearized(fun, primals, has_aux, in_reverse=False)
     derivative = LinearFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
@@ -110,9 +113,10 @@ def jvp(
     Args:
       fun: takes ``*primals`` and returns a pytree of arrays, or with ``has_aux`` a pair
         ``(out, aux)``.
-      primals: a tuple or list of pytrees of arrays; the point.
+      primals: a tuple or list of pytrees of arrays, or references; the point.
       tangents: a tuple or list with the same trees, shapes and dtypes; the direction. For
-        integer arrays the tangent has dtype ``jax.dtypes.float0``.
+        integer arrays the tangent has dtype ``jax.dtypes.float0``, for references it is in a
+        reference, which afterwards has that of what the primal holds then.
 
     Returns:
       ``(out, tangents_out)``, or ``(out, tangents_out, aux)``.
@@ -133,19 +137,21 @@ def jvp(
                 f"jvp takes {what} as a tuple or list, one entry for each argument of the "
                 f"function, got {type(given).__name__}"
             )
-    _refuse_references(primals, "jvp")
     arguments = Arguments.of(tuple(primals), {}, fun)
     _refuse_others(arguments, "jvp")
-    tree, avals = jax.tree.structure(_plain(tuple(primals))), map(aval_of, arguments.leaves)
-    leaves = _matching_leaves(tree, tuple(tangents), list(avals), "jvp")
+    tree, avals = _tree_and_avals(tuple(primals))
+    leaves = _matching_leaves(tree, tuple(tangents), avals, "jvp")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
-    active = _active_inputs(traced, arguments)
-    pairs = zip(leaves, arguments.leaves, strict=True)
-    moved = [tangent for tangent, primal in pairs if _inexact(primal)]
-    program = traced.program.jvp(active)
+    held = HeldPrimals.of(traced, arguments)
+    held.check_all("jvp")
+    moved = [t for t, aval in zip(leaves, avals, strict=True) if has_tangent(aval)]
+    references = [t for t, aval in zip(leaves, avals, strict=True) if is_reference_aval(aval)]
+    moved += held.read_tangents(references)
+    program = traced.program.jvp(_active_inputs(traced, arguments, held))
     outputs = traced.bind(program, arguments, *moved, origin=Origin.with_derivatives)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
+    held.write_tangents(references, outputs[num_primal:])
     out, aux = _unflatten_results(results, value_tree, aux_tree)
     values = [aval_of(value) for value in results[: value_tree.num_leaves]]
     tangents_out = _with_zeros(values, outputs[num_primal:])
@@ -162,7 +168,10 @@ class _Point:
     residuals: tuple[int | None, ...]
     static: Static
     in_tree: Any
+    # Of the primals, and of those that are no references.
+    primal_avals: tuple[Any, ...]
     in_avals: tuple[Any, ...]
+    held: HeldPrimals
     out_tree: Any
     value_tree: Any
     out_avals: tuple[Any, ...]
@@ -178,11 +187,15 @@ def _linearized(
     arguments = Arguments.of(primals, {}, fun)
     _refuse_others(arguments, "vjp" if in_reverse else "linearize")
     traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
-    linearized = traced.program.linearize(_active_inputs(traced, arguments))
+    held = HeldPrimals.of(traced, arguments)
+    if not in_reverse:
+        held.check_all("linearize")
+    linearized = traced.program.linearize(_active_inputs(traced, arguments, held))
     if in_reverse and linearized.lin.has_open_loop and may_have_values(arguments):
         # The bounds of a loop may be values, as jax.lax.fori_loop asks.
         traced, value_tree, aux_tree = _trace(fun, arguments, has_aux, at_values=True)
-        linearized = traced.program.linearize(_active_inputs(traced, arguments))
+        held = HeldPrimals.of(traced, arguments)
+        linearized = traced.program.linearize(_active_inputs(traced, arguments, held))
     inputs = traced.inputs(arguments.leaves)
     outputs = traced.bind(linearized.fwd, arguments, origin=Origin.with_residuals)
     num_primal = len(traced.program.out_avals)
@@ -195,12 +208,15 @@ def _linearized(
     sources = tuple(
         i if i is not None and i < len(is_kept) and is_kept[i] else None for i in linearized.sources
     )
+    tree, primal_avals = _tree_and_avals(primals)
     point = _Point(
         linearized.lin,
         sources,
         arguments.static,
-        jax.tree.structure(_plain(primals)),
+        tree,
+        tuple(primal_avals),
         tuple(map(aval_of, arguments.leaves)),
+        held,
         jax.tree.structure(_plain(out)),
         value_tree,
         tuple(map(aval_of, values)),
@@ -269,8 +285,10 @@ class VjpFunction(_Derivative):
                 f"the function returned by vjp applied to {name} was called with {1 + len(more)} "
                 "arguments; it takes one cotangent, with the tree of the output"
             )
-        wanted = [True] * len(point.in_avals)
-        args, _ = point.static.rebuild(self._cotangents(cotangent, wanted))
+        references = [None] * len(point.held.references)
+        args, _ = point.static.rebuild(
+            self._cotangents(cotangent, [True] * len(point.in_avals), references)
+        )
         return args
 
     def with_refs(self, *kinds: Any) -> Callable[[Any], tuple[Any, ...]]:
@@ -285,43 +303,53 @@ class VjpFunction(_Derivative):
           A function like this one. It returns what ``jax.vjp`` does in place of the cotangents
           that it does not return.
         """
-        if self.point.in_tree.num_leaves != len(self.point.in_avals):
-            raise TypeError(
-                "with_refs cannot be used where a primal is a reference (jax.new_ref); close over "
-                "that one, as in vjp(lambda x: f(ref, x), x)"
-            )
         leaves, tree = jax.tree.flatten(kinds)
         if tree != self.point.in_tree:
             raise ValueError(
                 f"with_refs was given the tree {tree}, but the primals have {self.point.in_tree}; "
                 "they must be equal"
             )
-        wanted = [not isinstance(kind, _ad.DontWant) for kind in leaves]
+        point = self.point
+        of_references = [is_reference_aval(aval) for aval in point.primal_avals]
+        given = list(itertools.compress(leaves, of_references))
+        point.held.check_kinds(given)
+        of_arrays = [k for k, flag in zip(leaves, of_references, strict=True) if not flag]
+        wanted = [not isinstance(kind, _ad.DontWant) for kind in of_arrays]
+        references = [kind if is_reference(kind) else None for kind in given]
 
         @api_boundary
         def call(cotangent: Any) -> tuple[Any, ...]:
-            results = self._cotangents(cotangent, wanted)
-            for position, kind in enumerate(leaves):
+            results = self._cotangents(cotangent, wanted, references)
+            for position, kind in enumerate(of_arrays):
                 if not wanted[position]:
                     results[position] = _ad.DidntWant()
                 elif is_reference(kind):
                     jax.ref.addupdate(kind, ..., results[position])
                     results[position] = _ad.GradRef()
-            args, _ = self.point.static.rebuild(results)
+            said = [_ad.DidntWant() if each is None else _ad.GradRef() for each in references]
+            args, _ = point.static.rebuild(results, said)
             return args
 
         return call
 
-    def _cotangents(self, cotangent: Any, wanted: Sequence[bool]) -> list[Any]:
-        """A cotangent for each primal leaf; zeros for those that are not wanted."""
+    def _cotangents(
+        self, cotangent: Any, wanted: Sequence[bool], references: Sequence[Any]
+    ) -> list[Any]:
+        """A cotangent for each primal leaf; zeros for those that are not wanted.
+
+        Those of primals that are references go to `references`, where they are not None.
+        """
         point = self.point
         leaves = _matching_leaves(point.out_tree, cotangent, point.out_avals, "vjp")
         cotangents = [c for c, v in zip(leaves, point.out_avals, strict=True) if has_tangent(v)]
         asked = [w for w, v in zip(wanted, point.in_avals, strict=True) if has_tangent(v)]
-        nonzero = [i < point.num_tangents for i in range(point.all_tangents)]
-        program = point.lin.transpose(asked, nonzero)
-        given = iter(bind(program, *self._residuals(), *cotangents, references=self.references))
-        inexact = [next(given) if flag else None for flag in asked]
+        asked_of_held, changed, of_changed = point.held.cotangents(references)
+        nonzero = [i < point.num_tangents or i in changed for i in range(point.all_tangents)]
+        program = point.lin.transpose([*asked, *asked_of_held], nonzero)
+        given = [*self._residuals(), *cotangents, *of_changed]
+        found = iter(bind(program, *given, references=self.references))
+        inexact = [next(found) if flag else None for flag in asked]
+        point.held.accumulate(references, found)
         return _with_zeros(point.in_avals, inexact)
 
 
@@ -334,19 +362,21 @@ class LinearFunction(_Derivative):
     def __call__(self, *tangents: Any) -> Any:
         """The tangent of the output; ``tangents`` have the trees and shapes of the primals."""
         point = self.point
-        leaves = _matching_leaves(point.in_tree, tangents, point.in_avals, "linearize")
-        active = [t for t, p in zip(leaves, point.in_avals, strict=True) if has_tangent(p)]
+        avals = point.primal_avals
+        leaves = _matching_leaves(point.in_tree, tangents, avals, "linearize")
+        active = [t for t, p in zip(leaves, avals, strict=True) if has_tangent(p)]
+        references = [t for t, p in zip(leaves, avals, strict=True) if is_reference_aval(p)]
+        active += point.held.read_tangents(references)
         outputs = bind(point.lin, *self._residuals(), *active, references=self.references)
+        point.held.write_tangents(references, outputs)
         given = outputs[: point.num_tangents]
         return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, given))
 
 
-def _refuse_references(primals: Any, function: str) -> None:
-    if any(map(is_reference, jax.tree.leaves(primals))):
-        raise TypeError(
-            f"a primal of {function} is a reference (jax.new_ref), which has no tangent; close "
-            f"over it, as in {function}(lambda x: f(ref, x), ...)"
-        )
+def _tree_and_avals(primals: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+    """The tree of the primals, and the avals of its leaves, references among them."""
+    leaves, tree = jax.tree.flatten(_plain(primals))
+    return tree, [jax.typeof(x) if is_reference(x) else aval_of(x) for x in leaves]
 
 
 def _refuse_others(arguments: Arguments, function: str) -> None:
@@ -374,6 +404,7 @@ def _trace(
         name=name.replace("<locals>.", ""),
         owner=getattr(fun, "__self__", fun),
         wrt=range(len(arguments.leaves)),
+        held=lambda x: is_of_trace(x) or any(x is given for given in arguments.references),
     )
     value_tree, aux_tree = traced.out_tree.children()
     return traced, value_tree, aux_tree
@@ -391,9 +422,12 @@ def _inexact(x: Any) -> bool:
     return has_tangent(aval_of(x))
 
 
-def _active_inputs(traced: TracedFunction, arguments: Arguments) -> tuple[bool, ...]:
-    others = len(traced.program.in_avals) - len(arguments.leaves)
-    return (*(_inexact(leaf) for leaf in arguments.leaves), *(False,) * others)
+def _active_inputs(
+    traced: TracedFunction, arguments: Arguments, held: HeldPrimals
+) -> tuple[bool, ...]:
+    count, others = len(arguments.leaves), range(len(traced.program.in_avals))
+    of_held = (i in held.inputs for i in others[count:])
+    return (*(_inexact(leaf) for leaf in arguments.leaves), *of_held)
 
 
 def _with_zeros(avals: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
@@ -424,6 +458,9 @@ def _matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str)
             "they must be equal"
         )
     for position, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
+        if is_reference_aval(aval):
+            check_reference(leaf, aval, f"{what} {position} of {function}")
+            continue
         came, wanted = aval_of(leaf), tangent_aval(aval)
         # Python's floats are of any width.
         wide = not hasattr(leaf, "dtype") and came.dtype.kind in ("f", wanted.dtype.kind)

@@ -24,6 +24,7 @@ from bmgrad._array import Array
 from bmgrad._base import Base
 from bmgrad._import import asks_for_values, import_program
 from bmgrad._tracing_state import current, tracing
+from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
 from bmgrad.runtime._origin import Origin
@@ -106,11 +107,15 @@ class TracedFunction:
     origin: Origin | None
     consts: tuple[Any, ...]
     references: dict[str, Any]
-    reads: tuple[Array, ...]
-    writes: tuple[Array, ...]
-    read_names: tuple[str, ...]
+    reads: tuple[Array | HeldReference, ...]
+    writes: tuple[Array | HeldReference, ...]
     out_tree: Any
     float0: dict[int, tuple[int, ...]]
+
+    @property
+    def arrays(self) -> list[Array]:
+        """Those that it reads or writes, but for references."""
+        return [array for array in self.reads if isinstance(array, Array)]
 
     @property
     def first_read(self) -> int:
@@ -200,6 +205,7 @@ def trace_function(
     at_values: bool = False,
     as_given: bool = False,
     flags_as_given: bool = False,
+    held: Callable[[Any], bool] = is_of_trace,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
 
@@ -215,6 +221,8 @@ def trace_function(
         program is then right only where it finds the same ones.
       as_given: whether it gets the arguments of which no derivative is taken as they are.
       flags_as_given: whether it gets those that are booleans or members of enums so.
+      held: which references, of those that it closes over or is given, become inputs like
+        the arrays that it reads, if they can.
     """
     out_tree: Any = None
     context: FunctionTrace | None = None
@@ -258,7 +266,8 @@ def trace_function(
     is_lifted = set(map(id, lifted))
     differentiated = [i in wrt for i in range(len(avals))]
     differentiated += [id(array) in is_lifted for array in context.reads]
-    imported = import_program(traced, name=name, scope=scope, differentiated=differentiated)
+    load = partial(import_program, name=name, scope=scope, differentiated=differentiated)
+    imported, references, changed = import_holding(traced, held, load)
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
         program=imported.program,
@@ -268,9 +277,8 @@ def trace_function(
             name: given.get(id(reference), reference)
             for name, reference in imported.references.items()
         },
-        reads=tuple(context.reads),
-        writes=written,
-        read_names=tuple(context.name_of(array) for array in context.reads),
+        reads=(*context.reads, *references),
+        writes=(*written, *changed),
         out_tree=out_tree,
         float0=float0,
     )

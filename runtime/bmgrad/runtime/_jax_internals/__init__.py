@@ -69,6 +69,7 @@ from bmgrad.runtime._jax_internals._equations import (
     sparse_definition,
     user_location,
 )
+from bmgrad.runtime._jax_internals._held_references import on_held
 from bmgrad.runtime._jax_internals._key_reuse import register_key_uses
 from bmgrad.runtime._jax_internals._lowering import (
     Declaration,
@@ -156,6 +157,7 @@ __all__ = [
     "named_axes",
     "named_scope",
     "needs_devices",
+    "on_held",
     "on_mesh",
     "ordered_effects",
     "physical_aval",

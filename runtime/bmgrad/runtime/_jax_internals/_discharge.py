@@ -19,7 +19,7 @@ from jax.extend.core import Primitive
 
 from bmgrad.runtime._errors import UnsupportedError
 from bmgrad.runtime._jax_internals._avals import is_reference_aval
-from bmgrad.runtime._jax_internals._references import effects_on
+from bmgrad.runtime._jax_internals._references import effects_on, with_constants_written
 
 # One version defines it elsewhere, which its own type annotations do not say.
 ClosedJaxpr: Any = vars(extend_core)["ClosedJaxpr"]
@@ -41,10 +41,9 @@ def discharge_inner(closed: Any) -> Any:
     """The closed jaxpr with the references that it makes as values; those it is given stay."""
     if core.internal_mutable_array_effect not in closed.effects:
         return closed
+    sealed = _mapped(with_constants_written(closed), _seal)
     try:
-        discharged = discharge.discharge_state(
-            _mapped(closed, _seal), should_discharge=False, lower=False
-        )
+        discharged = discharge.discharge_state(sealed, should_discharge=False, lower=False)
     except KeyError:
         what = "jax.freeze or jax.free_ref of a reference from outside; read it, as ref[...]"
     except ValueError as error:
@@ -65,6 +64,20 @@ def discharge_rule(jaxpr: Any, consts: Sequence[Any]) -> tuple[Any, list[Any]]:
         return jaxpr, list(consts)
     closed = discharge_inner(ClosedJaxpr(jaxpr, consts))
     return closed.jaxpr, list(closed.consts)
+
+
+def gives_references_to_rules(jaxpr: Any) -> bool:
+    """Whether `jaxpr` gives references to functions that have derivative rules."""
+    found = False
+
+    def look(eqn: Any) -> Any:
+        nonlocal found
+        has_rule = eqn.primitive.name in _HAVE_RULES
+        found |= has_rule and any(is_reference_aval(x.aval) for x in eqn.invars)
+        return eqn
+
+    _mapped(jaxpr, look)
+    return found
 
 
 def _mapped(closed: Any, change: Callable[[Any], Any]) -> Any:
@@ -142,16 +155,28 @@ def _call_type(*_: Any, jaxpr: Any, **__: Any) -> Any:
 
 def on_values(jaxpr: Any, operands: Sequence[Any]) -> Any:
     """The closed jaxpr for these operands, of which some are values in the place of references."""
-    changed = [
-        is_reference_aval(aval) and not is_reference_aval(jax.typeof(operand))
-        for aval, operand in zip(jaxpr.in_avals, operands, strict=True)
-    ]
+    changed = _changed(jaxpr, operands)
     return discharge.discharge_state(jaxpr, should_discharge=changed, lower=False)
 
 
 def with_rules_on_values(closed: Any, operands: Sequence[Any]) -> Any:
     """`on_values`, where functions in it keep their derivative rules."""
-    return _mapped(on_values(_mapped(closed, _seal), operands), _unseal)
+    return with_rules_where(closed, _changed(closed, operands))
+
+
+def with_rules_where(closed: Any, changed: Sequence[bool]) -> Any:
+    """`with_rules_on_values`, of these inputs."""
+    sealed = _mapped(closed, _seal)
+    discharged = discharge.discharge_state(sealed, should_discharge=changed, lower=False)
+    return _mapped(discharged, _unseal)
+
+
+def _changed(jaxpr: Any, operands: Sequence[Any]) -> list[bool]:
+    """For which inputs of the jaxpr, references, these operands are values."""
+    return [
+        is_reference_aval(aval) and not is_reference_aval(jax.typeof(operand))
+        for aval, operand in zip(jaxpr.in_avals, operands, strict=True)
+    ]
 
 
 def _call_on_values(*operands: Any, jaxpr: Any, sealed: Sealed) -> Any:

@@ -1,0 +1,60 @@
+"""References (`jax.new_ref`) as inputs of programs: what they hold, as of array objects."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from bmgrad._import import Imported
+from bmgrad.runtime import _jax_internals as internals
+
+
+class HeldReference:
+    """A reference whose value a program takes, and gives back if it changes it.
+
+    It has the one attribute of a `bm.Array` that calls need.
+    """
+
+    def __init__(self, reference: Any) -> None:
+        self.reference = reference
+
+    @property
+    def value(self) -> Any:
+        return self.reference[...]
+
+    @value.setter
+    def value(self, value: Any) -> None:
+        self.reference[...] = value
+
+
+def is_of_trace(reference: Any) -> bool:
+    """Whether it belongs to a trace around, which may take derivatives by what it holds."""
+    return isinstance(reference, jax.core.Tracer)
+
+
+def never(_: Any) -> bool:
+    """For what leaves references where they are."""
+    return False
+
+
+def import_holding(
+    traced: internals.TracedJaxpr,
+    held: Callable[[Any], bool],
+    load: Callable[[internals.TracedJaxpr], Imported],
+) -> tuple[Imported, list[HeldReference], list[HeldReference]]:
+    """What ``load`` makes of ``traced``, and the references that are further inputs and results.
+
+    ``held`` says which may become so.
+    """
+    found = internals.on_held(traced, held)
+    if found is None:
+        return load(traced), [], []
+    imported = load(found.traced)
+    if imported.references:
+        # A derivative rule uses one too, and the order of all reads and writes counts.
+        return load(traced), [], []
+    references = list(map(HeldReference, found.references))
+    return imported, references, list(itertools.compress(references, found.changed))

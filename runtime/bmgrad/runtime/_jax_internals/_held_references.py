@@ -1,0 +1,74 @@
+"""References that a traced function closes over, as inputs and results of it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from bmgrad.runtime._jax_internals._avals import is_reference_aval
+from bmgrad.runtime._jax_internals._discharge import (
+    ClosedJaxpr,
+    gives_references_to_rules,
+    with_rules_where,
+)
+from bmgrad.runtime._jax_internals._references import changed_by, keeps_gradients_out
+from bmgrad.runtime._jax_internals._tracing import TracedJaxpr
+
+
+class OnHeld(NamedTuple):
+    """A traced function of what references hold.
+
+    Its last inputs are what `references` hold before, its last results what those that are
+    `changed` hold after it.
+    """
+
+    traced: TracedJaxpr
+    references: list[Any]
+    changed: list[bool]
+
+
+def on_held(traced: TracedJaxpr, chosen: Callable[[Any], bool]) -> OnHeld | None:
+    """`traced` as a function of what the chosen references hold that it closes over.
+
+    So derivatives are taken of what it does with them, which they are not of a program that
+    reads and writes references. None where there are no such references, and where a derivative
+    rule is given one: it may look at it later.
+    """
+    jaxpr, consts = traced.jaxpr, traced.consts
+    written = changed_by(jaxpr.effects)
+    held = [
+        is_reference_aval(var.aval)
+        and chosen(const)
+        # What JAX puts into such a one is constant, and values have no kind.
+        and not (var in written and keeps_gradients_out(var.aval))
+        for var, const in zip(jaxpr.constvars, consts, strict=True)
+    ]
+    if not any(held) or gives_references_to_rules(jaxpr):
+        return None
+    variables = [var for var, flag in zip(jaxpr.constvars, held, strict=True) if flag]
+    others = [var for var, flag in zip(jaxpr.constvars, held, strict=True) if not flag]
+    count, unnamed = len(jaxpr.invars), jaxpr.debug_info.with_unknown_names()
+    opened = jaxpr.replace(
+        constvars=[], invars=[*others, *jaxpr.invars, *variables], debug_info=unnamed
+    )
+    first = len(others) + count
+    is_held = [i >= first for i in range(first + len(variables))]
+    closed = with_rules_where(ClosedJaxpr(opened, ()), is_held)
+    inner = closed.jaxpr
+    changed = [var in written for var in variables]
+    num_results = len(jaxpr.outvars)
+    values = zip(inner.outvars[num_results:], changed, strict=True)
+    on_values = inner.replace(
+        constvars=[*inner.constvars, *inner.invars[: len(others)]],
+        invars=inner.invars[len(others) :],
+        outvars=[*inner.outvars[:num_results], *(var for var, flag in values if flag)],
+        debug_info=unnamed,
+    )
+    references = [const for const, flag in zip(consts, held, strict=True) if flag]
+    kept = [const for const, flag in zip(consts, held, strict=True) if not flag]
+    found = TracedJaxpr(
+        on_values,
+        [*closed.consts, *kept],
+        [var.aval for var in on_values.invars],
+        [var.aval for var in on_values.outvars],
+        [*traced.in_names, *(f"ref{i}" for i in range(len(references)))],
+    )
+    return OnHeld(found, references, changed)
