@@ -26,6 +26,7 @@ from bmgrad._import import (
     _rules_windows,
 )
 from bmgrad._import._errors import MAY_ASK_FOR_VALUES, UnsupportedError, asks_for_values
+from bmgrad._import._logs import decoded
 from bmgrad._import._program import Imported, import_program
 
 # Rules register themselves when their module is imported.
@@ -56,5 +57,6 @@ __all__ = [
     "Imported",
     "UnsupportedError",
     "asks_for_values",
+    "decoded",
     "import_program",
 ]

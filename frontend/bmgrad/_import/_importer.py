@@ -18,6 +18,7 @@ from jax.extend.core import Literal
 from bmgrad._import._alone import Alone, Needs
 from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import RuleRaised, Unsupported, UnsupportedError
+from bmgrad._import._logs import Logs
 from bmgrad._import._module import Body, Module
 from bmgrad._import._perturbed import is_unperturbed, marked
 from bmgrad._import._references import ClosedOver, Operand, close_over, split_references
@@ -56,7 +57,7 @@ class Importer:
     """The state of one import: what rules read operands from and write ops to.
 
     `in_rules` is what derivative rules are traced in. With `lazy` the rules of calls in rules, and
-    of calls that no derivative perturbs, are put off.
+    of calls that no derivative perturbs, are put off. What backward rules log goes to `logs`.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Importer:
         in_rules: RuleScope,
         lazy: bool,
         asked: AskedRules | None = None,
+        logs: Logs | None = None,
     ) -> None:
         self.module = Module()
+        self._logs = logs
         # Rules that have been traced before the import.
         self.asked = asked or AskedRules()
         self.op = self.module.op
@@ -253,6 +256,20 @@ class Importer:
         finally:
             self.in_rules = outer
 
+    @property
+    def logs_here(self) -> Logs | None:
+        """Where what rules log is collected; those of calls in rules are for other derivatives."""
+        return None if self._rule_depth else self._logs
+
+    @contextmanager
+    def logged(self) -> Iterator[dict[Any, Any]]:
+        """What is logged inside, which is kept apart."""
+        if self._logs is None:
+            yield {}
+            return
+        with self._logs.inside() as logs:
+            yield logs
+
     def call(self, closed: Any, args: Sequence[Value], name: str) -> list[Value]:
         """Calls a jaxpr: written in place where it is tiny, else a function made once."""
         jaxpr, consts = open_jaxpr(closed)
@@ -276,13 +293,16 @@ class Importer:
             return symbol, body.captures(), types
 
         symbol, captures, types = self.once((jaxpr, *consts), define)
+        if self._logs and self._logs.slots_among(captures):
+            # Another call would log again.
+            self._defined.popitem()
         captured = [self.module.capture(array) for array in captures]
         return self.module.call(symbol, [*captured, *args], types)
 
     def once(self, objects: tuple[Any, ...], define: Callable[[], _T], key: Hashable = None) -> _T:
         """What `define` returned for these very objects, or for `key`, called once at most."""
         # Functions that are called within a `jax.checkpoint` are marked as its policy says.
-        key = key or tuple(map(id, objects)), id(self.policy)
+        key = key or tuple(map(id, objects)), id(self.policy), self.logs_here is None
         if key not in self._defined:
             # It may be called from other scopes too.
             outer, self._scope = (self._scope, self.module.location), ""

@@ -244,6 +244,11 @@ class Module:
         with self._inside(body.scope):
             return list(write(body.results))
 
+    def take_as_arguments(self, body: Body, captures: Sequence[Any]) -> None:
+        """Makes `captures` of `body` its last arguments."""
+        with self._inside(body.scope):
+            body.args += [self.capture(array) for array in captures]
+
     def region(self, body: Body, captures: Sequence[Any]) -> str:
         """`body` as the text of a region whose first arguments are `captures`."""
         arguments = ", ".join(

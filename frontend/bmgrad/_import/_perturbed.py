@@ -103,10 +103,13 @@ def _inner_jaxprs(eqn: Equation) -> list[Any]:
 
 
 class Marker:
-    """Marks the calls of a jaxpr; each inner jaxpr once for the same inputs and results."""
+    """Marks the calls of a jaxpr; each inner jaxpr once for the same inputs and results.
 
-    def __init__(self, asked: AskedRules) -> None:
-        self._asked = asked
+    With `all_reverse` those of functions with reverse rules that do not ask are marked too.
+    """
+
+    def __init__(self, asked: AskedRules, *, all_reverse: bool = False) -> None:
+        self._asked, self._all_reverse = asked, all_reverse
         self._marked: dict[tuple[int, Flags, Flags | None], tuple[Any, Flags, Any]] = {}
 
     def mark(
@@ -169,7 +172,7 @@ class Marker:
             return {"branches": tuple(jaxpr for jaxpr, _ in marked)}, list(map(any, by_result))
         passes = any(inputs) and name not in _STEPS
         perturbed = [passes and has_tangent(var.aval) for var in eqn.outvars]
-        if not _is_asked(eqn):
+        if not (_is_asked(eqn) or (self._all_reverse and name == "custom_vjp_call")):
             return {}, perturbed
         if name == "bmgrad_program":
             return {"program": params["program"].perturbed(inputs)}, perturbed

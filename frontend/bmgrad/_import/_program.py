@@ -7,6 +7,7 @@ then those arrays, and which can be imported anew for other derivatives and batc
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,6 +18,7 @@ import jax
 from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import UnsupportedError
 from bmgrad._import._importer import Importer
+from bmgrad._import._logs import Logs
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._rule_scope import RuleScope
@@ -38,13 +40,25 @@ from bmgrad.runtime._program import Program
 from bmgrad.runtime._source import Source
 
 
+@dataclasses.dataclass(frozen=True)
+class Logged:
+    """An array that a backward rule logs: its aval, and the input whose cotangent says it."""
+
+    aval: ShapedArray
+    input: int
+
+
 class Imported(NamedTuple):
-    """A program, the arrays to call it with after the arguments, and its references by name."""
+    """A program, the arrays to call it with after the arguments, and its references by name.
+
+    `logs` has what backward rules log: pytrees of avals and of the inputs whose cotangents say it.
+    """
 
     program: Program
     consts: list[Any]
     references: dict[str, Any]
     origin: Origin | None
+    logs: dict[Any, Any]
 
 
 def import_program(
@@ -54,6 +68,7 @@ def import_program(
     options: Options | None = None,
     scope: Callable[[], AbstractContextManager[Any]] = nullcontext,
     differentiated: Sequence[bool] = (),
+    with_logs: bool = False,
 ) -> Imported:
     """Imports what `bmgrad.runtime._jax_internals.trace` returned.
 
@@ -61,7 +76,7 @@ def import_program(
     in the IR, followed by `Imported.consts`: the arrays that `traced` and inner functions
     close over, for no array is baked into a program. `scope` is what derivative rules are
     traced in. `differentiated` are the inputs of the jaxpr that a derivative will be taken of,
-    if that is known.
+    if that is known. `with_logs` says whether what rules log is wanted.
     """
     jaxpr = traced.jaxpr
     consts = [const for const in traced.consts if not is_reference(const)]
@@ -77,18 +92,28 @@ def import_program(
         """`jaxpr` where a derivative is taken of `active` inputs, its constants being the last."""
         of_consts = iter(active[count:])
         inputs = [not is_reference(const) and next(of_consts) for const in traced.consts]
-        return Marker(asked).mark(jaxpr, [*inputs, *active[:count]])[0]
+        marker = Marker(asked, all_reverse=bool(logs.found))
+        return marker.mark(jaxpr, [*inputs, *active[:count]])[0]
 
-    is_marked = asking and any(expected)
+    is_marked, logs = asking and any(expected), Logs()
     lazy = asking or is_staged()
-    importer = Importer(in_rules, lazy)
+
+    def write() -> tuple[Importer, Logs, Source, list[Any]]:
+        logs = Logs()
+        importer = Importer(in_rules, lazy, logs=logs if with_logs else None)
+        with scope():
+            written = jaxpr
+            if is_marked:
+                written = perturbed_in([*expected, *(False for _ in consts)], importer.asked)
+            return importer, logs, *write_module(importer, traced, written, name)
+
+    importer, logs, module, captures = write()
+    if logs.found and any(expected):
+        # Rules of what no derivative perturbs log nothing.
+        is_marked = True
+        importer, logs, module, captures = write()
     # The program keeps what its modules hold numbers of.
     put_off = importer.put_off
-    with scope():
-        written = jaxpr
-        if is_marked:
-            written = perturbed_in([*expected, *(False for _ in consts)], importer.asked)
-        module, captures = write_module(importer, traced, written, name)
     references = [reference for reference, _ in importer.module.references]
     if any(map(is_dead, [*consts, *captures, *references])):
         raise UnsupportedError(
@@ -114,7 +139,8 @@ def import_program(
 
     def perturbed(active: Sequence[bool]) -> Source | None:
         """The program, with rules that know that a derivative of these inputs is taken."""
-        if is_marked and list(active[:count]) == expected and not any(active[count:]):
+        others = [i for i in range(count, len(active)) if active[i]]
+        if is_marked and list(active[:count]) == expected and slots.issuperset(others):
             return None
         with in_rules():
             asked = AskedRules()
@@ -132,6 +158,10 @@ def import_program(
 
     # What makes it anew holds values of one trace: such a program is not shared.
     make: Callable[..., Program]
+    first = count + len(consts)
+    places = {id(array): first + i for i, array in enumerate(captures)}
+    logged = jax.tree.map(lambda entry: Logged(entry.aval, places[id(entry.slot)]), logs.found)
+    slots = {each.input for each in jax.tree.leaves(logged)}
     if asking:
         make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
     elif importer.has_batching_rules:
@@ -158,7 +188,7 @@ def import_program(
     )
     # What looks into functions has no place for references.
     origin = None if references else _origin(traced, importer)
-    return Imported(program, [*consts, *captures], used, origin)
+    return Imported(program, [*consts, *captures], used, origin, logged)
 
 
 def _origin(traced: TracedJaxpr, importer: Importer) -> Origin:

@@ -19,6 +19,7 @@ from bmgrad.runtime._primitive import program_on_devices_p, program_p
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
+    from bmgrad._import._logs import LogSpec
     from bmgrad._import._text import Value
 
 # A jaxpr equation: JAX publishes no type for it that both versions share.
@@ -87,3 +88,5 @@ class WithRule(NamedTuple):
     rule_keeps_order: bool = False
     # Whether a `jax.checkpoint` is to run the function where it needs no residuals of the rule.
     optimizes_remat: bool = False
+    # What a reverse rule logs, where somebody wants to know; its slots are the last operands.
+    logs: LogSpec | None = None

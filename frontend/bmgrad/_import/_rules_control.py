@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from bmgrad._import._errors import Unsupported
+from bmgrad._import._logs import of_branches, saying_which
 from bmgrad._import._references import Operand, split_references
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i32_array, i64, i64_array
-from bmgrad.runtime._jax_internals import keeps_order, scan_counts
+from bmgrad.runtime._jax_internals import has_tangent, keeps_order, scan_counts
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -41,8 +43,13 @@ def _scan(b: Importer, eqn: Equation) -> list[Value]:
     closed, given = _bound(b, params["jaxpr"], b.read_operands(eqn), num_consts)
     num_consts -= len(eqn.invars) - len(given)
     body = b.body(closed)
-    captures = body.captures()
-    operands = [*_captured(b, captures), *given]
+    captures, slots = body.captures(), []
+    if logs := b.logs_here:
+        slots = logs.slots_among(captures)
+        captures = [array for array in captures if not logs.slots_among([array])]
+        b.module.take_as_arguments(body, slots)
+        slots = [logs.stacked(slot, params["length"]) for slot in slots]
+    operands = [*_captured(b, captures), *given, *_captured(b, slots)]
     sizes = [len(captures) + num_consts, num_carries]
     segments = i32_array([*sizes, len(operands) - sum(sizes)])
     attributes = f"length = {i64(params['length'])}, operandSegmentSizes = {segments}"
@@ -136,10 +143,33 @@ def _cond(b: Importer, eqn: Equation) -> list[Value]:
     inputs = bound[0][1]
     if index.type.dtype != np.int32:
         index = b.op("bm.convert", [index], index.type.with_dtype(np.int32))
-    branches = [b.body(branch) for branch, _ in bound]
+    branches, logged = [], []
+    for branch, _ in bound:
+        with b.logged() as logs:
+            branches.append(b.body(branch))
+        logged.append(logs)
     # Every branch takes what any of them captures.
     captures = list({id(a): a for branch in branches for a in branch.captures()}.values())
     given = [index, *_captured(b, captures), *inputs]
     types = [b.type(var.aval) for var in eqn.outvars]
     regions = [b.module.region(branch, captures) for branch in branches]
-    return b.multi_op("bm.cond", given, types, "", regions)
+    results = b.multi_op("bm.cond", given, types, "", regions)
+    return _with_logs(b, eqn, index, results, logged) if any(logged) else results
+
+
+def _with_logs(
+    b: Importer,
+    eqn: Equation,
+    index: Value,
+    results: list[Value],
+    logged: Sequence[dict[Any, Any]],
+) -> list[Value]:
+    """The results of branches in which something is logged; so is which of them ran."""
+    position = next(i for i, var in enumerate(eqn.outvars) if has_tangent(var.aval))
+    aval = eqn.outvars[position].aval
+    said = jax.make_jaxpr(saying_which)(aval, jax.ShapeDtypeStruct((), index.type.dtype))
+    with b.logged() as which:
+        (results[position],) = b.evaluate_closed(said, [results[position], index])
+    if b.logs_here:
+        b.logs_here.add(of_branches(which["index"], logged))
+    return results

@@ -20,8 +20,9 @@ from bmgrad._import._errors import (
     Unsupported,
     asking_a_rule,
 )
+from bmgrad._import._logs import LogSpec, slot_aval, split_logs
 from bmgrad._import._module import Body
-from bmgrad._import._perturbed import perturbed_arguments, read_results
+from bmgrad._import._perturbed import is_unperturbed, perturbed_arguments, read_results
 from bmgrad._import._references import Reference, split_references, with_references
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import TensorType, Value, i64
@@ -231,18 +232,20 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     if not any(active) or not any(map(has_tangent, closed.out_avals)):
         return b.call(closed, given, name)
 
+    logs = collects_logs(b, eqn)
+
     # The functions may be written twice; users' rules are asked once.
     @functools.cache
     def traced() -> TracedVjp:
         with asking_a_rule(closed.in_avals):
             custom = custom_vjp_rule(eqn.params, active)
-        return traced_vjp(closed, custom, read, count, references)
+        return traced_vjp(closed, custom, read, count, references, logs=logs)
 
     def define(symbols: list[str]) -> WithRule:
         return vjp_functions(b, symbols, closed, traced(), count, references)
 
     rule_key = custom_rule_key(eqn.params) or eqn.params["bwd"]
-    key = rule_key, fingerprint(closed), active, read, *references.values()
+    key = rule_key, fingerprint(closed), active, read, logs, *references.values()
     if b.puts_off(eqn, key, has_loops(closed)):
         functions = closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]
         return emit_put_off(b, eqn, name, functions, lambda: b.primal_body(closed))
@@ -250,11 +253,16 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
         made = b.once(
             (closed, eqn.params["fwd_jaxpr_thunk"], eqn.params["bwd"]),
             lambda: b.with_rule(key, vjp_names(name), define),
-            (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active, read),
+            (id(closed), id(eqn.params["fwd_jaxpr_thunk"]), active, read, logs),
         )
     except RuleRaised as raised:
         return emit_raising(b, eqn, closed, raised.error, given)
     return emit_custom_vjp(b, eqn, made, given)
+
+
+def collects_logs(b: Importer, eqn: Equation) -> bool:
+    """Whether what the reverse rule of a call logs is wanted."""
+    return b.logs_here is not None and not is_unperturbed(eqn)
 
 
 def vjp_names(name: str) -> list[str]:
@@ -266,13 +274,15 @@ class TracedVjp(NamedTuple):
     """A reverse rule whose backward part is traced, or what that raised.
 
     `residual_avals` are those of what it takes before cotangents; `is_zero` says which arguments
-    of the function, counted without references, it gives no cotangent.
+    of the function, counted without references, it gives no cotangent. With `logs` the backward
+    part returns what it logs after cotangents.
     """
 
     custom: CustomVjp
     residual_avals: list[Any]
     bwd: TracedJaxpr | Exception
     is_zero: list[bool]
+    logs: LogSpec | None = None
 
 
 def traced_vjp(
@@ -281,10 +291,13 @@ def traced_vjp(
     read: Sequence[bool],
     count: int = 0,
     references: Mapping[int, Reference] = MappingProxyType({}),
+    *,
+    logs: bool = False,
 ) -> TracedVjp:
     """Traces the backward rule of function `closed`; `read` says which results anybody reads.
 
-    `count` and `references` as in `vjp_functions`.
+    `count` and `references` as in `vjp_functions`. `logs` says whether somebody wants to know what
+    it logs.
     """
     in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
     num_results = len(custom.fwd.outvars) - custom.num_made + custom.num_errors
@@ -303,17 +316,23 @@ def traced_vjp(
         for is_argument, number in custom.residuals
     ]
     is_zero: list[bool] = []
+    spec: LogSpec | None = None
 
     def run(_: Any, *values: Any) -> list[Any]:
+        nonlocal spec
         given = iter(values[len(residual_avals) :])
         cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
         cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
-        results = custom.bwd(values[: len(residual_avals)], cts)
+        results, logged = custom.bwd(values[: len(residual_avals)], cts)
         avals = all_avals[count:]
         kept = [ct if has_tangent(a) else None for ct, a in zip(results, avals, strict=True)]
         pairs = zip(kept, avals, strict=True)
         is_zero[:] = [ct is None for ct, aval in pairs if not is_reference_aval(aval)]
-        return [ct for ct in kept if ct is not None]
+        found = [ct for ct in kept if ct is not None]
+        if logs and logged:
+            entries, spec = split_logs(logged)
+            found += entries
+        return found
 
     ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
     try:
@@ -321,7 +340,7 @@ def traced_vjp(
             bwd = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd")
     except RuleRaised as raised:
         return TracedVjp(custom, residual_avals, raised.error, is_zero)
-    return TracedVjp(custom, residual_avals, bwd, is_zero)
+    return TracedVjp(custom, residual_avals, bwd, is_zero, spec)
 
 
 def _trace_bwd(
@@ -363,8 +382,9 @@ def vjp_functions(
     no arguments of the rule; `custom.num_closed_over` of the following are the former, but do reach
     it.
     """
-    custom, residual_avals, bwd, is_zero = traced
+    custom, residual_avals, bwd, is_zero, logs = traced
     in_avals, out_avals = closed.in_avals, closed.out_avals
+    slots = list(map(slot_aval, logs.avals)) if logs else []
     kept = {
         i: references[number]
         for i, (is_argument, number) in enumerate(custom.residuals)
@@ -380,6 +400,7 @@ def vjp_functions(
     num_unknown = count + custom.num_closed_over
 
     def fwd(inputs: list[Value]) -> list[Value]:
+        inputs = inputs[: len(in_avals)]
         captured = [b.module.operand(const) for const in custom.fwd_consts]
         b.note_checks(custom.fwd, closed.jaxpr)
         operands = with_references(inputs, references)
@@ -395,7 +416,8 @@ def vjp_functions(
         return [*results, *(b.module.capture(a) for a in bwd_captures), *residuals]
 
     primal_body = b.primal_body(closed)
-    fwd_body = b.rule_body([b.type(aval) for aval in in_avals], fwd)
+    primal_body.args += [b.module.new_value(b.type(aval)) for aval in slots]
+    fwd_body = b.rule_body([b.type(aval) for aval in (*in_avals, *slots)], fwd)
     captures = union(primal_body.captures(), fwd_body.captures())
     # The function does not depend on what its rule alone closes over.
     num_closed_over = len(primal_body.captures())
@@ -403,7 +425,7 @@ def vjp_functions(
         num_closed_over = len(captures) + num_unknown - sum(i < num_unknown for i in references)
     # No cotangent for what the user's function has no argument for.
     num_others = len(captures) + count - sum(i < count for i in references)
-    avals = [*(b.module.aval(array) for array in captures), *in_avals]
+    avals = [*(b.module.aval(array) for array in captures), *in_avals, *slots]
     primal_symbol, fwd_symbol, bwd_symbol = symbols
     b.module.function(primal_symbol, primal_body, captures)
     b.module.function(fwd_symbol, fwd_body, captures)
@@ -419,12 +441,12 @@ def vjp_functions(
         def fill(cts: list[Value]) -> list[Value]:
             given = iter(cts)
             own = [None if zero else next(given) for zero in is_zero]
-            return differentiable(b, [*[None] * num_others, *own], avals)
+            return differentiable(b, [*[None] * num_others, *own, *given], avals)
 
         bwd_body.results = b.module.extend(bwd_body, fill)
         b.module.function(bwd_symbol, bwd_body, bwd_captures)
     return WithRule(
-        symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat
+        symbols, captures, num_residuals, num_closed_over, in_order, custom.optimizes_remat, logs
     )
 
 
@@ -434,6 +456,9 @@ def emit_custom_vjp(
     """The call of a function with a reverse rule; see `vjp_functions`."""
     given = b.read_all(eqn) if operands is None else operands
     operands = [*(b.module.capture(array) for array in made.captures), *given]
+    if made.logs:
+        assert b.logs_here is not None
+        operands += map(b.module.capture, b.logs_here.new(made.logs))
     primal, fwd, bwd = made.symbols
     attributes = (
         f"primal = @{primal}, fwd = @{fwd}, bwd = @{bwd}, "

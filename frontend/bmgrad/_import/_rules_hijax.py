@@ -19,6 +19,7 @@ from bmgrad._import._perturbed import perturbed_arguments, read_results
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._rules_custom import (
     TracedVjp,
+    collects_logs,
     emit_custom_jvp,
     emit_custom_vjp,
     emit_put_off,
@@ -57,7 +58,8 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
     if mode is None or not any(map(has_tangent, in_avals)):
         return b.call(expanded, b.read_all(eqn), name)
     active, read = perturbed_arguments(eqn), read_results(eqn)
-    key = (_key(prim), active) if mode == "jvp" else (_key(prim), active, read)
+    logs = collects_logs(b, eqn)
+    key = (_key(prim), active) if mode == "jvp" else (_key(prim), active, read, logs)
     if b.puts_off(eqn, key, has_loops(expanded.jaxpr)):
         return emit_put_off(b, eqn, name, (prim,), lambda: b.primal_body(expanded))
     try:
@@ -70,8 +72,8 @@ def _call_hi_primitive(b: Importer, eqn: Equation) -> list[Value]:
         else:
             made = b.once(
                 (prim,),
-                lambda: _with_vjp(b, prim, name, expanded, active, read, key),
-                ("vjp", id(prim), active, read),
+                lambda: _with_vjp(b, prim, name, expanded, active, read, logs, key),
+                ("vjp", id(prim), active, read, logs),
             )
     except RuleRaised as raised:
         return emit_raising(b, eqn, expanded, raised.error, b.read_all(eqn))
@@ -108,11 +110,13 @@ def _with_vjp(
     expanded: TracedJaxpr,
     active: Sequence[bool],
     read: Sequence[bool],
+    logs: bool,
     key: Hashable,
 ) -> WithRule:
     @functools.cache
     def traced() -> TracedVjp:
-        return traced_vjp(expanded, _vjp_rule(prim, name, expanded, active), read)
+        custom = _vjp_rule(prim, name, expanded, active)
+        return traced_vjp(expanded, custom, read, logs=logs)
 
     def define(symbols: list[str]) -> WithRule:
         return vjp_functions(b, symbols, expanded, traced())
@@ -129,7 +133,7 @@ def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool
         leaves, tree = jax.tree.flatten(residuals)
         return [*leaves, *results]
 
-    def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+    def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> tuple[list[Any], Any]:
         return _hijax.vjp_bwd(prim, active, jax.tree.unflatten(tree, residuals), cts)
 
     with asking_a_rule():

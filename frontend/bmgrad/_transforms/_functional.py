@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bmgrad._import import decoded
 from bmgrad._transforms._held_primals import HeldPrimals, check_reference
 from bmgrad._transforms._held_reference import is_of_trace
 from bmgrad._transforms._targets import split_aux
@@ -160,6 +161,27 @@ def jvp(
 
 
 @dataclasses.dataclass(frozen=True)
+class _Logs:
+    """What backward rules log: a tree of arrays, each the cotangent of one of ``count`` slots."""
+
+    tree: Any
+    avals: tuple[Any, ...]
+    slots: tuple[int, ...]
+    count: int
+
+    @classmethod
+    def of(cls, traced: TracedFunction) -> _Logs:
+        entries, tree = jax.tree.flatten(traced.logs)
+        inputs = sorted({entry.input for entry in entries})
+        slots = tuple(inputs.index(entry.input) for entry in entries)
+        return cls(tree, tuple(entry.aval for entry in entries), slots, len(inputs))
+
+    def read(self, cotangents: Sequence[Any]) -> Any:
+        logged = [cotangents[i] for i in self.slots]
+        return jax.tree.unflatten(self.tree, map(decoded, self.avals, logged))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Point:
     """Where a function was linearized: what is known of the derivative but its residuals."""
 
@@ -172,6 +194,7 @@ class _Point:
     primal_avals: tuple[Any, ...]
     in_avals: tuple[Any, ...]
     held: HeldPrimals
+    logs: _Logs
     out_tree: Any
     value_tree: Any
     out_avals: tuple[Any, ...]
@@ -186,14 +209,16 @@ def _linearized(
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, fun)
     _refuse_others(arguments, "vjp" if in_reverse else "linearize")
-    traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
+    traced, value_tree, aux_tree = _trace(fun, arguments, has_aux, with_logs=in_reverse)
     held = HeldPrimals.of(traced, arguments)
     if not in_reverse:
         held.check_all("linearize")
     linearized = traced.program.linearize(_active_inputs(traced, arguments, held))
     if in_reverse and linearized.lin.has_open_loop and may_have_values(arguments):
         # The bounds of a loop may be values, as jax.lax.fori_loop asks.
-        traced, value_tree, aux_tree = _trace(fun, arguments, has_aux, at_values=True)
+        traced, value_tree, aux_tree = _trace(
+            fun, arguments, has_aux, with_logs=True, at_values=True
+        )
         held = HeldPrimals.of(traced, arguments)
         linearized = traced.program.linearize(_active_inputs(traced, arguments, held))
     inputs = traced.inputs(arguments.leaves)
@@ -217,6 +242,7 @@ def _linearized(
         tuple(primal_avals),
         tuple(map(aval_of, arguments.leaves)),
         held,
+        _Logs.of(traced),
         jax.tree.structure(_plain(out)),
         value_tree,
         tuple(map(aval_of, values)),
@@ -275,8 +301,19 @@ class _Derivative:
 class VjpFunction(_Derivative):
     """From cotangents of the outputs to cotangents of the inputs, at one point."""
 
+    wants_logs: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    @property
+    def with_logs(self) -> VjpFunction:
+        """The same function, which returns what backward rules log beside its cotangents.
+
+        That is a dict of what each rule given by ``jax.custom_vjp.defvjp_with_logs`` returned,
+        stacked where it is called in a ``jax.lax.scan``.
+        """
+        return dataclasses.replace(self, wants_logs=True)
+
     @api_boundary
-    def __call__(self, cotangent: Any, *more: Any) -> tuple[Any, ...]:
+    def __call__(self, cotangent: Any, *more: Any) -> Any:
         """A cotangent for each primal; ``cotangent`` has the tree and shapes of the output."""
         point = self.point
         if more:
@@ -286,10 +323,10 @@ class VjpFunction(_Derivative):
                 "arguments; it takes one cotangent, with the tree of the output"
             )
         references = [None] * len(point.held.references)
-        args, _ = point.static.rebuild(
-            self._cotangents(cotangent, [True] * len(point.in_avals), references)
-        )
-        return args
+        wanted = [True] * len(point.in_avals)
+        found, logs = self._cotangents(cotangent, wanted, references)
+        args, _ = point.static.rebuild(found)
+        return (args, logs) if self.wants_logs else args
 
     def with_refs(self, *kinds: Any) -> Callable[[Any], tuple[Any, ...]]:
         """The same function, which adds cotangents to references, or leaves some out.
@@ -318,8 +355,8 @@ class VjpFunction(_Derivative):
         references = [kind if is_reference(kind) else None for kind in given]
 
         @api_boundary
-        def call(cotangent: Any) -> tuple[Any, ...]:
-            results = self._cotangents(cotangent, wanted, references)
+        def call(cotangent: Any) -> Any:
+            results, logs = self._cotangents(cotangent, wanted, references)
             for position, kind in enumerate(of_arrays):
                 if not wanted[position]:
                     results[position] = _ad.DidntWant()
@@ -328,14 +365,14 @@ class VjpFunction(_Derivative):
                     results[position] = _ad.GradRef()
             said = [_ad.DidntWant() if each is None else _ad.GradRef() for each in references]
             args, _ = point.static.rebuild(results, said)
-            return args
+            return (args, logs) if self.wants_logs else args
 
         return call
 
     def _cotangents(
         self, cotangent: Any, wanted: Sequence[bool], references: Sequence[Any]
-    ) -> list[Any]:
-        """A cotangent for each primal leaf; zeros for those that are not wanted.
+    ) -> tuple[list[Any], Any]:
+        """A cotangent for each primal leaf, zeros for those that are not wanted; what is logged.
 
         Those of primals that are references go to `references`, where they are not None.
         """
@@ -345,12 +382,14 @@ class VjpFunction(_Derivative):
         asked = [w for w, v in zip(wanted, point.in_avals, strict=True) if has_tangent(v)]
         asked_of_held, changed, of_changed = point.held.cotangents(references)
         nonzero = [i < point.num_tangents or i in changed for i in range(point.all_tangents)]
-        program = point.lin.transpose([*asked, *asked_of_held], nonzero)
+        asked_of_logs = [self.wants_logs] * point.logs.count
+        program = point.lin.transpose([*asked, *asked_of_held, *asked_of_logs], nonzero)
         given = [*self._residuals(), *cotangents, *of_changed]
         found = iter(bind(program, *given, references=self.references))
         inexact = [next(found) if flag else None for flag in asked]
         point.held.accumulate(references, found)
-        return _with_zeros(point.in_avals, inexact)
+        logs = point.logs.read(list(found)) if self.wants_logs else None
+        return _with_zeros(point.in_avals, inexact), logs
 
 
 @jax.tree_util.register_dataclass
@@ -390,7 +429,12 @@ def _refuse_others(arguments: Arguments, function: str) -> None:
 
 
 def _trace(
-    fun: Callable[..., Any], arguments: Arguments, has_aux: bool, *, at_values: bool = False
+    fun: Callable[..., Any],
+    arguments: Arguments,
+    has_aux: bool,
+    *,
+    with_logs: bool = False,
+    at_values: bool = False,
 ) -> tuple[TracedFunction, Any, Any]:
     name = getattr(fun, "__qualname__", type(fun).__qualname__).replace("<lambda>", "lambda")
 
@@ -404,6 +448,7 @@ def _trace(
         name=name.replace("<locals>.", ""),
         owner=getattr(fun, "__self__", fun),
         wrt=range(len(arguments.leaves)),
+        with_logs=with_logs,
         held=lambda x: is_of_trace(x) or any(x is given for given in arguments.references),
     )
     value_tree, aux_tree = traced.out_tree.children()
@@ -425,9 +470,9 @@ def _inexact(x: Any) -> bool:
 def _active_inputs(
     traced: TracedFunction, arguments: Arguments, held: HeldPrimals
 ) -> tuple[bool, ...]:
-    count, others = len(arguments.leaves), range(len(traced.program.in_avals))
-    of_held = (i in held.inputs for i in others[count:])
-    return (*(_inexact(leaf) for leaf in arguments.leaves), *of_held)
+    further = held.inputs | {entry.input for entry in jax.tree.leaves(traced.logs)}
+    others = range(len(arguments.leaves), len(traced.program.in_avals))
+    return (*(_inexact(leaf) for leaf in arguments.leaves), *(i in further for i in others))
 
 
 def _with_zeros(avals: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:

@@ -99,6 +99,7 @@ class TracedFunction:
     Inputs of the program: the flat arguments, the values of ``reads``, ``consts``.
     Outputs: the flat results (``out_tree``), the new values of ``writes``. Results of dtype
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
+    ``logs`` is what backward rules log, see :class:`Imported`.
     By their names in the program ``references`` has the references that the function closes
     over, and the positions of those among the arguments.
     """
@@ -111,6 +112,7 @@ class TracedFunction:
     writes: tuple[Array | HeldReference, ...]
     out_tree: Any
     float0: dict[int, tuple[int, ...]]
+    logs: dict[Any, Any]
 
     @property
     def arrays(self) -> list[Array]:
@@ -206,6 +208,7 @@ def trace_function(
     as_given: bool = False,
     flags_as_given: bool = False,
     held: Callable[[Any], bool] = is_of_trace,
+    with_logs: bool = False,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
 
@@ -223,6 +226,7 @@ def trace_function(
       flags_as_given: whether it gets those that are booleans or members of enums so.
       held: which references, of those that it closes over or is given, become inputs like
         the arrays that it reads, if they can.
+      with_logs: whether what backward rules log is wanted.
     """
     out_tree: Any = None
     context: FunctionTrace | None = None
@@ -266,7 +270,13 @@ def trace_function(
     is_lifted = set(map(id, lifted))
     differentiated = [i in wrt for i in range(len(avals))]
     differentiated += [id(array) in is_lifted for array in context.reads]
-    load = partial(import_program, name=name, scope=scope, differentiated=differentiated)
+    load = partial(
+        import_program,
+        name=name,
+        scope=scope,
+        differentiated=differentiated,
+        with_logs=with_logs,
+    )
     imported, references, changed = import_holding(traced, held, load)
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
@@ -281,6 +291,7 @@ def trace_function(
         writes=(*written, *changed),
         out_tree=out_tree,
         float0=float0,
+        logs=imported.logs,
     )
 
 

@@ -101,8 +101,13 @@ def vjp_fwd(prim: Any, active: Sequence[bool], args: Sequence[Any]) -> tuple[lis
     return _flat_results(prim, results), (residuals, *rest[1:2])
 
 
-def vjp_bwd(prim: Any, active: Sequence[bool], residuals: Any, cts: Sequence[Any]) -> list[Any]:
-    """A cotangent for each argument; None stands for one that is zero, or not active."""
+def vjp_bwd(
+    prim: Any, active: Sequence[bool], residuals: Any, cts: Sequence[Any]
+) -> tuple[list[Any], dict[Any, Any] | None]:
+    """A cotangent for each argument, and what is logged.
+
+    None stands for one that is zero, or not active.
+    """
     filled = [
         ad.Zero(aval.to_ct_aval()) if ct is None else ct
         for ct, aval in zip(cts, prim.out_avals_flat, strict=True)
@@ -112,11 +117,22 @@ def vjp_bwd(prim: Any, active: Sequence[bool], residuals: Any, cts: Sequence[Any
         for flag, aval in zip(active, prim.in_avals_flat, strict=True)
     ]
     out_cts = jax.tree.unflatten(prim.out_tree, filled)
-    prim.vjp_bwd(*residuals, out_cts, *_unflatten(prim, sums))
-    return [
+    if len(residuals) > 1 and not _defines(prim, "vjp_bwd"):
+        raise TypeError(
+            f"vjp_fwd of {name_of(prim)} returns structured residuals, which only vjp_bwd is "
+            "given; define that in place of vjp_bwd_retval"
+        )
+    logs = prim.vjp_bwd(*residuals, out_cts, *_unflatten(prim, sums))
+    if logs is not None and type(logs) is not dict:
+        raise TypeError(
+            f"vjp_bwd of {name_of(prim)} is to return None or a dict of backward-pass log entries, "
+            f"but returned {logs!r} of type {type(logs).__name__}"
+        )
+    found = [
         _none_for_zero(each.freeze()) if flag else None
         for flag, each in zip(active, sums, strict=True)
     ]
+    return found, logs
 
 
 def num_closed_over(prim: Any) -> int:

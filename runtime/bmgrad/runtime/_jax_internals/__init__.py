@@ -43,6 +43,7 @@ from bmgrad.runtime._jax_internals._checks import (
 )
 from bmgrad.runtime._jax_internals._closures import rules_hold_tracers
 from bmgrad.runtime._jax_internals._custom_rules import (
+    CondSum,
     CustomJvp,
     CustomVjp,
     NotNeeded,
@@ -105,6 +106,7 @@ from bmgrad.runtime._jax_internals._tracing import (
 
 __all__ = [
     "Checks",
+    "CondSum",
     "CustomJvp",
     "CustomVjp",
     "Declaration",

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ import numpy as np
 from jax._src import api, core, linear_util
 from jax._src.interpreters import ad as internal_ad
 from jax._src.interpreters import batching
+from jax._src.lax.control_flow import conditionals
 from jax.custom_derivatives import SymbolicZero
 from jax.interpreters import ad
 
@@ -26,6 +27,8 @@ NullAccum: Any = internal_ad.NullAccum
 ValAccum: Any = internal_ad.ValAccum
 # Stands for a primal that the function returned by `vjp` has no use for.
 NotNeeded: Any = api.NotNeeded
+# What a branch logs, and which one ran; one of the two versions has no logs.
+CondSum: Any = vars(conditionals).get("CondSum")
 _ZEROS = (ad.Zero, SymbolicZero)
 
 
@@ -73,25 +76,30 @@ def custom_jvp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     )
 
 
+# The entries of a backward rule by key, if it has some.
+Logged: TypeAlias = dict[Any, Any] | None
+
+
 class CustomVjp(NamedTuple):
     """The rule of a `custom_vjp_call`.
 
     `fwd` takes the arguments of the call but its constants and returns `num_made` values
     for `bwd`, then results. `residuals` says of each one that `bwd` takes whether it is an
     argument, and which of the arguments, constants counted, or of the former. `bwd` takes
-    residuals and a cotangent, or None, for each result; it returns a cotangent, or
-    None, for each argument but the constants. `num_closed_over` of the arguments are
+    residuals and a cotangent, or None, for each result; it returns a cotangent, or None, for
+    each argument but the constants, and what it logs. `num_closed_over` of the arguments are
     constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `num_errors`
     results of the call are error values that `checkify` put before those of the rule; they
     have no cotangents. `values` gives the values of residuals, None for those that are not
-    known. With `optimizes_remat` a `jax.checkpoint` runs the function where it needs no residuals.
+    known. With `optimizes_remat` a `jax.checkpoint` runs the function where it needs no
+    residuals.
     """
 
     fwd: Any
     fwd_consts: list[Any]
     num_made: int
     residuals: list[tuple[bool, int]]
-    bwd: Callable[[Sequence[Any], Sequence[Any]], list[Any]]
+    bwd: Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], Logged]]
     num_closed_over: int = 0
     num_errors: int = 0
     values: Callable[[], list[Any]] = list
@@ -132,7 +140,7 @@ def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
         results = remake(inner, tag, axis_data, dims, each, *further).call_wrapped(*given)
         if not is_any_once:
             return results
-        cts = _without_logs(results)
+        cts, _ = _cts_and_logs(results)
         sums = [
             ct.sum(0) if dest is None and not isinstance(ct, _ZEROS) else ct
             for ct, dest in zip(cts, dests, strict=True)
@@ -142,9 +150,10 @@ def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
     return linear_util.wrap_init(batched, debug_info=bwd.debug_info)
 
 
-def _without_logs(results: Any) -> Any:
-    """The cotangents; one of the two versions returns log entries beside them."""
-    return results[0] if results and isinstance(results[0], (list, tuple)) else results
+def _cts_and_logs(results: Any) -> tuple[Any, Logged]:
+    """The cotangents, and the log entries that one of the two versions returns beside them."""
+    has_logs = results and isinstance(results[0], (list, tuple))
+    return (results[0], results[1]) if has_logs else (results, None)
 
 
 def _depends(call: Any, result: int, dims: Sequence[int | None]) -> bool:
@@ -193,7 +202,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
             return SymbolicZero(aval)
         return np.zeros(aval.shape, aval.dtype)
 
-    def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> list[Any]:
+    def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> tuple[list[Any], Logged]:
         filled = [zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)]
         filled = filled[num_errors:]
         given = iter(residuals)
@@ -201,7 +210,8 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         with batches_reopened(params["bwd"]):
             rule = _counting_shared_once(params["bwd"], len(kept), params["call_jaxpr"])
             results = rule.call_wrapped(*kept, *filled)
-        return [None if isinstance(ct, _ZEROS) else ct for ct in _without_logs(results)]
+        found, logs = _cts_and_logs(results)
+        return [None if isinstance(ct, _ZEROS) else ct for ct in found], logs
 
     residuals = [source for i, source in enumerate(sources) if i not in known]
 

@@ -89,7 +89,7 @@ def _with_rule_on_values(call: Any, operands: Sequence[Any]) -> list[Any] | None
 
         def backward(kept: list[Any], cts: list[Any]) -> tuple[Any, ...]:
             zeros = {i: jnp.zeros(a.shape, a.dtype) for i, a in kept_references.items()}
-            found = custom.bwd(_with_references(kept, zeros), cts[:num_results])
+            found, _ = custom.bwd(_with_references(kept, zeros), cts[:num_results])
             # No rule takes away from the derivative of what a reference holds, whatever it writes.
             of_values = iter(cts[num_results:])
             return tuple(
@@ -131,7 +131,7 @@ def _reads_kept(closed: Any, custom: CustomVjp, kept: Mapping[int, Any]) -> bool
 
     def run(values: list[Any], others: list[Any], cts: list[Any]) -> list[Any]:
         given = _with_references(others, dict(zip(kept, values, strict=True)))
-        return [ct for ct in custom.bwd(given, cts) if ct is not None]
+        return [ct for ct in custom.bwd(given, cts)[0] if ct is not None]
 
     traced = discharge_inner(jax.make_jaxpr(run)(list(kept.values()), others, cts))
     needed = (needed_inputs(traced, i) for i in range(len(traced.out_avals)))
