@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 from test_references import X, same, stash
 
+import bmgrad as bp
 import bmgrad.math as bm
 
 
@@ -347,3 +348,28 @@ def test_derivatives_inside_that_use_references_of_the_function(inner):
         np.testing.assert_allclose(again, jax.grad(slope)(0.7), rtol=1e-5)
         if inner is bm.grad:  # Of the others JAX 0.10.2 has none for the one that writes.
             np.testing.assert_allclose(jax.grad(fun)(0.7), slope(0.7), rtol=1e-6)
+
+
+def test_compiled_methods_inside_that_read_references_of_the_function():
+    class Model(bp.Base):
+        def __init__(self):
+            super().__init__()
+            self.factor = bm.Variable(jnp.float32(2.0))
+            self.ref = None
+
+        def read(self, y):
+            return y * self.ref[...] * self.factor.value
+
+    model = Model()
+    for call in (lambda f: f, jax.vmap):
+        read = call(bm.jit(model.read))
+
+        def fun(x, read=read):
+            model.ref = jax.new_ref(x.sum())
+            return (read(x) * model.ref[...]).sum()
+
+        # The same transforms, for another reference each time.
+        for x in (np.float32([0.5, 0.7]), np.float32([1.5, 0.2])):
+            for grad in (bm.grad, jax.grad, lambda f: jax.grad(jax.jit(f))):
+                expected = 6 * x.sum() ** 2
+                np.testing.assert_allclose(grad(fun)(x), [expected, expected], rtol=1e-6)

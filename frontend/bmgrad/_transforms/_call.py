@@ -27,7 +27,7 @@ from bmgrad._array import Array
 from bmgrad._import import MAY_ASK_FOR_VALUES, asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._by_identity import ByIdentity
-from bmgrad._transforms._held_reference import never
+from bmgrad._transforms._held_reference import is_of_trace, never
 from bmgrad._transforms._trace import (
     PLAIN_TYPES,
     Arguments,
@@ -191,8 +191,9 @@ class State:
         context = current()
         keywords["flags_as_given"] = self.transform.may_ask_values
         if isinstance(context, _Inputs):
-            # No trace with derivatives is around: references change where they are.
-            keywords["held"] = never
+            # Those that are given are of this jit, in which no derivative is taken.
+            given = set(map(id, arguments.references))
+            keywords["held"] = lambda x: is_of_trace(x) and id(x) not in given
         flags = tuple(leaf for leaf in arguments.leaves if is_flag(leaf))
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
@@ -202,6 +203,7 @@ class State:
             traced = self._tracer(context)(function, arguments, **keywords)
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
+            closes_over_trace |= len(traced.arrays) < len(traced.reads)
             # Without a jit around, one that is given may also be one that is closed over.
             told_apart = all(isinstance(x, jax.core.Tracer) for x in arguments.references)
             may_be_known = arguments.static.is_hashable and isinstance(context, _Inputs)
