@@ -154,10 +154,16 @@ def test_what_cannot_be():
             bm.jvp(reads, (ref, 1.0), (given, 1.0))
         with pytest.raises(TypeError, match=match):
             bm.linearize(reads, ref, 1.0)[1](given, 1.0)
-        with pytest.raises(TypeError, match=match):
-            bm.vjp(reads, ref, 1.0)[1].with_refs(given, jax.ad.GradValue())
-    with pytest.raises(TypeError, match="give a reference"):
-        bm.vjp(reads, ref, 1.0)[1].with_refs(jax.ad.GradValue(), jax.ad.GradValue())
+    vjp_fn, value = bm.vjp(reads, ref, 1.0)[1], jax.ad.GradValue()
+    for given, match in (
+        ((X, value), "give a reference"),
+        ((value, value), "can't be returned as a value"),
+        ((jax.new_ref(1.0), value), r"shape \(\) .*requires a ref of type float32\[3\]"),
+        ((jax.ad.DontWant(), jax.new_ref(1)), r"int32.*requires a ref of type float32\[\]"),
+        ((jax.ad.DontWant(), None), "None is an empty tree"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            vjp_fn.with_refs(*given)
     # The backward rule writes the cotangent of `x` there.
     with pytest.raises(TypeError, match="a derivative rule is given"):
         bm.jvp(stash, (ref, X), (jax.new_ref(X), X))

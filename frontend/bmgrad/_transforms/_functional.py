@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._import import decoded
-from bmgrad._transforms._held_primals import HeldPrimals, check_reference
+from bmgrad._transforms._held_primals import HeldPrimals, check_gradient, check_reference
 from bmgrad._transforms._held_reference import is_of_trace
 from bmgrad._transforms._targets import split_aux
 from bmgrad._transforms._trace import (
@@ -343,14 +343,17 @@ class VjpFunction(_Derivative):
         leaves, tree = jax.tree.flatten(kinds)
         if tree != self.point.in_tree:
             raise ValueError(
-                f"with_refs was given the tree {tree}, but the primals have {self.point.in_tree}; "
-                "they must be equal"
+                f"the tree structures differ: with_refs was given {tree}, but the primals have "
+                f"{self.point.in_tree}; None is an empty tree, say jax.ad.DontWant() in its place"
             )
         point = self.point
         of_references = [is_reference_aval(aval) for aval in point.primal_avals]
         given = list(itertools.compress(leaves, of_references))
         point.held.check_kinds(given)
         of_arrays = [k for k, flag in zip(leaves, of_references, strict=True) if not flag]
+        for kind, aval in zip(of_arrays, point.in_avals, strict=True):
+            if is_reference(kind):
+                check_gradient(kind, aval)
         wanted = [not isinstance(kind, _ad.DontWant) for kind in of_arrays]
         references = [kind if is_reference(kind) else None for kind in given]
 

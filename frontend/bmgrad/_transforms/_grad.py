@@ -66,10 +66,13 @@ class GradTransform(Transform):
                     f"{type(value).__name__}; pass has_aux=True if it is a pair (loss, aux), or "
                     "use bm.vector_grad or bm.jacobian."
                 )
-            if jnp.shape(value) != ():
+            if (shape := jnp.shape(value)) != ():
+                first = " or output[0]" if len(shape) == 1 else ""
+                single = f"output.reshape(()){first}, " if jnp.size(value) == 1 else ""
                 raise TypeError(
                     "Gradient only defined for scalar-output functions. "
-                    f"Output had shape: {jnp.shape(value)}."
+                    f"Output had shape: {shape}. Return {single}output.sum() or another scalar, or "
+                    "use bm.vector_grad, which is the gradient of the sum, or bm.jacobian."
                 )
         for leaf in jax.tree.leaves(value):
             self.targets.check_output_dtype(jnp.result_type(leaf), self.kind)

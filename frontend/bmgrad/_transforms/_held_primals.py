@@ -36,6 +36,16 @@ def check_reference(given: Any, primal: Any, what: str) -> None:
 _CONSTANT = "that a derivative rule is given too, or that keeps gradients out"
 
 
+def check_gradient(reference: Any, primal: Any) -> None:
+    """Raises where gradients by primals of this aval do not fit into ``reference``."""
+    came = referenced_aval(jax.typeof(reference))
+    if has_tangent(primal) and (came.shape, came.dtype) != (primal.shape, primal.dtype):
+        raise ValueError(
+            f"with_refs was given a reference of shape {came.shape} and dtype {came.dtype}, but "
+            f"the gradient by this primal requires a ref of type {primal.str_short()}"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Held:
     """A primal that is a reference, in a program that takes what it holds.
@@ -139,7 +149,13 @@ class HeldPrimals:
                     f"{_CONSTANT}, so it has no cotangent; say jax.ad.DontWant(), or close over "
                     "that one, as in vjp(lambda x: f(ref, x), x)"
                 )
-            check_reference(kind, aval, f"what with_refs was given for the reference {i}")
+            if not is_reference(kind):
+                raise ValueError(
+                    f"with_refs was given {kind!r} for a primal that is a reference (jax.new_ref), "
+                    "whose gradient can't be returned as a value; give a reference to add it to, "
+                    "or jax.ad.DontWant()"
+                )
+            check_gradient(kind, referenced_aval(aval))
 
     def cotangents(self, references: Sequence[Any]) -> tuple[list[bool], set[int], list[Any]]:
         """Which inputs have cotangents, in order, which results, and what those of these are."""

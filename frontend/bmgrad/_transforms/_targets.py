@@ -94,9 +94,10 @@ class Targets:
             for leaf in jax.tree.leaves(args[argnum]):
                 if is_reference(leaf):
                     raise TypeError(
-                        f"argument {argnum} of {kind} has a reference (jax.new_ref), which has no "
-                        "derivative; name other arguments in argnums, or pass the value of the "
-                        "reference"
+                        f"{kind} cannot differentiate with respect to a Ref (jax.new_ref), as "
+                        f"argument {argnum} has one: its gradient would be in a reference too. "
+                        "Name other arguments in argnums, pass what the reference holds, or use "
+                        "bm.vjp and with_refs of the function that it returns"
                     )
                 if not is_array_like(leaf):
                     raise TypeError(
