@@ -490,19 +490,40 @@ def _with_zeros(avals: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
 # What each function is given, what that belongs to, and what is raised where tree or dtype do not
 # fit: as JAX does, and in words that contain JAX's, which people search for.
 _GIVEN = {
-    "jvp": ("tangent", "primal", TypeError, TypeError),
-    "linearize": ("tangent", "primal", TypeError, ValueError),
-    "vjp": ("cotangent", "output", ValueError, ValueError),
+    "jvp": (
+        "tangent",
+        "primal",
+        TypeError,
+        TypeError,
+        "primal and tangent arguments to jvp must have the same tree structure",
+        "jvp called with different primal and tangent shapes or dtypes",
+    ),
+    "linearize": (
+        "tangent",
+        "primal",
+        TypeError,
+        ValueError,
+        "unexpected tree structure",
+        "linearized function called on tangent values inconsistent with the original primal values",
+    ),
+    "vjp": (
+        "cotangent",
+        "output",
+        ValueError,
+        ValueError,
+        "unexpected tree structure",
+        "vjp called with unexpected JAX type",
+    ),
 }
 
 
 def _matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str) -> list[Any]:
     """The leaves of ``given``, checked to fit the tree and the avals of what it belongs to."""
-    what, of, wrong_tree, wrong_dtype = _GIVEN[function]
+    what, of, wrong_tree, wrong_dtype, say_tree, say_aval = _GIVEN[function]
     leaves, found = jax.tree.flatten(_plain(given))
     if found != tree:
         raise wrong_tree(
-            f"unexpected tree structure: the {what} has the tree {found}, but the {of} has {tree}; "
+            f"{say_tree}: the {what} has the tree {found}, but the {of} has {tree}; "
             "they must be equal"
         )
     for position, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
@@ -517,7 +538,7 @@ def _matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str)
         fits |= function == "vjp" and not has_tangent(aval)
         if came.shape != wanted.shape or not fits:
             raise (wrong_dtype if came.shape == wanted.shape else ValueError)(
-                f"{function} called with unexpected JAX type: {what} {position} has shape "
+                f"{say_aval}: {what} {position} has shape "
                 f"{came.shape} and dtype {came.dtype}, but its {of} asks for shape {wanted.shape} "
                 f"and dtype {np.dtype(wanted.dtype)}"
             )

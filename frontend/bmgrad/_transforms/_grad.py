@@ -69,10 +69,14 @@ class GradTransform(Transform):
             if (shape := jnp.shape(value)) != ():
                 first = " or output[0]" if len(shape) == 1 else ""
                 single = f"output.reshape(()){first}, " if jnp.size(value) == 1 else ""
-                raise TypeError(
-                    "Gradient only defined for scalar-output functions. "
-                    f"Output had shape: {shape}. Return {single}output.sum() or another scalar, or "
-                    "use bm.vector_grad, which is the gradient of the sum, or bm.jacobian."
+                error = TypeError(
+                    f"Gradient only defined for scalar-output functions. Output had shape: {shape}."
                 )
+                # The message is the tutorial's, to the letter.
+                error.add_note(
+                    f"Return {single}output.sum() or another scalar, or use bm.vector_grad, which "
+                    "is the gradient of the sum, or bm.jacobian."
+                )
+                raise error
         for leaf in jax.tree.leaves(value):
             self.targets.check_output_dtype(jnp.result_type(leaf), self.kind)
