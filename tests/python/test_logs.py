@@ -71,7 +71,26 @@ def in_rules(x):
     return outer(x) * x
 
 
-FUNCTIONS = [straight, in_loops, in_branches, in_calls, mapped, in_rules]
+def shared_with_rules(x):
+    """A function that a rule calls too, where what it logs is not wanted."""
+    called = jax.jit(lambda x: jnp.sin(one(x)) * x * x)
+    outer = jax.custom_vjp(lambda x: called(x) * 2)
+    outer.defvjp(lambda x: (called(x) * 2, x), lambda x, ct: (ct * x,))
+    return outer(x) + called(x)
+
+
+def asking(x):
+    """A rule that is told what is perturbed."""
+    fun = jax.custom_vjp(lambda x, y: x * y)
+    fun.defvjp_with_logs(
+        lambda x, y: (x.value * y.value, (x.value, y.perturbed)),
+        lambda kept, ct: ((ct, None), {"asking": (kept[0], jnp.float32(kept[1]))}),
+        symbolic_zeros=True,
+    )
+    return fun(x, 2.0) + one(x)
+
+
+FUNCTIONS = [straight, in_loops, in_branches, in_calls, mapped, in_rules, shared_with_rules, asking]
 
 
 def same(found, expected):
