@@ -36,7 +36,13 @@ from bmgrad._import._rules_remat import emit_remat
 from bmgrad._import._rules_root import expansion, root_jvp
 from bmgrad._import._text import Value
 from bmgrad.runtime import _hijax
-from bmgrad.runtime._jax_internals import CustomVjp, TracedJaxpr, has_tangent
+from bmgrad.runtime._jax_internals import (
+    CustomVjp,
+    TracedJaxpr,
+    has_tangent,
+    put_together,
+    taken_apart,
+)
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -130,11 +136,12 @@ def _vjp_rule(prim: Any, name: str, expanded: TracedJaxpr, active: Sequence[bool
     def fwd(*args: Any) -> list[Any]:
         nonlocal tree
         results, residuals = _hijax.vjp_fwd(prim, active, args)
-        leaves, tree = jax.tree.flatten(residuals)
+        leaves, tree = jax.tree.flatten(taken_apart(residuals))
         return [*leaves, *results]
 
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> tuple[list[Any], Any]:
-        return _hijax.vjp_bwd(prim, active, jax.tree.unflatten(tree, residuals), cts)
+        given = put_together(jax.tree.unflatten(tree, residuals))
+        return _hijax.vjp_bwd(prim, active, given, cts)
 
     with asking_a_rule():
         traced = trace_flat(fwd, expanded.in_avals, f"{name}.fwd")

@@ -44,7 +44,7 @@ from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
-from bmgrad.runtime._jax_internals import api_boundary
+from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays
 from bmgrad.runtime._stages import Lowered, Traced
 
 
@@ -351,6 +351,13 @@ class State:
             raise TypeError(
                 f"{self.transform.name} returns gradients of integers (dtype float0), which have "
                 "no values to compile or save; differentiate for float arguments only"
+            )
+        out = jax.tree.unflatten(traced.out_tree, range(traced.out_tree.num_leaves))
+        if has_hi_arrays((arguments.rebuild(arguments.leaves), out)):
+            raise TypeError(
+                f"{self.transform.name} takes or returns values of types that users define "
+                "(jax.experimental.hijax), as a function compiled ahead of time cannot; compile it "
+                "as jax.jit(f).lower(...)"
             )
         if arguments.references or traced.references:
             raise TypeError(

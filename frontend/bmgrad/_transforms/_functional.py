@@ -36,7 +36,11 @@ from bmgrad.runtime._jax_internals import (
     has_tangent,
     is_reference,
     is_reference_aval,
+    put_together,
+    taken_apart,
     tangent_aval,
+    tangents_put_together,
+    tangents_taken_apart,
 )
 from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._program import LinearProgram
@@ -73,8 +77,8 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       >>> vjp_fn(bm.ones(2))[0].tolist()
       [1.0, 1.0]
     """
-    out, aux, parts = _linearized(fun, primals, has_aux, in_reverse=True)
-    derivative = VjpFunction(*parts)
+    result, parts = _linearized(fun, primals, has_aux, in_reverse=True)
+    (out, aux), derivative = put_together(result), VjpFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
@@ -97,8 +101,8 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       >>> float(jvp_fn(2.0))
       2.0
     """
-    out, aux, parts = _linearized(fun, primals, has_aux, in_reverse=False)
-    derivative = LinearFunction(*parts)
+    result, parts = _linearized(fun, primals, has_aux, in_reverse=False)
+    (out, aux), derivative = put_together(result), LinearFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
@@ -153,10 +157,10 @@ def jvp(
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
     held.write_tangents(references, outputs[num_primal:])
-    out, aux = _unflatten_results(results, value_tree, aux_tree)
+    out, aux = put_together(_unflatten_results(results, value_tree, aux_tree))
     values = [aval_of(value) for value in results[: value_tree.num_leaves]]
     tangents_out = _with_zeros(values, outputs[num_primal:])
-    tangent = jax.tree.unflatten(value_tree, tangents_out)
+    tangent = tangents_put_together(jax.tree.unflatten(value_tree, tangents_out))
     return (out, tangent, aux) if has_aux else (out, tangent)
 
 
@@ -205,7 +209,7 @@ class _Point:
 
 def _linearized(
     fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, *, in_reverse: bool
-) -> tuple[Any, Any, tuple[list[Any], list[Any], dict[str, Any], _Point]]:
+) -> tuple[tuple[Any, Any], tuple[list[Any], list[Any], dict[str, Any], _Point]]:
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, fun)
     _refuse_others(arguments, "vjp" if in_reverse else "linearize")
@@ -252,7 +256,7 @@ def _linearized(
     opaque = [x for x, source in zip(residuals, sources, strict=True) if source is None]
     opaque = [x if isinstance(x, jax.Array) else jnp.array(x) for x in opaque]
     references = traced.references_in(arguments)
-    return out, aux, (_args_res(arguments, frozenset(sources)), opaque, references, point)
+    return (out, aux), (_args_res(arguments, frozenset(sources)), opaque, references, point)
 
 
 def _args_res(arguments: Arguments, kept: frozenset[int | None]) -> list[Any]:
@@ -325,7 +329,7 @@ class VjpFunction(_Derivative):
         references = [None] * len(point.held.references)
         wanted = [True] * len(point.in_avals)
         found, logs = self._cotangents(cotangent, wanted, references)
-        args, _ = point.static.rebuild(found)
+        args, _ = tangents_put_together(point.static.rebuild(found))
         return (args, logs) if self.wants_logs else args
 
     def with_refs(self, *kinds: Any) -> Callable[[Any], tuple[Any, ...]]:
@@ -411,13 +415,13 @@ class LinearFunction(_Derivative):
         active += point.held.read_tangents(references)
         outputs = bind(point.lin, *self._residuals(), *active, references=self.references)
         point.held.write_tangents(references, outputs)
-        given = outputs[: point.num_tangents]
-        return jax.tree.unflatten(point.value_tree, _with_zeros(point.out_avals, given))
+        given = _with_zeros(point.out_avals, outputs[: point.num_tangents])
+        return tangents_put_together(jax.tree.unflatten(point.value_tree, given))
 
 
 def _tree_and_avals(primals: tuple[Any, ...]) -> tuple[Any, list[Any]]:
     """The tree of the primals, and the avals of its leaves, references among them."""
-    leaves, tree = jax.tree.flatten(_plain(primals))
+    leaves, tree = jax.tree.flatten(_plain(taken_apart(primals)))
     return tree, [jax.typeof(x) if is_reference(x) else aval_of(x) for x in leaves]
 
 
@@ -520,7 +524,7 @@ _GIVEN = {
 def _matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str) -> list[Any]:
     """The leaves of ``given``, checked to fit the tree and the avals of what it belongs to."""
     what, of, wrong_tree, wrong_dtype, say_tree, say_aval = _GIVEN[function]
-    leaves, found = jax.tree.flatten(_plain(given))
+    leaves, found = jax.tree.flatten(tangents_taken_apart(tree, _plain(given)))
     if found != tree:
         raise wrong_tree(
             f"{say_tree}: the {what} has the tree {found}, but the {of} has {tree}; "

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from bmgrad._transforms._call import State
 from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
 from bmgrad._transforms._transform import Transform
+from bmgrad.runtime._jax_internals import put_together, tangents_put_together
 from bmgrad.runtime._origin import Origin
 
 
@@ -47,13 +48,15 @@ class GradTransform(Transform):
         num_primal = len(traced.program.out_avals)
         results = traced.commit(outputs[:num_primal])
         of_input = dict(zip(wrt, outputs[num_primal:], strict=True))
-        gradients = targets.assemble(
+        of_arrays = targets.assemble(
             lambda i: of_input[i] if i in of_input else zero_gradient(traced.program.in_avals[i]),
             traced,
             arguments,
         )
-        value = jax.tree.unflatten(value_tree, results[: value_tree.num_leaves])
-        aux = jax.tree.unflatten(aux_tree, results[value_tree.num_leaves :])
+        gradients = tangents_put_together(of_arrays)
+        count = value_tree.num_leaves
+        value = put_together(jax.tree.unflatten(value_tree, results[:count]))
+        aux = put_together(jax.tree.unflatten(aux_tree, results[count:]))
         if self.kind == "value_and_grad":
             return ((value, aux) if targets.has_aux else value), gradients
         return targets.package(gradients, value, aux)

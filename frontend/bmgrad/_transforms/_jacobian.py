@@ -19,7 +19,7 @@ from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
 from bmgrad._transforms._trace import Arguments, TracedFunction
 from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import bind
-from bmgrad.runtime._jax_internals import has_tangent
+from bmgrad.runtime._jax_internals import has_hi_arrays, has_tangent, put_together
 from bmgrad.runtime._origin import Origin
 
 
@@ -55,6 +55,8 @@ class JacobianTransform(Transform):
         targets.check_arguments(arguments, args, kind)
 
         def check_value(value: Any) -> None:
+            if has_hi_arrays(value):
+                raise TypeError(f"{kind} requires results that are arrays; use bm.vjp or bm.jvp")
             for leaf in jax.tree.leaves(value):
                 targets.check_output_dtype(jnp.result_type(leaf), kind)
 
@@ -75,7 +77,7 @@ class JacobianTransform(Transform):
             per_output.append(targets.assemble(block, traced, arguments))
         jacobian = targets.join(per_output, value_tree)
         value = jax.tree.unflatten(value_tree, results[:num_values])
-        aux = jax.tree.unflatten(aux_tree, results[num_values:])
+        aux = put_together(jax.tree.unflatten(aux_tree, results[num_values:]))
         return jacobian, value, aux
 
 

@@ -18,7 +18,13 @@ from bmgrad._transforms._static_arguments import StaticArguments, unpinned
 from bmgrad._transforms._trace import Arguments
 from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import Program
-from bmgrad.runtime._jax_internals import api_boundary, is_reference, with_axes
+from bmgrad.runtime._jax_internals import (
+    api_boundary,
+    is_hi_arrays,
+    is_reference,
+    put_together,
+    with_axes,
+)
 from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._stages import Traced
 
@@ -41,7 +47,7 @@ class JitTransform(Transform):
         function = unpinned(self.function) if self.static else None
         traced = self.trace(state, arguments, function=function)
         results = traced.commit(traced.bind(traced.program, arguments))
-        return jax.tree.unflatten(traced.out_tree, results)
+        return put_together(jax.tree.unflatten(traced.out_tree, results))
 
 
 class JitWithStatic(Transformed):
@@ -95,6 +101,7 @@ class VmapTransform(Transform):
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self.arguments(args, kwargs)
         axes = self._leaf_axes(arguments, args)
+        _refuse_mapped(arguments.rebuild(axes))
         size = self._batch_size(arguments, axes)
         element = arguments.map(lambda i, leaf: _element(leaf, axes[i]))
         named = [] if self.axis_name is None else [(self.axis_name, size)]
@@ -105,6 +112,7 @@ class VmapTransform(Transform):
             if axis is not None:
                 in_axes[position] = axis
         placed = flatten_axes("vmap out_axes", traced.out_tree, self.out_axes)
+        _refuse_mapped(jax.tree.unflatten(traced.out_tree, placed))
         out_axes = [
             -1 if axis is None else 0 for i, axis in enumerate(placed) if i not in traced.float0
         ]
@@ -125,7 +133,7 @@ class VmapTransform(Transform):
             (np if i in traced.float0 else jnp).moveaxis(leaf, 0, axis) if axis else leaf
             for i, (leaf, axis) in enumerate(zip(results, placed, strict=True))
         ]
-        return jax.tree.unflatten(traced.out_tree, leaves)
+        return put_together(jax.tree.unflatten(traced.out_tree, leaves))
 
     def _leaf_axes(self, arguments: Arguments, args: tuple[Any, ...]) -> list[int | None]:
         """The batch axis of each array leaf; those of keyword arguments are mapped at 0."""
@@ -187,6 +195,16 @@ class VmapTransform(Transform):
                     f"vmap has mapped output but out_axes is None: result {position} differs "
                     "between the elements of the batch; give it an axis"
                 )
+
+
+def _refuse_mapped(tree: Any) -> None:
+    """Refuses values of types that users define in a tree of axes: only types know of batches."""
+    for leaf in jax.tree.leaves(tree, is_leaf=is_hi_arrays):
+        if is_hi_arrays(leaf) and any(axis is not None for axis in leaf.arrays):
+            raise NotImplementedError(
+                f"vmap cannot map over values of type {leaf.ty.str_short()}; use jax.vmap in the "
+                "function, which asks the type, or map over arrays"
+            )
 
 
 def _check_axes(name: str, axes: Any, wanted: str) -> None:

@@ -26,7 +26,7 @@ from bmgrad._transforms._trace import (
     is_array_like,
     with_asides,
 )
-from bmgrad.runtime._jax_internals import is_reference
+from bmgrad.runtime._jax_internals import is_hi_arrays, is_reference, taken_apart
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,15 @@ class Targets:
 
     def check_arguments(self, arguments: Arguments, args: tuple[Any, ...], kind: str) -> None:
         for argnum in self.argnum_list(len(args)):
-            for leaf in jax.tree.leaves(args[argnum]):
+            for leaf in jax.tree.leaves(taken_apart(args[argnum]), is_leaf=is_hi_arrays):
+                if is_hi_arrays(leaf):
+                    if kind in ("jacfwd", "jacrev", "hessian"):
+                        raise TypeError(
+                            f"argument {argnum} of {kind} has a value of type "
+                            f"{leaf.ty.str_short()}, which has no rows and columns; use bm.vjp or "
+                            "bm.jvp"
+                        )
+                    continue  # What has a tangent, and of which type, the user's type says.
                 if is_reference(leaf):
                     raise TypeError(
                         f"{kind} cannot differentiate with respect to a Ref (jax.new_ref), as "
@@ -261,6 +269,7 @@ def checked_function(
 
 def split_aux(result: Any, has_aux: bool, name: str) -> tuple[Any, Any]:
     """What the function returned as ``(value, aux)``; aux is None without has_aux."""
+    result = taken_apart(result)
     if not has_aux:
         return result, None
     if not isinstance(result, (tuple, list)) or len(result) != 2:

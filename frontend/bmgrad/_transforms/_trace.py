@@ -247,8 +247,9 @@ def trace_function(
                 else x
                 for i, (x, leaf) in enumerate(zip(given, arguments.leaves, strict=True))
             ]
-            args, kwargs = arguments.rebuild(given)
-            results, out_tree = jax.tree.flatten(function(*args, **kwargs))
+            args, kwargs = internals.put_together(arguments.rebuild(given))
+            result = internals.taken_apart(function(*args, **kwargs))
+            results, out_tree = jax.tree.flatten(result)
             values = context.written_values()
         check_results(results, name)
         written = tuple(context.writes.values())
@@ -332,7 +333,8 @@ def with_asides(tree: Any) -> Any:
 
 def _is_result(leaf: Any) -> bool:
     try:
-        return internals.is_reference(leaf) or aval_of(leaf) is not None
+        is_other = internals.is_reference(leaf) or internals.is_hi_value(leaf)
+        return is_other or aval_of(leaf) is not None
     except TypeError:
         return False
 
@@ -379,6 +381,7 @@ class Arguments:
         flags_are_static: bool = False,
     ) -> Arguments:
         """The arguments of a call; ``function`` names them."""
+        args, kwargs = internals.taken_apart((args, kwargs))
         flat, tree = jax.tree.flatten((args, kwargs))
         leaves, references = [], []
         others: list[Hashable] = []

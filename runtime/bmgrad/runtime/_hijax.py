@@ -5,12 +5,14 @@ own objects those that carry the rule of a user's function have rules here; the 
 expand to. Next: `_jax_internals/_hi_operations.py`, which asks the rules.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from jax.extend.core.primitives import name_p
 
+from bmgrad.runtime._jax_internals._hi_custom_rules import OfCustomCall
 from bmgrad.runtime._jax_internals._hi_operations import (
-    Operation,
+    OfPrimitive,
+    OnArrays,
     defines,
     expand,
     is_of_jax,
@@ -20,6 +22,8 @@ from bmgrad.runtime._jax_internals._hi_operations import (
     vjp_bwd,
     vjp_fwd,
 )
+from bmgrad.runtime._jax_internals._hi_types import Operation
+from bmgrad.runtime._jax_internals._hi_values import without_hi_values
 
 __all__ = ["expand", "is_of_jax", "jvp", "name_of", "num_closed_over", "vjp_bwd", "vjp_fwd"]
 
@@ -32,6 +36,11 @@ _OWN = ("CustomRoot", "Frexp", "Ldexp")
 
 def mode_of(prim: Any) -> Mode | None:
     """How `prim` says what its derivative is; None where only its expansion does."""
+    if isinstance(prim, OnArrays):
+        # Without a rule there is none, and that is an error where it is needed.
+        return mode_of(prim.prim) or ("jvp" if prim.needs_rule else None)
+    if isinstance(prim, (OfCustomCall, OfPrimitive)):
+        return cast(Mode | None, prim.mode)
     if is_of_jax(prim):
         # `jax.vmap` may have wrapped somebody's object.
         inner = getattr(prim, "prim", None)
@@ -50,7 +59,9 @@ def has_own_derivative(prim: Any) -> bool:
 
 def checkpointed(prim: Any) -> tuple[Any, Any] | None:
     """The closed jaxpr and the policy of a function under `jax.checkpoint`; None for others."""
-    return (prim.jaxpr, prim.policy) if is_of_jax(prim, "RematTraced") else None
+    if not is_of_jax(prim, "RematTraced"):
+        return None
+    return without_hi_values(prim.jaxpr), prim.policy
 
 
 def named(eqn: Any) -> tuple[Any, dict[str, str]] | None:
@@ -61,4 +72,6 @@ def named(eqn: Any) -> tuple[Any, dict[str, str]] | None:
 
 def optimizes_remat(prim: Any) -> bool:
     """Whether a user's function was given its rule with `optimize_remat=True`."""
+    if isinstance(prim, OnArrays):
+        return optimizes_remat(prim.prim)
     return type(prim).__name__ == "CustomVJPTraced" and bool(prim.opt_remat)

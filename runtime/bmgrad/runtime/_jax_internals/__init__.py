@@ -49,9 +49,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     NotNeeded,
     NullAccum,
     ValAccum,
-    custom_jvp_rule,
     custom_rule_key,
-    custom_vjp_rule,
     linearization_of,
 )
 from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
@@ -71,6 +69,16 @@ from bmgrad.runtime._jax_internals._equations import (
     user_location,
 )
 from bmgrad.runtime._jax_internals._held_references import on_held
+from bmgrad.runtime._jax_internals._hi_residuals import custom_jvp_rule, custom_vjp_rule
+from bmgrad.runtime._jax_internals._hi_types import (
+    has_hi_arrays,
+    is_hi_arrays,
+    is_hi_value,
+    put_together,
+    taken_apart,
+    tangents_put_together,
+    tangents_taken_apart,
+)
 from bmgrad.runtime._jax_internals._key_reuse import register_key_uses
 from bmgrad.runtime._jax_internals._lowering import (
     Declaration,
@@ -137,6 +145,7 @@ __all__ = [
     "evaluate_known",
     "explicit_mesh",
     "function_of",
+    "has_hi_arrays",
     "has_tangent",
     "has_value",
     "hide_frames",
@@ -146,6 +155,8 @@ __all__ = [
     "is_batched_elementwise",
     "is_check",
     "is_dead",
+    "is_hi_arrays",
+    "is_hi_value",
     "is_reference",
     "is_reference_aval",
     "is_saved",
@@ -167,6 +178,7 @@ __all__ = [
     "placed_like",
     "plain_aval",
     "platforms_of",
+    "put_together",
     "real_effects",
     "referenced_aval",
     "referent_key",
@@ -181,7 +193,10 @@ __all__ = [
     "says_varying",
     "scan_counts",
     "sparse_definition",
+    "taken_apart",
     "tangent_aval",
+    "tangents_put_together",
+    "tangents_taken_apart",
     "trace",
     "user_location",
     "variable_of",

@@ -15,6 +15,7 @@ from bmgrad.runtime._jax_internals._avals import ShapedArray, mesh_of_trace, rep
 from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
+from bmgrad.runtime._jax_internals._hi_values import without_hi_values
 from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
@@ -162,6 +163,8 @@ def trace(
             jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
             opened._inner = None
             del inner, tracers, results
+            # ClosedJaxpr is how both versions say which leading variables are constants.
+            closed = without_hi_values(ClosedJaxpr(jaxpr, consts))
     except BaseException:
         if opened._inner is not None:
             # What `fun` closed over is to go with the exception.
@@ -171,8 +174,6 @@ def trace(
         opened._inner = None
         _epoch.open.pop()
         _epoch.renew_if_tainted()
-    # ClosedJaxpr is how both versions say which leading variables are constants.
-    closed = ClosedJaxpr(jaxpr, consts)
     # References that the function makes and keeps to itself become values.
     closed = discharge_inner(closed)
     jaxpr, consts = closed.jaxpr, closed.consts
