@@ -291,7 +291,7 @@ class TestVjp:
             else:
                 same(returned[1], 2 * jnp.sin(X))
         same(total[...], X + 2 * 2 * jnp.cos(X) * Y[:, 0])
-        with pytest.raises(ValueError, match="with_refs was given the tree"):
+        with pytest.raises(ValueError, match="with_refs was given PyTreeDef"):
             vjp.with_refs(total)
 
     def test_references_in_a_loop(self):

@@ -64,11 +64,13 @@ def on_held(traced: TracedJaxpr, chosen: Callable[[Any], bool]) -> OnHeld | None
     )
     references = [const for const, flag in zip(consts, held, strict=True) if flag]
     kept = [const for const, flag in zip(consts, held, strict=True) if not flag]
+    # ClosedJaxpr is how both versions say which leading variables are constants.
+    closed = ClosedJaxpr(on_values, [*closed.consts, *kept])
     found = TracedJaxpr(
-        on_values,
-        [*closed.consts, *kept],
-        [var.aval for var in on_values.invars],
-        [var.aval for var in on_values.outvars],
+        closed.jaxpr,
+        list(closed.consts),
+        closed.in_avals,
+        closed.out_avals,
         [*traced.in_names, *(f"ref{i}" for i in range(len(references)))],
     )
     return OnHeld(found, references, changed)
