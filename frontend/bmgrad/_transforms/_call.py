@@ -26,15 +26,17 @@ from bmgrad import _tracing_state
 from bmgrad._array import Array
 from bmgrad._import import MAY_ASK_FOR_VALUES, asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
-from bmgrad._transforms._by_identity import ByIdentity
-from bmgrad._transforms._held_reference import is_of_trace, never
-from bmgrad._transforms._trace import (
+from bmgrad._transforms._arguments import (
     PLAIN_TYPES,
     Arguments,
     Static,
-    TracedFunction,
     holds_flags,
     is_flag,
+)
+from bmgrad._transforms._by_identity import ByIdentity
+from bmgrad._transforms._held_reference import is_of_trace, never
+from bmgrad._transforms._trace import (
+    TracedFunction,
     trace_at_need,
     trace_function,
     with_asides,

@@ -17,14 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._import import decoded
+from bmgrad._transforms._arguments import Arguments, Static, aval_of
 from bmgrad._transforms._held_primals import HeldPrimals, check_gradient, check_reference
 from bmgrad._transforms._held_reference import is_of_trace
 from bmgrad._transforms._targets import split_aux
 from bmgrad._transforms._trace import (
-    Arguments,
-    Static,
     TracedFunction,
-    aval_of,
     may_have_values,
     trace_at_need,
     trace_function,

@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 
+from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._held_reference import HeldReference
-from bmgrad._transforms._trace import Arguments, TracedFunction
+from bmgrad._transforms._trace import TracedFunction
 from bmgrad.runtime._jax_internals import has_tangent, is_reference, referenced_aval
 
 # JAX's type annotations say that this is a module.

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._call import State
 from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
-from bmgrad._transforms._trace import Arguments, TracedFunction
+from bmgrad._transforms._trace import TracedFunction
 from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import has_hi_arrays, has_tangent, put_together

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.api_util import flatten_axes
 
+from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._call import State, Transformed
 from bmgrad._transforms._static_arguments import StaticArguments, unpinned
-from bmgrad._transforms._trace import Arguments
 from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import Program
 from bmgrad.runtime._jax_internals import (

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from bmgrad._transforms._trace import parameter_names
+from bmgrad._transforms._arguments import parameter_names
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 

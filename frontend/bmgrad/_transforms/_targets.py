@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._array import Array
+from bmgrad._transforms._arguments import Arguments, is_array_like
 from bmgrad._transforms._trace import (
-    Arguments,
     TracedFunction,
     array_names,
     check_results,
-    is_array_like,
     with_asides,
 )
 from bmgrad.runtime._jax_internals import is_hi_arrays, is_reference, taken_apart

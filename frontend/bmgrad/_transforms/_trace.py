@@ -9,12 +9,8 @@ neighbours derive others from it.
 from __future__ import annotations
 
 import dataclasses
-import enum
-import inspect
-import itertools
-import types
-from collections.abc import Callable, Collection, Hashable, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -24,6 +20,7 @@ from bmgrad._array import Array
 from bmgrad._base import Base
 from bmgrad._import import asks_for_values, import_program
 from bmgrad._tracing_state import current, tracing
+from bmgrad._transforms._arguments import Arguments, aval_of, is_flag
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
@@ -191,11 +188,6 @@ def _is_plain(leaf: Any) -> bool:
     return internals.has_value(leaf) and not isinstance(leaf, jax.core.Tracer)
 
 
-def aval_of(value: Any) -> internals.ShapedArray:
-    """Shape, dtype and weak type of an array, tracer or Python number."""
-    return internals.plain_aval(jax.typeof(value))
-
-
 def trace_function(
     function: Callable[..., Any],
     arguments: Arguments,
@@ -353,246 +345,6 @@ def check_results(results: Sequence[Any], name: str) -> None:
                 f"{name} returned {result!r} of type {type(result).__name__}; results must be "
                 "arrays, numbers, or pytrees of them"
             ) from None
-
-
-# -- Arguments -----------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Arguments:
-    """The arguments of a call: array leaves, references, and everything else as it is.
-
-    ``static`` is hashable and, together with the avals of ``leaves`` and ``references``,
-    identifies the call.
-    """
-
-    leaves: tuple[Any, ...]
-    references: tuple[Any, ...]
-    static: Static
-    function: Callable[..., Any] | None = None
-
-    @classmethod
-    def of(
-        cls,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        function: Callable[..., Any] | None = None,
-        *,
-        flags_are_static: bool = False,
-    ) -> Arguments:
-        """The arguments of a call; ``function`` names them."""
-        args, kwargs = internals.taken_apart((args, kwargs))
-        flat, tree = jax.tree.flatten((args, kwargs))
-        leaves, references = [], []
-        others: list[Hashable] = []
-        seen: dict[int, int] = {}
-
-        def name(position: int) -> str:
-            return _spelled(args, kwargs, function)[position]
-
-        for i, leaf in enumerate(flat):
-            if internals.is_reference(leaf):
-                first = seen.setdefault(internals.referent_key(leaf), i)
-                if first != i:
-                    raise ValueError(
-                        "only one reference to a mutable array may be passed as an argument to a "
-                        f"function, but one and the same was passed as {name(first)} and {name(i)}"
-                    )
-                references.append(leaf)
-                others.append(_REFERENCE)
-            elif flags_are_static and is_flag(leaf):
-                others.append(_Flag(type(leaf), leaf))
-            elif is_array_like(leaf):
-                leaves.append(leaf)
-                others.append(_ARRAY)
-            else:
-                is_hashable = _is_hashable(leaf)
-                others.append(leaf if is_hashable else _Unhashable(leaf, partial(name, i)))
-        return cls(tuple(leaves), tuple(references), Static(tree, tuple(others)), function)
-
-    @cached_property
-    def names(self) -> tuple[str, ...]:
-        """What the leaves are to the user, such as ``x`` or ``params.w``."""
-        spelled = _spelled(*self.rebuild(self.leaves), self.function)
-        pairs = zip(spelled, self.static.others, strict=True)
-        return tuple(name for name, other in pairs if other is _ARRAY)
-
-    def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """``args, kwargs`` with other array leaves."""
-        return self.static.rebuild(leaves, self.references)
-
-    @property
-    def avals(self) -> tuple[Any, ...]:
-        """Those of the leaves, then of the references."""
-        return (*map(aval_of, self.leaves), *map(jax.typeof, self.references))
-
-    def map(self, change: Callable[[int, Any], Any]) -> Arguments:
-        """The same call with other array leaves: ``change(position, leaf)``."""
-        leaves = tuple(change(i, leaf) for i, leaf in enumerate(self.leaves))
-        return dataclasses.replace(self, leaves=leaves)
-
-    @property
-    def num_positional(self) -> int:
-        return len(self.rebuild(self.leaves)[0])
-
-    def positions(self, argnum: int) -> list[int]:
-        """Which of ``leaves`` belong to positional argument ``argnum``."""
-        args, _ = self.rebuild(range(len(self.leaves)))
-        return [leaf for leaf in jax.tree.leaves(args[argnum]) if type(leaf) is int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Static:
-    """What a call passes besides arrays: the tree of its arguments and the other leaves."""
-
-    tree: Any
-    others: tuple[Hashable, ...]
-
-    @property
-    def values(self) -> tuple[Hashable, ...]:
-        """The leaves that are no arrays."""
-        return tuple(other for _, other in self.positions)
-
-    @property
-    def positions(self) -> tuple[tuple[int, Hashable], ...]:
-        """The leaves that are no arrays, each with its position among all leaves."""
-        return tuple((i, other) for i, other in enumerate(self.others) if type(other) is not _Given)
-
-    @property
-    def is_hashable(self) -> bool:
-        """Whether an equal call may come. One with what cannot be hashed is equal to no other."""
-        return not any(type(other) is _Unhashable for other in self.others)
-
-    def check_hashable(self) -> None:
-        """Raises TypeError where it is not hashable, and cannot be a part of what is compiled."""
-        for other in self.others:
-            if isinstance(other, _Unhashable):
-                raise TypeError(
-                    f"argument {other.name()} is a "
-                    f"{_kind(other.value)}, which is neither an array nor hashable, so it can be "
-                    "no part of a compiled program; pass arrays, numbers, pytrees of them, or "
-                    "hashable objects"
-                )
-
-    def rebuild(
-        self, leaves: Sequence[Any], references: Sequence[Any] = ()
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """``args, kwargs`` with these leaves; None for references that are not given."""
-        missing = itertools.repeat(None)
-        given = {_ARRAY: iter(leaves), _REFERENCE: itertools.chain(references, missing)}
-        merged = [next(given[x]) if type(x) is _Given else x for x in self.others]
-        merged = [x.value if isinstance(x, (_Flag, _Unhashable)) else x for x in merged]
-        args, kwargs = jax.tree.unflatten(self.tree, merged)
-        return args, kwargs
-
-
-class _Given:
-    """Stands for a leaf that is no part of ``Static``."""
-
-    def __repr__(self) -> str:
-        return "*"
-
-
-_ARRAY, _REFERENCE = _Given(), _Given()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Flag:
-    """A leaf that equals one of another type, as ``True`` equals 1, and is not the same."""
-
-    type: type
-    value: Hashable
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Unhashable:
-    """A leaf that is no array and cannot be compared with that of another call."""
-
-    value: Any
-    name: Callable[[], str]
-
-
-def is_flag(leaf: Any) -> bool:
-    """Whether a leaf has so few values that functions tell them apart, as in ``x is True``."""
-    return isinstance(leaf, (bool, enum.Enum))
-
-
-# Types none of whose instances is a flag or has one in it, as far as they have been met.
-PLAIN_TYPES: set[type] = set()
-
-
-def holds_flags(tree: Any) -> bool:
-    """Whether a leaf of ``tree`` is a flag; adds to ``PLAIN_TYPES``."""
-    if is_flag(tree):
-        return True
-    of_libraries = type(tree).__module__.partition(".")[0] in ("bmgrad", "jax", "jaxlib", "numpy")
-    if isinstance(tree, Array) or (of_libraries and jax.tree_util.all_leaves([tree])):
-        if of_libraries:
-            PLAIN_TYPES.add(type(tree))
-        return False
-    return any(map(is_flag, jax.tree.leaves(tree)))
-
-
-def is_array_like(leaf: Any) -> bool:
-    """Whether a leaf is traced; strings, functions and other objects are static."""
-    if isinstance(leaf, int):
-        # JAX has no array of a larger one.
-        limits = np.iinfo(np.int64 if jax.config.read("jax_enable_x64") else np.int32)
-        return limits.min <= leaf <= limits.max
-    if isinstance(leaf, (float, complex)):
-        return True
-    if isinstance(leaf, (type, types.ModuleType)):
-        return False  # They may have the attributes of arrays.
-    dtype = getattr(leaf, "dtype", None)
-    if dtype is None or not hasattr(leaf, "shape"):
-        return False
-    return getattr(dtype, "kind", None) not in ("O", "S", "U", "M", "m")
-
-
-def _is_hashable(leaf: Any) -> bool:
-    try:
-        hash(leaf)
-    except TypeError:
-        return False
-    return True
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"NumPy array of dtype {value.dtype}"
-    return type(value).__name__
-
-
-def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
-    """What the function calls its positional arguments; nothing of functions that do not say."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return ()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(p.name for p in parameters if p.kind in positional)
-
-
-def _spelled(
-    args: tuple[Any, ...], kwargs: dict[str, Any], function: Callable[..., Any] | None
-) -> list[str]:
-    """The names of all leaves of a call's arguments."""
-    parameters = parameter_names(function) if function else ()
-    paths, _ = jax.tree_util.tree_flatten_with_path((args, kwargs))
-    return [_spell(path, parameters) for path, _ in paths]
-
-
-def _spell(path: Any, parameters: Sequence[str]) -> str:
-    """``x`` for an argument, ``x.w`` for its leaf ``w``; ``arg2`` where it has no name."""
-    (_, top, *rest) = path
-    if rest and rest[-1] == jax.tree_util.GetAttrKey("value"):
-        rest.pop()  # A bm.Array, whose name is that of its value.
-    if isinstance(top, jax.tree_util.SequenceKey):
-        name = parameters[top.idx] if top.idx < len(parameters) else f"arg{top.idx}"
-    else:
-        name = str(top.key)
-    inner = jax.tree_util.keystr(tuple(rest), simple=True, separator=".")
-    return f"{name}.{inner}" if inner else name
 
 
 # -- Names ---------------------------------------------------------------------------------------

@@ -15,8 +15,9 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any
 
+from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._targets import Targets
-from bmgrad._transforms._trace import Arguments, TracedFunction
+from bmgrad._transforms._trace import TracedFunction
 from bmgrad.runtime._cache import CacheKey, jax_settings
 from bmgrad.runtime._options import Options
 from bmgrad.runtime._platform import get_platform
