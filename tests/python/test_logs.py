@@ -90,7 +90,25 @@ def asking(x):
     return fun(x, 2.0) + one(x)
 
 
-FUNCTIONS = [straight, in_loops, in_branches, in_calls, mapped, in_rules, shared_with_rules, asking]
+def in_solves(x):
+    """The functions that solve have no derivative of their own."""
+    b = x * jnp.ones(2)
+    solve = lambda _, b: one(b) / x  # noqa: E731
+    transposed = lambda _, b: b / x  # noqa: E731
+    return lax.custom_linear_solve(lambda v: x * v, one(b * x), solve, transposed).sum()
+
+
+FUNCTIONS = [
+    straight,
+    in_loops,
+    in_branches,
+    in_calls,
+    mapped,
+    in_rules,
+    shared_with_rules,
+    asking,
+    in_solves,
+]
 
 
 def same(found, expected):

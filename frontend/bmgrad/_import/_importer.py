@@ -262,6 +262,15 @@ class Importer:
         return None if self._rule_depth else self._logs
 
     @contextmanager
+    def without_logs(self) -> Iterator[None]:
+        """For functions that are not differentiated as they are, but by the rule of a call."""
+        outer, self._logs = self._logs, None
+        try:
+            yield
+        finally:
+            self._logs = outer
+
+    @contextmanager
     def logged(self) -> Iterator[dict[Any, Any]]:
         """What is logged inside, which is kept apart."""
         if self._logs is None:

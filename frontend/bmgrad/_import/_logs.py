@@ -98,8 +98,10 @@ class Logs:
     def inside(self) -> Iterator[dict[Any, Any]]:
         """Keeps what is found inside apart."""
         self._open.append({})
-        yield self._open[-1]
-        self._open.pop()
+        try:
+            yield self._open[-1]
+        finally:
+            self._open.pop()
 
     def add(self, logs: dict[Any, Any]) -> None:
         """Adds pytrees of entries, by their keys."""

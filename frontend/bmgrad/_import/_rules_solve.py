@@ -37,7 +37,8 @@ def _linear_solve(b: Importer, eqn: Equation) -> list[Value]:
     types = [value.type for value in (*params, *operands)]
 
     def define() -> tuple[dict[str, str], list[Any]]:
-        bodies = {role: b.module.body(types, write(role)) for role in roles}
+        with b.without_logs():
+            bodies = {role: b.module.body(types, write(role)) for role in roles}
         captures = union(*(body.captures() for body in bodies.values()))
         symbols = {role: b.module.new_symbol(role) for role in roles}
         for role, body in bodies.items():
