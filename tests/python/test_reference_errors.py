@@ -37,20 +37,14 @@ def test_references_that_keep_gradients_out():
     np.testing.assert_allclose(*found, rtol=1e-6)
 
 
-def test_references_have_no_derivative():
+def test_gradients_are_not_by_references():
     ref, fun = jax.new_ref(1.0), lambda ref, x: ref[...] * x
     for derive in (bm.grad, bm.value_and_grad, bm.jacrev, bm.jacfwd, bm.hessian):
         for argnums in (0, (0, 1)):
-            with pytest.raises(TypeError, match=r"argument 0 of .* has a reference"):
+            with pytest.raises(TypeError, match=r"with respect to a Ref .* as argument 0 has one"):
                 derive(fun, argnums=argnums)(ref, 2.0)
-    with pytest.raises(TypeError, match=r"a primal of jvp is a reference .* close over it"):
-        bm.jvp(fun, (ref, 1.0), (ref, 1.0))
-    with pytest.raises(TypeError, match=r"a primal of linearize is a reference"):
-        bm.linearize(fun, ref, 1.0)
     value, pullback = bm.vjp(fun, ref, 3.0)
     assert (value, pullback(2.0)) == (3, (None, 2))
-    with pytest.raises(TypeError, match="with_refs cannot be used where a primal"):
-        pullback.with_refs(None, None)
 
 
 def test_one_reference_twice():
