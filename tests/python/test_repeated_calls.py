@@ -429,3 +429,24 @@ def test_array_objects_as_nodes():
         new_array(X, X)
     with pytest.raises(AttributeError, match="_value"):
         flatten(object())
+
+
+def test_array_objects_replaced_between_a_call_and_a_use_in_another_transform():
+    class Net(bp.Base):
+        def __init__(self):
+            super().__init__()
+            self.w = bm.TrainVar(jnp.float32(2.0))
+            self.compiled = bm.jit(lambda x: self.w * x)
+            self.slope = bm.grad(lambda x: self.w * x * x)
+
+    for call in ("compiled", "slope"):
+        for outer in (bm.jit, bm.value_and_grad, bm.vmap, lambda f: lambda x: bm.vjp(f, x)[0]):
+            net = Net()
+            getattr(net, call)(3.0)
+            net.w = bm.TrainVar(jnp.float32(5.0))
+            given = jnp.full(2, 3.0) if outer is bm.vmap else 3.0
+            found = outer(lambda x, run=getattr(net, call): run(x) ** 2)(given)
+            value = found[0] if outer is bm.value_and_grad else found
+            np.testing.assert_allclose(value, 225.0 if call == "compiled" else 900.0)
+            expected = getattr(net, call)(3.0) ** 2
+            np.testing.assert_allclose(value, expected)

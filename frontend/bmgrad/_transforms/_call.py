@@ -196,11 +196,17 @@ class State:
             # Those that are given are of this jit, in which no derivative is taken.
             given = set(map(id, arguments.references))
             keywords["held"] = lambda x: is_of_trace(x) and id(x) not in given
+        elif self._epoch != _dispatch.epoch():
+            # An array object has been replaced since the last call from outside any trace.
+            self._reset()
         flags = tuple(leaf for leaf in arguments.leaves if is_flag(leaf))
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
-        # What is known was traced for all values.
-        traced = self._traced.get(key) if context is not None else None
+        # What is known was traced for all values, and for references that stay where they are.
+        is_usable = isinstance(context, _Inputs) or (
+            context is not None and not arguments.references
+        )
+        traced = self._traced.get(key) if is_usable else None
         if traced is None:
             traced = self._tracer(context)(function, arguments, **keywords)
             closed_over = (*traced.consts, *traced.references.values())

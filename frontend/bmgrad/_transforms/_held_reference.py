@@ -53,7 +53,8 @@ def import_holding(
     if found is None:
         return load(traced), [], []
     imported = load(found.traced)
-    if imported.references:
+    held_ids = set(map(id, found.references))
+    if not held_ids.isdisjoint(map(id, imported.references.values())):
         # A derivative rule uses one too, and the order of all reads and writes counts.
         return load(traced), [], []
     references = list(map(HeldReference, found.references))
