@@ -51,7 +51,19 @@ def on_values(fun):
     return run
 
 
-FUNCTIONS = [reads, writes, in_a_loop, uses_a_rule]
+def transforms_inside(ref, x):
+    slope = bm.grad(lambda y: (jnp.sin(ref[...]) * y**3).sum())(x)
+    ref[...] = bm.vmap(lambda r: r * slope + ref[0])(ref[...])
+    return bm.jit(lambda y: reads(ref, y))(x) + scale[...]
+
+
+def reads_another(ref, x):
+    ref[...] *= scale[...]
+    return reads(ref, x)
+
+
+scale = jax.new_ref(np.float32(3.0))
+FUNCTIONS = [reads, writes, in_a_loop, uses_a_rule, transforms_inside, reads_another]
 
 
 def close(found, expected):

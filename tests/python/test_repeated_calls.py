@@ -445,7 +445,7 @@ def test_array_objects_replaced_between_a_call_and_a_use_in_another_transform():
             getattr(net, call)(3.0)
             net.w = bm.TrainVar(jnp.float32(5.0))
             given = jnp.full(2, 3.0) if outer is bm.vmap else 3.0
-            found = outer(lambda x, run=getattr(net, call): run(x) ** 2)(given)
+            found = outer(lambda x, net=net, call=call: getattr(net, call)(x) ** 2)(given)
             value = found[0] if outer is bm.value_and_grad else found
             np.testing.assert_allclose(value, 225.0 if call == "compiled" else 900.0)
             expected = getattr(net, call)(3.0) ** 2

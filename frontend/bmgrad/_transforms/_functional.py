@@ -19,7 +19,7 @@ import numpy as np
 from bmgrad._import import decoded
 from bmgrad._transforms._arguments import Arguments, Static, aval_of
 from bmgrad._transforms._held_primals import HeldPrimals, check_gradient, check_reference
-from bmgrad._transforms._held_reference import is_of_trace
+from bmgrad._transforms._held_reference import as_primals
 from bmgrad._transforms._targets import split_aux
 from bmgrad._transforms._trace import (
     TracedFunction,
@@ -447,15 +447,15 @@ def _trace(
         return split_aux(fun(*args), has_aux, name)
 
     trace = partial(trace_function, at_values=True) if at_values else trace_at_need
-    traced = trace(
-        paired,
-        arguments,
-        name=name.replace("<locals>.", ""),
-        owner=getattr(fun, "__self__", fun),
-        wrt=range(len(arguments.leaves)),
-        with_logs=with_logs,
-        held=lambda x: is_of_trace(x) or any(x is given for given in arguments.references),
-    )
+    with as_primals(arguments.references):
+        traced = trace(
+            paired,
+            arguments,
+            name=name.replace("<locals>.", ""),
+            owner=getattr(fun, "__self__", fun),
+            wrt=range(len(arguments.leaves)),
+            with_logs=with_logs,
+        )
     value_tree, aux_tree = traced.out_tree.children()
     return traced, value_tree, aux_tree
 

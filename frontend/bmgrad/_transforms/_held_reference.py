@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -30,9 +32,31 @@ class HeldReference:
         self.reference[...] = value
 
 
+class _InThread(threading.local):
+    """The references that are primals of what is traced, outermost first."""
+
+    def __init__(self) -> None:
+        self.primals: list[Sequence[Any]] = []
+
+
+_in_thread = _InThread()
+
+
+@contextmanager
+def as_primals(references: Sequence[Any]) -> Iterator[None]:
+    """Says that derivatives are taken by what these hold, of what is traced inside."""
+    _in_thread.primals.append(references)
+    try:
+        yield
+    finally:
+        _in_thread.primals.pop()
+
+
 def is_of_trace(reference: Any) -> bool:
-    """Whether it belongs to a trace around, which may take derivatives by what it holds."""
-    return isinstance(reference, jax.core.Tracer)
+    """Whether a trace around may take derivatives by what it holds."""
+    if isinstance(reference, jax.core.Tracer):
+        return True
+    return any(reference is x for references in _in_thread.primals for x in references)
 
 
 def never(_: Any) -> bool:
