@@ -98,7 +98,19 @@ def in_solves(x):
     return lax.custom_linear_solve(lambda v: x * v, one(b * x), solve, transposed).sum()
 
 
+def shared_in_a_batch(x):
+    """What the elements share is logged for each."""
+    return jax.vmap(lambda y: one(x) * y)(jnp.asarray(X)).sum() + two(x)
+
+
+def with_a_target(x):
+    """Only one of the calls has a cotangent, so the key is that of one."""
+    return (one(x) - lax.stop_gradient(one(2 * x))) ** 2
+
+
 FUNCTIONS = [
+    shared_in_a_batch,
+    with_a_target,
     straight,
     in_loops,
     in_branches,
@@ -174,9 +186,34 @@ def test_it_is_a_pytree():
     assert bm.vjp(bm.sin, 0.7)[1].with_logs(1.0)[1] == {}
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, bm.jit])
+def test_what_nothing_perturbs_until_the_next_derivative(wrap):
+    def slope(t):
+        def fun(y):
+            cts, logs = t.vjp(lambda x: one(x * x) * two(y) * x, 0.7)[1].with_logs(1.0)
+            return cts[0] * logs["one"]["ct"]
+
+        return fun
+
+    expected = jax.grad(slope(jax))(0.3)
+    for grad in (bm.grad, jax.grad):
+        same(grad(wrap(slope(bm)))(0.3), expected)
+
+
 def test_keys_are_unique():
     called = jax.jit(lambda x: one(x) * x * x * x)
     for fun in (lambda x: one(one(x)), lambda x: called(called(x))):
         for transforms in (bm, jax):
             with pytest.raises(ValueError, match="unique within a"):
                 transforms.vjp(fun, 0.7)[1].with_logs(1.0)
+        # It matters to who asks.
+        same(bm.vjp(fun, 0.7)[1](1.0), (bm.grad(fun)(0.7),))
+
+
+def test_what_cannot_be_logged():
+    for value in (jax.random.key(0), "text"):
+        fun = logging("value", logs=lambda x, ct, value=value: value)
+        vjp_fn = bm.vjp(lambda x, fun=fun: fun(x) * x, 0.7)[1]
+        same(vjp_fn(1.0), (jax.grad(lambda x, fun=fun: fun(x) * x)(0.7),))
+        with pytest.raises(ValueError, match="logs what cannot be logged"):
+            vjp_fn.with_logs(1.0)

@@ -33,25 +33,34 @@ class Entry:
 
 
 class LogSpec(NamedTuple):
-    """What a rule logs: a dict, whose leaves are arrays of these avals."""
+    """What a rule logs: a dict, whose leaves are arrays of these avals.
+
+    Where that cannot be logged, ``refusal`` says why.
+    """
 
     tree: Any
     avals: tuple[ShapedArray, ...]
+    refusal: str = ""
 
 
 def split_logs(logs: dict[Any, Any] | None) -> tuple[list[Any], LogSpec]:
     """The floats that say what is logged, and how to read them."""
-    leaves, tree = jax.tree.flatten(logs or {})
-    arrays = list(map(jnp.asarray, leaves))
-    spec = LogSpec(tree, tuple(ShapedArray(x.shape, x.dtype) for x in arrays))
-    return list(map(_encoded, arrays)), spec
+    empty = jax.tree.structure({})
+    try:
+        leaves, tree = jax.tree.flatten(logs or {})
+        arrays = list(map(jnp.asarray, leaves))
+        avals = tuple(ShapedArray(x.shape, x.dtype) for x in arrays)
+        return list(map(_encoded, arrays)), LogSpec(tree, avals)
+    except (TypeError, ValueError, Unsupported) as error:
+        # Mostly nobody asks for it.
+        return [], LogSpec(empty, (), f"a backward rule logs what cannot be logged: {error}")
 
 
 def slot_aval(aval: ShapedArray) -> ShapedArray:
     """The aval of what stands for a logged array of `aval`."""
     if has_tangent(aval):
         return aval
-    if aval.dtype.kind not in "biu":
+    if getattr(aval.dtype, "kind", "") not in ("b", "i", "u"):
         raise Unsupported(f"a backward rule logs a value of dtype {aval.dtype}; log an array")
     return ShapedArray((*aval.shape, _num_pieces(aval.dtype)), np.dtype(np.float32))
 
@@ -87,6 +96,8 @@ class Logs:
     def __init__(self) -> None:
         # Of what is being written, innermost last; entries by their keys.
         self._open: list[dict[Any, Any]] = [{}]
+        # Why what is logged cannot be said; no matter to who does not ask for it.
+        self.refusal = ""
         self._entries: dict[int, Entry] = {}
 
     @property
@@ -107,7 +118,7 @@ class Logs:
         """Adds pytrees of entries, by their keys."""
         for key in logs:
             if key in self._open[-1]:
-                raise ValueError(
+                self.refusal = self.refusal or (
                     f"two backward rules log under the key {key!r}; each key must be unique within "
                     "a backward pass"
                 )
@@ -115,6 +126,7 @@ class Logs:
 
     def new(self, spec: LogSpec) -> list[Any]:
         """The slots of a call whose rule logs `spec`."""
+        self.refusal = self.refusal or spec.refusal
         entries = [Entry(aval, _zeros(slot_aval(aval))) for aval in spec.avals]
         self._entries.update((id(entry.slot), entry) for entry in entries)
         self.add(jax.tree.unflatten(spec.tree, entries))

@@ -41,7 +41,7 @@ def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
 
 def marked(eqn: Equation, active: Sequence[bool]) -> Equation:
     """A call of which the operands `active` have tangents, if its rule is told."""
-    if not _is_asked(eqn):
+    if not (_is_asked(eqn) or _PERTURBED in eqn.params):
         return eqn
     return eqn.replace(params={**eqn.params, _PERTURBED: tuple(active)})
 
@@ -138,17 +138,30 @@ class Marker:
             if eqn.effects or not live.isdisjoint(eqn.outvars):
                 live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
 
+        differentiated = self._differentiated(opened) if self._all_reverse else live
+
         def perturbed(atoms: Sequence[Any]) -> list[bool]:
             return [not isinstance(atom, Literal) and flags.get(atom, False) for atom in atoms]
 
         eqns = []
         for eqn in opened.eqns:
             read = tuple(var in live for var in eqn.outvars)
+            if eqn.primitive.name == "custom_vjp_call" and differentiated.isdisjoint(eqn.outvars):
+                read = (False,) * len(read)
             params, results = self._marked_call(eqn, perturbed(eqn.invars), read)
             eqns.append(eqn.replace(params={**eqn.params, **params}) if params else eqn)
             flags.update(zip(eqn.outvars, results, strict=True))
         marked, of_results = opened.replace(eqns=eqns), tuple(perturbed(opened.outvars))
         return (marked if opened is jaxpr else jaxpr.replace(jaxpr=marked)), of_results
+
+    def _differentiated(self, opened: Any) -> set[Any]:
+        """The variables that may have cotangents where results do."""
+        found = {var for var in opened.outvars if not isinstance(var, Literal)}
+        for eqn in reversed(opened.eqns):
+            if _known_name(eqn) not in _STEPS and not found.isdisjoint(eqn.outvars):
+                inputs = (x for x in eqn.invars if not isinstance(x, Literal))
+                found.update(x for x in inputs if has_tangent(x.aval))
+        return found
 
     def _marked_call(
         self, eqn: Equation, inputs: list[bool], read: Flags

@@ -51,7 +51,8 @@ class Logged:
 class Imported(NamedTuple):
     """A program, the arrays to call it with after the arguments, and its references by name.
 
-    `logs` has what backward rules log: pytrees of avals and of the inputs whose cotangents say it.
+    `logs` has what backward rules log: pytrees of avals and of the inputs whose cotangents say it;
+    `no_logs_because` why that cannot be said, if it cannot.
     """
 
     program: Program
@@ -59,6 +60,7 @@ class Imported(NamedTuple):
     references: dict[str, Any]
     origin: Origin | None
     logs: dict[Any, Any]
+    no_logs_because: str
 
 
 def import_program(
@@ -160,7 +162,8 @@ def import_program(
     make: Callable[..., Program]
     first = count + len(consts)
     places = {id(array): first + i for i, array in enumerate(captures)}
-    logged = jax.tree.map(lambda entry: Logged(entry.aval, places[id(entry.slot)]), logs.found)
+    found = {} if logs.refusal else logs.found
+    logged = jax.tree.map(lambda entry: Logged(entry.aval, places[id(entry.slot)]), found)
     slots = {each.input for each in jax.tree.leaves(logged)}
     if asking:
         make = functools.partial(Program, perturbed=perturbed, put_off=put_off)
@@ -188,7 +191,7 @@ def import_program(
     )
     # What looks into functions has no place for references.
     origin = None if references else _origin(traced, importer)
-    return Imported(program, [*consts, *captures], used, origin, logged)
+    return Imported(program, [*consts, *captures], used, origin, logged, logs.refusal)
 
 
 def _origin(traced: TracedJaxpr, importer: Importer) -> Origin:

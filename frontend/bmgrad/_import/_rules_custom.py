@@ -262,7 +262,7 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
 
 def collects_logs(b: Importer, eqn: Equation) -> bool:
     """Whether what the reverse rule of a call logs is wanted."""
-    return b.logs_here is not None and not is_unperturbed(eqn)
+    return b.logs_here is not None and not is_unperturbed(eqn) and any(read_results(eqn))
 
 
 def vjp_names(name: str) -> list[str]:

@@ -170,13 +170,15 @@ class _Logs:
     avals: tuple[Any, ...]
     slots: tuple[int, ...]
     count: int
+    refusal: str
 
     @classmethod
     def of(cls, traced: TracedFunction) -> _Logs:
         entries, tree = jax.tree.flatten(traced.logs)
         inputs = sorted({entry.input for entry in entries})
         slots = tuple(inputs.index(entry.input) for entry in entries)
-        return cls(tree, tuple(entry.aval for entry in entries), slots, len(inputs))
+        avals = tuple(entry.aval for entry in entries)
+        return cls(tree, avals, slots, len(inputs), traced.no_logs_because)
 
     def read(self, cotangents: Sequence[Any]) -> Any:
         logged = [cotangents[i] for i in self.slots]
@@ -311,7 +313,12 @@ class VjpFunction(_Derivative):
 
         That is a dict of what each rule given by ``jax.custom_vjp.defvjp_with_logs`` returned,
         stacked where it is called in a ``jax.lax.scan``.
+
+        Raises:
+          ValueError: if two rules log under one key, or one logs what is no array of numbers.
         """
+        if self.point.logs.refusal:
+            raise ValueError(self.point.logs.refusal)
         return dataclasses.replace(self, wants_logs=True)
 
     @api_boundary

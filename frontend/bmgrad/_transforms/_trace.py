@@ -110,6 +110,7 @@ class TracedFunction:
     out_tree: Any
     float0: dict[int, tuple[int, ...]]
     logs: dict[Any, Any]
+    no_logs_because: str
 
     @property
     def arrays(self) -> list[Array]:
@@ -285,6 +286,7 @@ def trace_function(
         out_tree=out_tree,
         float0=float0,
         logs=imported.logs,
+        no_logs_because=imported.no_logs_because,
     )
 
 

@@ -125,7 +125,8 @@ def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
     )
 
     def batched(*args: Any) -> Any:
-        dims = list(dims_of_args() if callable(dims_of_args) else dims_of_args)
+        dims_as_given = dims_of_args() if callable(dims_of_args) else dims_of_args
+        dims = list(dims_as_given)
         is_first = jnp.arange(axis_data.size) == 0
         given, is_any_once = list(args), False
         for i in range(num_residuals, len(args)):
@@ -140,12 +141,16 @@ def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
         results = remake(inner, tag, axis_data, dims, each, *further).call_wrapped(*given)
         if not is_any_once:
             return results
-        cts, _ = _cts_and_logs(results)
+        cts, logs = _cts_and_logs(results)
         sums = [
             ct.sum(0) if dest is None and not isinstance(ct, _ZEROS) else ct
             for ct, dest in zip(cts, dests, strict=True)
         ]
-        return sums if results is cts else (sums, *results[1:])
+        if logs:
+            # An entry has what each element is given.
+            same = remake(inner, tag, axis_data, dims_as_given, each, *further)
+            _, logs = _cts_and_logs(same.call_wrapped(*args))
+        return sums if results is cts else (sums, logs)
 
     return linear_util.wrap_init(batched, debug_info=bwd.debug_info)
 
