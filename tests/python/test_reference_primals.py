@@ -176,6 +176,10 @@ def test_what_cannot_be():
     ):
         with pytest.raises(ValueError, match=match):
             vjp_fn.with_refs(*given)
+    both = jax.new_ref(X)
+    with pytest.raises(ValueError, match="give each its own"):
+        bm.vjp(lambda a, b: writes(a, 2.0) + b[0], ref, jax.new_ref(X))[1].with_refs(both, both)
+    ref[...] = X
     # The backward rule writes the cotangent of `x` there.
     with pytest.raises(TypeError, match="a derivative rule is given"):
         bm.jvp(stash, (ref, X), (jax.new_ref(X), X))

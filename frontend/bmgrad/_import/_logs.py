@@ -48,12 +48,20 @@ def split_logs(logs: dict[Any, Any] | None) -> tuple[list[Any], LogSpec]:
     empty = jax.tree.structure({})
     try:
         leaves, tree = jax.tree.flatten(logs or {})
-        arrays = list(map(jnp.asarray, leaves))
+        arrays = list(map(_array, leaves))
         avals = tuple(ShapedArray(x.shape, x.dtype) for x in arrays)
         return list(map(_encoded, arrays)), LogSpec(tree, avals)
-    except (TypeError, ValueError, Unsupported) as error:
+    except (OverflowError, TypeError, ValueError, Unsupported) as error:
         # Mostly nobody asks for it.
         return [], LogSpec(empty, (), f"a backward rule logs what cannot be logged: {error}")
+
+
+def _array(leaf: Any) -> Any:
+    array = jnp.asarray(leaf)
+    is_wider = isinstance(leaf, (np.ndarray, np.generic)) and leaf.dtype != array.dtype
+    if is_wider and leaf.dtype.kind in "iu" and not np.array_equal(leaf, np.asarray(array)):
+        raise ValueError(f"{leaf!r} does not fit into {array.dtype}")
+    return array
 
 
 def slot_aval(aval: ShapedArray) -> ShapedArray:

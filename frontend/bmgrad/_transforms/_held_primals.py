@@ -157,6 +157,13 @@ class HeldPrimals:
                     "or jax.ad.DontWant()"
                 )
             check_gradient(kind, referenced_aval(aval))
+            held = self.references[i]
+            if held and held.result is not None and sum(kind is other for other in kinds) > 1:
+                raise ValueError(
+                    "with_refs was given one reference for several primals, of which the function "
+                    "changes one, so that it would hold the gradient by that alone; give each its "
+                    "own"
+                )
 
     def cotangents(self, references: Sequence[Any]) -> tuple[list[bool], set[int], list[Any]]:
         """Which inputs have cotangents, in order, which results, and what those of these are."""
