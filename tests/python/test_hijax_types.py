@@ -435,6 +435,11 @@ def test_other_operations_on_values_are_refused():
     assert f"{__file__}:" in str(e.value)
 
 
+def test_types_that_lower_to_types_are_refused():
+    with pytest.raises(NotImplementedError, match=r"lowers to values of type .*say arrays"):
+        bm.grad(lambda x: (first(first(make_pair(make_pair(x, x), x))) ** 2).sum())(X)
+
+
 def test_types_without_tangents_are_refused_where_a_derivative_needs_them():
     class Plain(QuantizedType):
         to_tangent_aval = hijax.HiType.to_tangent_aval

@@ -92,7 +92,15 @@ def form(aval: Any) -> Form:
 
 
 def _lowered(aval: Any) -> tuple[Any, ...]:
-    return tuple(lowering(aval).lo_ty()) if is_hi_type(aval) else (aval,)
+    if not is_hi_type(aval):
+        return (aval,)
+    lowered = tuple(lowering(aval).lo_ty())
+    if inner := [lo for lo in lowered if is_hi_type(lo)]:
+        raise UnsupportedError(
+            f"the type {aval.str_short()} lowers to values of type {inner[0].str_short()}, which "
+            "users define too; let lo_ty, lower_val and raise_val say arrays"
+        )
+    return lowered
 
 
 def has_value(aval: Any) -> bool:
