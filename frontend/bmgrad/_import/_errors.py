@@ -42,6 +42,9 @@ def asks_for_values(error: Exception) -> bool:
     text = str(error)
     if isinstance(error, jax.errors.UnexpectedTracerError):
         return "nondiff_argnums" in text
+    # What `jax.grad` inside says of a loop; ours is a ReverseModeError.
+    if isinstance(error, ValueError) and "dynamic start/stop values" in text:
+        return True
     # Python's and JAX's errors of what a tracer is not name its class, as do those of a key or
     # name that a tracer was made a part of.
     return isinstance(error, MAY_ASK_FOR_VALUES) and "Tracer" in text

@@ -37,8 +37,10 @@ from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._held_reference import is_of_trace, never
 from bmgrad._transforms._trace import (
     TracedFunction,
+    knows_values,
     trace_at_need,
     trace_function,
+    trace_with_bounds,
     with_asides,
 )
 from bmgrad._transforms._transform import Transform, count_function, is_made_anew
@@ -46,7 +48,7 @@ from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
-from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays
+from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays, may_be_differentiated
 from bmgrad.runtime._stages import Lowered, Traced
 
 
@@ -57,12 +59,16 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
+class _HasWhile(Exception):
+    """There is a loop whose bounds are values, where a transform around may differentiate."""
+
+
 # How often functions that are made anew are traced before they are worth compiling: to trace one
 # takes less than about a 20th of the time.
 _CALLS_WITHOUT_JIT = 20
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, *MAY_ASK_FOR_VALUES)
+_OTHER_WAYS = (_MissingInputs, _HasWhile, *MAY_ASK_FOR_VALUES)
 
 
 class _Inputs:
@@ -133,6 +139,7 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
+        self._has_while = False
         self._is_made_anew = transform.may_ask_values and is_made_anew(transform.function)
         self._calls_outside_jit = 0
         self._thread = _InThread()
@@ -204,9 +211,11 @@ class State:
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
         # What is known was traced for all values, and for references that stay where they are.
         is_usable = isinstance(context, _Inputs) or (
-            context is not None and not arguments.references
+            context is not None and not arguments.references and not knows_values(context)
         )
         traced = self._traced.get(key) if is_usable else None
+        if traced and traced.program.has_while and not isinstance(context, _Inputs):
+            traced = None  # The bounds of a loop may be known here.
         if traced is None:
             traced = self._tracer(context)(function, arguments, **keywords)
             closed_over = (*traced.consts, *traced.references.values())
@@ -219,6 +228,9 @@ class State:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require(traced.arrays)
+            if self.transform.may_ask_values and not self._has_while and traced.program.has_while:
+                self._has_while = True
+                raise _HasWhile
         elif context is None:
             arrays = traced.arrays
             self._thread.reads += arrays
@@ -228,9 +240,8 @@ class State:
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         if context is None:
-            return functools.partial(
-                trace_function, at_values=self._at_values, as_given=self._as_given
-            )
+            at_values = functools.partial(trace_function, at_values=True, as_given=self._as_given)
+            return at_values if self._at_values else trace_with_bounds
         # The inputs of a jit have no values; those of a trace around this one may.
         inside_jit = isinstance(context, _Inputs) or not self.transform.may_ask_values
         return trace_function if inside_jit else trace_at_need
@@ -244,6 +255,8 @@ class State:
         if self._is_made_anew and self._long_calls <= _CALLS_WITHOUT_JIT:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
+            return self._call_outside_jit(args, kwargs)
+        if self._has_while and may_be_differentiated():
             return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
@@ -266,16 +279,19 @@ class State:
                 elif arrays := known.arrays:
                     values = [array._value for array in arrays]
                     result, written = dynamic(values, args, kwargs)
-                    self.shortcut.open(dynamic, epoch, arrays)
+                    self.shortcut.open(self._at_once(dynamic), epoch, arrays)
                 else:
                     result = plain(*args, **kwargs)
                     written = {}  # Whatever it assigned would be an input.
-                    self.shortcut.open(plain, epoch, None)
+                    self.shortcut.open(self._at_once(plain), epoch, None)
                 if written:
                     self.assign(written, arrays)
                 return result
             except _MissingInputs as missing:
                 self._add(known, missing.arrays)
+            except _HasWhile:
+                if may_be_differentiated():
+                    break
             except _OTHER_WAYS as error:
                 self._check_held(error, known.arrays)
                 # JAX refuses arguments that are no arrays: those are static.
@@ -286,6 +302,18 @@ class State:
                 else:
                     self._takes_static = True
         return self._call_outside_jit(args, kwargs)
+
+    def _at_once(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
+        """What repeated calls go to."""
+        if not self._has_while:
+            return compiled
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if may_be_differentiated():
+                raise _HasWhile
+            return compiled(*args, **kwargs)
+
+        return call
 
     def _call_outside_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that traces the function anew, at values once that has asked for them.

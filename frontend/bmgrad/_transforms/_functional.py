@@ -6,11 +6,12 @@ and its derivative there, as values or as a function that is cheap to call again
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from bmgrad._transforms._trace import (
     trace_function,
 )
 from bmgrad.runtime import bind
+from bmgrad.runtime._errors import ReverseModeError
 from bmgrad.runtime._jax_internals import (
     NotNeeded,
     api_boundary,
@@ -40,11 +42,14 @@ from bmgrad.runtime._jax_internals import (
     tangents_put_together,
     tangents_taken_apart,
 )
+from bmgrad.runtime._linearized import Linearized
 from bmgrad.runtime._origin import Origin
-from bmgrad.runtime._program import LinearProgram
+from bmgrad.runtime._program import LinearProgram, Program
 
 # JAX's type annotations say that this is a module.
 _ad: Any = vars(jax)["ad"]
+
+_Of = TypeVar("_Of")
 
 
 @api_boundary
@@ -144,13 +149,17 @@ def jvp(
     _refuse_others(arguments, "jvp")
     tree, avals = _tree_and_avals(tuple(primals))
     leaves = _matching_leaves(tree, tuple(tangents), avals, "jvp")
-    traced, value_tree, aux_tree = _trace(fun, arguments, has_aux)
-    held = HeldPrimals.of(traced, arguments)
-    held.check_all("jvp")
+
+    def derive(traced: TracedFunction) -> tuple[HeldPrimals, Program]:
+        held = HeldPrimals.of(traced, arguments)
+        held.check_all("jvp")
+        return held, traced.program.jvp(_active_inputs(traced, arguments, held))
+
+    traced, (held, program) = _derived(fun, arguments, has_aux, derive)
+    value_tree, aux_tree = traced.out_tree.children()
     moved = [t for t, aval in zip(leaves, avals, strict=True) if has_tangent(aval)]
     references = [t for t, aval in zip(leaves, avals, strict=True) if is_reference_aval(aval)]
     moved += held.read_tangents(references)
-    program = traced.program.jvp(_active_inputs(traced, arguments, held))
     outputs = traced.bind(program, arguments, *moved, origin=Origin.with_derivatives)
     num_primal = len(traced.program.out_avals)
     results = traced.commit(outputs[:num_primal])
@@ -213,18 +222,20 @@ def _linearized(
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, fun)
     _refuse_others(arguments, "vjp" if in_reverse else "linearize")
-    traced, value_tree, aux_tree = _trace(fun, arguments, has_aux, with_logs=in_reverse)
-    held = HeldPrimals.of(traced, arguments)
-    if not in_reverse:
-        held.check_all("linearize")
-    linearized = traced.program.linearize(_active_inputs(traced, arguments, held))
-    if in_reverse and linearized.lin.has_open_loop and may_have_values(arguments):
-        # The bounds of a loop may be values, as jax.lax.fori_loop asks.
-        traced, value_tree, aux_tree = _trace(
-            fun, arguments, has_aux, with_logs=True, at_values=True
-        )
+
+    def derive(traced: TracedFunction) -> tuple[HeldPrimals, Linearized]:
         held = HeldPrimals.of(traced, arguments)
-        linearized = traced.program.linearize(_active_inputs(traced, arguments, held))
+        if not in_reverse:
+            held.check_all("linearize")
+        return held, traced.program.linearize(_active_inputs(traced, arguments, held))
+
+    def lacks_values(derived: tuple[HeldPrimals, Linearized]) -> bool:
+        return in_reverse and derived[1].lin.has_open_loop
+
+    traced, (held, linearized) = _derived(
+        fun, arguments, has_aux, derive, lacks_values, with_logs=in_reverse
+    )
+    value_tree, aux_tree = traced.out_tree.children()
     inputs = traced.inputs(arguments.leaves)
     outputs = traced.bind(linearized.fwd, arguments, origin=Origin.with_residuals)
     num_primal = len(traced.program.out_avals)
@@ -440,31 +451,46 @@ def _refuse_others(arguments: Arguments, function: str) -> None:
         )
 
 
-def _trace(
+def _derived(
     fun: Callable[..., Any],
     arguments: Arguments,
     has_aux: bool,
+    derive: Callable[[TracedFunction], _Of],
+    lacks_values: Callable[[_Of], bool] = lambda _: False,
     *,
     with_logs: bool = False,
-    at_values: bool = False,
-) -> tuple[TracedFunction, Any, Any]:
+) -> tuple[TracedFunction, _Of]:
+    """`fun` as a program, and what `derive` makes of it.
+
+    Both at the values of the arguments where the bounds of a loop are to be known: what is derived
+    may be refused without, or be what `lacks_values` says.
+    """
     name = getattr(fun, "__qualname__", type(fun).__qualname__).replace("<lambda>", "lambda")
 
     def paired(*args: Any) -> tuple[Any, Any]:
         return split_aux(fun(*args), has_aux, name)
 
-    trace = partial(trace_function, at_values=True) if at_values else trace_at_need
-    with as_primals(arguments.references):
-        traced = trace(
-            paired,
-            arguments,
-            name=name.replace("<locals>.", ""),
-            owner=getattr(fun, "__self__", fun),
-            wrt=range(len(arguments.leaves)),
-            with_logs=with_logs,
-        )
-    value_tree, aux_tree = traced.out_tree.children()
-    return traced, value_tree, aux_tree
+    def trace(how: Callable[..., TracedFunction]) -> TracedFunction:
+        with as_primals(arguments.references):
+            return how(
+                paired,
+                arguments,
+                name=name.replace("<locals>.", ""),
+                owner=getattr(fun, "__self__", fun),
+                wrt=range(len(arguments.leaves)),
+                with_logs=with_logs,
+            )
+
+    if not may_have_values(arguments):
+        return (traced := trace(trace_at_need)), derive(traced)
+    at_values = partial(trace_function, at_values=True)
+    for how in (trace_at_need, at_values):
+        with contextlib.suppress(ReverseModeError):
+            traced = trace(how)
+            if not lacks_values(derived := derive(traced)):
+                return traced, derived
+    # Those of transforms in it are what they were given.
+    return (traced := trace(partial(at_values, as_given=True))), derive(traced)
 
 
 def _unflatten_results(results: Sequence[Any], value_tree: Any, aux_tree: Any) -> tuple[Any, Any]:

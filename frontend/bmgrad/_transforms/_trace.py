@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ import numpy as np
 from bmgrad._array import Array
 from bmgrad._base import Base
 from bmgrad._import import asks_for_values, import_program
-from bmgrad._tracing_state import current, tracing
+from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import Arguments, aval_of, is_flag
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
 from bmgrad.runtime import Program, bind
@@ -30,14 +30,20 @@ from bmgrad.runtime._origin import Origin
 class FunctionTrace:
     """The trace context of one function: arrays it reads become inputs on first sight."""
 
-    def __init__(self, opened: internals.OpenTrace, names: dict[int, str]) -> None:
+    def __init__(self, opened: internals.OpenTrace, names: dict[int, str], as_given: bool) -> None:
         self._opened = opened
         self._names = names
+        self.as_given = as_given
         self._outer = current()
         self._values: dict[int, Any] = {}
         self._owned: dict[int, Array] = {}
         self.reads: list[Array] = []
         self.writes: dict[int, Array] = {}
+
+    @property
+    def knows_values(self) -> bool:
+        """Whether Python code in the function may ask for values."""
+        return self._opened.knows_values
 
     def read(self, array: Array) -> Any:
         if id(array) in self._owned:
@@ -66,7 +72,7 @@ class FunctionTrace:
     def _lift(self, array: Array) -> None:
         name = self.name_of(array)
         value = None
-        if self._opened.knows_values:
+        if self.knows_values:
             value = array._value if self._outer is None else self._outer.read(array)
         self._values[id(array)] = self._opened.lift(aval_of(array._value), name, value)
         self._names[id(array)] = name
@@ -228,7 +234,7 @@ def trace_function(
 
     def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
         nonlocal out_tree, context, written, float0
-        context = FunctionTrace(opened, array_names(owner))
+        context = FunctionTrace(opened, array_names(owner), as_given)
         with tracing(context):
             for array in lifted:
                 context.read(array)
@@ -293,13 +299,35 @@ def trace_function(
 def trace_at_need(
     function: Callable[..., Any], arguments: Arguments, **keywords: Any
 ) -> TracedFunction:
-    """``trace_function``, at the values of the arguments where the function asks for them."""
+    """``trace_function``, at the values of the arguments where the function asks for them.
+
+    That is so from the start where the function around this one is traced so.
+    """
+    if knows_values(outer := current()):
+        as_given = outer.as_given
+        return trace_function(function, arguments, **keywords, at_values=True, as_given=as_given)
     try:
-        return trace_function(function, arguments, **keywords)
+        return trace_with_bounds(function, arguments, **keywords)
     except Exception as error:
         if not asks_for_values(error) or not may_have_values(arguments):
             raise
     return trace_function(function, arguments, **keywords, at_values=True)
+
+
+def trace_with_bounds(
+    function: Callable[..., Any], arguments: Arguments, **keywords: Any
+) -> TracedFunction:
+    """``trace_function``, at values where a transform around may ask for the bounds of a loop."""
+    traced = trace_function(function, arguments, **keywords)
+    may_be_asked = internals.may_be_differentiated() and may_have_values(arguments)
+    if not may_be_asked or not traced.program.has_while:
+        return traced
+    return trace_function(function, arguments, **keywords, at_values=True)
+
+
+def knows_values(context: TraceContext | None) -> TypeGuard[FunctionTrace]:
+    """Whether it is that of a function which is traced at values."""
+    return isinstance(context, FunctionTrace) and context.knows_values
 
 
 def may_have_values(arguments: Arguments) -> bool:

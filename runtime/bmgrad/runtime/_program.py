@@ -205,6 +205,11 @@ class Program(Module):
         )
         return self._derived(Program, "vjp", module, self.in_avals, out_avals, self.in_names)
 
+    @property
+    def has_while(self) -> bool:
+        """Whether there is a loop in it that ends where a value says."""
+        return self.once("has while", lambda: _edits.has_while(self.source()))
+
     def linearize(self, active: Sequence[bool]) -> Linearized:
         """The program at a point, and its derivative there as a linear program.
 
@@ -544,7 +549,7 @@ class LinearProgram(Program):
     @property
     def has_open_loop(self) -> bool:
         """Whether it cannot be turned round for a loop in it, which ends where a value says."""
-        if not _edits.has_while(self.source()):
+        if not self.has_while:
             return False
         linear = len(self.in_avals) - self.num_residuals
         try:

@@ -108,6 +108,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     has_value,
     is_dead,
     is_staged,
+    may_be_differentiated,
     trace,
     variable_of,
 )
@@ -167,6 +168,7 @@ __all__ = [
     "lower_each_platform",
     "mark_as_whole",
     "match_varying",
+    "may_be_differentiated",
     "named_axes",
     "named_scope",
     "needs_devices",

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 from jax._src import core, dtypes, source_info_util
-from jax._src.interpreters import partial_eval
+from jax._src.interpreters import batching, partial_eval
 from jax.extend.core import DebugInfo
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, mesh_of_trace, replicated
@@ -195,6 +195,14 @@ def is_staged() -> bool:
         trace = getattr(trace, "parent_trace", None)
     # The outermost counts.
     return info is not None and info.traced_for != _TRACED_FOR
+
+
+def may_be_differentiated() -> bool:
+    """Whether a derivative may be taken of what is called now, by a transform around it."""
+    trace = core.trace_ctx.trace
+    while isinstance(trace, batching.BatchTrace):
+        trace = trace.parent_trace
+    return not isinstance(trace, core.EvalTrace)
 
 
 def is_dead(value: Any) -> bool:
