@@ -373,3 +373,27 @@ def test_compiled_methods_inside_that_read_references_of_the_function():
             for grad in (bm.grad, jax.grad, lambda f: jax.grad(jax.jit(f))):
                 expected = 6 * x.sum() ** 2
                 np.testing.assert_allclose(grad(fun)(x), [expected, expected], rtol=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [lambda f: f, jax.jit, bm.jit, lambda f: bm.jit(jax.jit(f))])
+def test_compiled_functions_that_are_given_references_of_the_function(compiled):
+    @compiled
+    def grow(ref, x):
+        ref[...] += jnp.sin(x) * ref[...]
+        return ref[...] * x
+
+    def fun(x):
+        ref = jax.new_ref(x * 2)
+        return grow(ref, grow(ref, x)) + ref[...]
+
+    def of_values(x):
+        first = x * 2 * (1 + jnp.sin(x))
+        second = first * (1 + jnp.sin(first * x))
+        return second * first * x + second
+
+    ref = jax.new_ref(jnp.float32(2.0))
+    assert grow(ref, 0.0) == 0  # Not the same there.
+    want = jax.grad(of_values)(0.7)
+    for grad in (bm.grad, jax.grad, lambda f: jax.grad(jax.jit(f)), lambda f: bm.jit(jax.grad(f))):
+        np.testing.assert_allclose(grad(fun)(0.7), want, rtol=1e-5)
+    np.testing.assert_allclose(fun(0.7), of_values(0.7), rtol=1e-6)

@@ -59,8 +59,8 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
-class _HasWhile(Exception):
-    """There is a loop whose bounds are values, where a transform around may differentiate."""
+class _DiffersInside(Exception):
+    """The function is to be traced at each call that a transform around may differentiate."""
 
 
 # How often functions that are made anew are traced before they are worth compiling: to trace one
@@ -68,7 +68,7 @@ class _HasWhile(Exception):
 _CALLS_WITHOUT_JIT = 20
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, _HasWhile, *MAY_ASK_FOR_VALUES)
+_OTHER_WAYS = (_MissingInputs, _DiffersInside, *MAY_ASK_FOR_VALUES)
 
 
 class _Inputs:
@@ -139,7 +139,9 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
-        self._has_while = False
+        # Whether derivatives of it are those of another program: where the bounds of a loop are
+        # known, and of what references hold that are made in the function around.
+        self._differs_inside = False
         self._is_made_anew = transform.may_ask_values and is_made_anew(transform.function)
         self._calls_outside_jit = 0
         self._thread = _InThread()
@@ -228,9 +230,9 @@ class State:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require(traced.arrays)
-            if self.transform.may_ask_values and not self._has_while and traced.program.has_while:
-                self._has_while = True
-                raise _HasWhile
+            if not self._differs_inside and self._may_differ_inside(traced, arguments):
+                self._differs_inside = True
+                raise _DiffersInside
         elif context is None:
             arrays = traced.arrays
             self._thread.reads += arrays
@@ -238,13 +240,18 @@ class State:
             self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
 
+    def _may_differ_inside(self, traced: TracedFunction, arguments: Arguments) -> bool:
+        has_bounds = self.transform.may_ask_values and traced.program.has_while
+        return has_bounds or bool(arguments.references)
+
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
-        if context is None:
-            at_values = functools.partial(trace_function, at_values=True, as_given=self._as_given)
-            return at_values if self._at_values else trace_with_bounds
         # The inputs of a jit have no values; those of a trace around this one may.
-        inside_jit = isinstance(context, _Inputs) or not self.transform.may_ask_values
-        return trace_function if inside_jit else trace_at_need
+        if isinstance(context, _Inputs) or not self.transform.may_ask_values:
+            return trace_function
+        if context is not None:
+            return trace_at_need
+        at_values = functools.partial(trace_function, at_values=True, as_given=self._as_given)
+        return at_values if self._at_values else trace_with_bounds
 
     # -- Calls -------------------------------------------------------------------------------
 
@@ -256,7 +263,7 @@ class State:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_outside_jit(args, kwargs)
-        if self._has_while and may_be_differentiated():
+        if self._differs_inside and may_be_differentiated():
             return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
@@ -289,7 +296,7 @@ class State:
                 return result
             except _MissingInputs as missing:
                 self._add(known, missing.arrays)
-            except _HasWhile:
+            except _DiffersInside:
                 if may_be_differentiated():
                     break
             except _OTHER_WAYS as error:
@@ -305,12 +312,12 @@ class State:
 
     def _at_once(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
         """What repeated calls go to."""
-        if not self._has_while:
+        if not self._differs_inside:
             return compiled
 
         def call(*args: Any, **kwargs: Any) -> Any:
             if may_be_differentiated():
-                raise _HasWhile
+                raise _DiffersInside
             return compiled(*args, **kwargs)
 
         return call
@@ -332,7 +339,7 @@ class State:
                 for array, value in reversed(self._thread.before):
                     array._value = value
                 self._check_held(error, self._thread.reads)
-                if not asks_for_values(error):
+                if not self.transform.may_ask_values or not asks_for_values(error):
                     raise
                 if self._as_given:
                     self._at_values = self._as_given = False

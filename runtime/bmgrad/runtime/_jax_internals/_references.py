@@ -68,6 +68,12 @@ def keeps_order(effects: Collection[Any]) -> bool:
     return any(isinstance(e, state.RefEffect) for e in effects) or bool(ordered_effects(effects))
 
 
+def are_of_references(effects: Iterable[Any]) -> bool:
+    """Whether all of the effects are reads and changes of references, or that some are made."""
+    made = core.internal_mutable_array_effect
+    return all(isinstance(e, state.RefEffect) or e is made for e in effects)
+
+
 def changed_by(effects: Iterable[Any]) -> set[Any]:
     """The variables of a jaxpr, references, that something with these effects changes."""
     changes = (state.WriteEffect, state.AccumEffect)

@@ -5,23 +5,32 @@ any other; where Python needs a value (`if x > 0`, `int(n)`), what leads to it i
 JAX's own transforms answer likewise outside `jit`.
 """
 
+import dataclasses
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 from jax._src import core
 from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
-from bmgrad.runtime._jax_internals._avals import has_tangent
+from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
+from bmgrad.runtime._jax_internals._references import are_of_references
 
 
-class _Known(NamedTuple):
-    """By variable: what inputs were given, and the values found so far."""
+@dataclasses.dataclass
+class _Known:
+    """By variable: what inputs were given, and the values found so far.
 
-    given: dict[Any, Any]
-    values: dict[Any, Any]
+    Of references these are others, which hold what the references will after the `repeated` first
+    equations; None where that is not known.
+    """
+
+    given: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    values: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    repeated: int = 0
 
 
 _known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
@@ -55,7 +64,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     def give(self, tracer: Any, value: Any) -> None:
         """Says what an input is: an array, a tracer that may know its value, or None."""
         tracer.__class__ = _ValuedTracer
-        _known_of.setdefault(self, _Known({}, {})).given[tracer.val] = value
+        _known_of.setdefault(self, _Known()).given[tracer.val] = value
 
     def var_to_tracer(self, var: Any, source_info: Any, parent: Any = None) -> Any:
         plain: Any = super().var_to_tracer
@@ -73,15 +82,19 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
 
     def value_of(self, tracer: Any) -> Any:
         """The value of a tracer, None where it depends on an input without one."""
+        if is_reference_aval(tracer.aval):
+            self._repeat_effects(None)
         todo = [tracer]
         while todo:
             if self._known(todo[-1]) is not None:
                 todo.pop()
                 continue
             equation = todo[-1].parent
-            # What has effects would have them now and when the program runs.
-            if equation is None or equation.effects:
+            if equation is None or self._is_lost(todo[-1]):
                 return None
+            if equation.effects:
+                self._repeat_effects(equation)
+                continue
             missing = [x for x in equation.in_tracers if self._known(x) is None]
             if missing:
                 todo += missing
@@ -93,14 +106,46 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         atom = tracer.val
         if isinstance(atom, core.Literal):
             return atom.val
-        known = _known_of.setdefault(self, _Known({}, {}))
+        known = _known_of.setdefault(self, _Known())
         if atom not in known.values:
             given = known.given.get(atom)
             value = core.to_concrete_value(self.get_const(tracer) if given is None else given)
             if value is None:
                 return None
+            if is_reference_aval(tracer.aval):
+                with core.eval_context():
+                    value = jax.new_ref(value[...])
             known.values[atom] = value
         return known.values[atom]
+
+    def _is_lost(self, tracer: Any) -> bool:
+        values = _known_of[self].values
+        return tracer.val in values and values[tracer.val] is None
+
+    def _repeat_effects(self, last: Any) -> None:
+        """What the equations up to `last` do to references, done to those that are values here."""
+        known = _known_of.setdefault(self, _Known())
+        equations = self.frame.tracing_eqns
+        while known.repeated < len(equations):
+            equation = equations[known.repeated]
+            known.repeated += 1
+            # Others than `TracingEqn`s, as those without effects, are not kept.
+            if not isinstance(equation, partial_eval.TracingEqn) or not equation.effects:
+                continue
+            references = [x for x in equation.in_tracers if is_reference_aval(x.aval)]
+            others = [x for x in equation.in_tracers if not is_reference_aval(x.aval)]
+            # What has other effects would have them now and when the program runs.
+            if (
+                are_of_references(equation.effects)
+                and all(self._known(x) is not None for x in references)
+                and all(self.value_of(x) is not None for x in others)
+            ):
+                self._evaluate(equation)
+            else:
+                lost = (*(x.val for x in references), *equation.outvars)
+                known.values.update(dict.fromkeys(lost))
+            if equation is last:
+                return
 
     def _evaluate(self, equation: Any) -> None:
         primitive = equation.primitive
