@@ -18,10 +18,12 @@ import numpy as np
 from bmgrad._import import decoded
 from bmgrad._transforms._arguments import Static, aval_of
 from bmgrad._transforms._held_primals import HeldPrimals, check_gradient, check_reference
+from bmgrad._transforms._leaf_flags import mirrored
 from bmgrad._transforms._trace import TracedFunction
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import (
     NotNeeded,
+    NotSaveable,
     api_boundary,
     has_tangent,
     is_reference,
@@ -71,6 +73,8 @@ class Point:
     # Of the primals, and of those that are no references.
     primal_avals: tuple[Any, ...]
     in_avals: tuple[Any, ...]
+    # Which of the latter have a tangent.
+    moving: tuple[bool, ...]
     held: HeldPrimals
     logs: Logs
     out_tree: Any
@@ -86,8 +90,9 @@ class _Derivative:
     """A derivative at a point: a pytree of its residuals, which may cross ``jax.jit``.
 
     Attributes:
-      args_res: for each primal its leaves in tuples, those that are no residuals as an object
-        of JAX that says so. They may be replaced, by equal arrays in any pytree.
+      args_res: the leaves of each primal, in its containers (those of users as tuples). Those
+        that are no residuals, or not to be saved, are objects of JAX that say so. They may be
+        replaced, by equal arrays in any pytree.
       opaque_residuals: what else is needed.
       references: those that the function, or a rule in it, reads or writes, by name.
     """
@@ -98,14 +103,42 @@ class _Derivative:
     point: Point = dataclasses.field(metadata={"static": True})
 
     def _residuals(self) -> list[Any]:
-        leaves = jax.tree.leaves(self.args_res, is_leaf=lambda x: isinstance(x, NotNeeded))
+        leaves = jax.tree.leaves(self.args_res, is_leaf=lambda x: isinstance(x, _LEFT_OUT))
         opaque, count = iter(self.opaque_residuals), len(self.point.in_avals)
         if len(leaves) != count:
             raise ValueError(
                 f"args_res has {len(leaves)} leaves, but the primals have {count}; give back "
                 "what was taken out of it"
             )
+        needed = [i for i in self.point.residuals if i is not None]
+        if missing := [i for i in needed if isinstance(leaves[i], NotSaveable)]:
+            names = ", ".join(self._name_of(i) for i in missing)
+            raise ValueError(
+                f"the not-saveable residuals {names} were not given back: before this function is "
+                "called, its attribute args_res needs the values of these primals"
+            )
         return [next(opaque) if i is None else leaves[i] for i in self.point.residuals]
+
+    @property
+    def out_nzs(self) -> Any:
+        """Which results have a tangent that is not zero whatever the inputs', as a tree of bools.
+
+        It has the containers of the results, and tuples in place of those of users.
+        """
+        lin = self.point.lin
+        count = len(lin.in_avals) - lin.num_residuals
+        axes = [-1] * lin.num_residuals + [0] * count
+        moved = iter(lin.batched_outputs(axes, 2, None))
+        flags = [has_tangent(aval) and next(moved) for aval in self.point.out_avals]
+        return mirrored(self.point.out_tree, flags)
+
+    def _name_of(self, position: int) -> str:
+        """What a primal is called, `args[0]['w']`."""
+        positions = range(len(self.point.in_avals))
+        args, _ = self.point.static.rebuild(list(positions))
+        paths, _ = jax.tree_util.tree_flatten_with_path(plain(args))
+        (found,) = (path for path, leaf in paths if leaf is positions[position])
+        return f"args{jax.tree_util.keystr(found)}"
 
 
 @jax.tree_util.register_dataclass
@@ -199,7 +232,7 @@ class VjpFunction(_Derivative):
         point = self.point
         leaves = matching_leaves(point.out_tree, cotangent, point.out_avals, "vjp")
         cotangents = [c for c, v in zip(leaves, point.out_avals, strict=True) if has_tangent(v)]
-        asked = [w for w, v in zip(wanted, point.in_avals, strict=True) if has_tangent(v)]
+        asked = list(itertools.compress(wanted, point.moving))
         asked_of_held, changed, of_changed = point.held.cotangents(references)
         nonzero = [i < point.num_tangents or i in changed for i in range(point.all_tangents)]
         asked_of_logs = [self.wants_logs] * point.logs.count
@@ -209,7 +242,7 @@ class VjpFunction(_Derivative):
         inexact = [next(found) if flag else None for flag in asked]
         point.held.accumulate(references, found)
         logs = point.logs.read(list(found)) if self.wants_logs else None
-        return with_zeros(point.in_avals, inexact), logs
+        return with_zeros(point.in_avals, inexact, point.moving), logs
 
 
 @jax.tree_util.register_dataclass
@@ -223,7 +256,8 @@ class LinearFunction(_Derivative):
         point = self.point
         avals = point.primal_avals
         leaves = matching_leaves(point.in_tree, tangents, avals, "linearize")
-        active = [t for t, p in zip(leaves, avals, strict=True) if has_tangent(p)]
+        arrays = [t for t, p in zip(leaves, avals, strict=True) if not is_reference_aval(p)]
+        active = list(itertools.compress(arrays, point.moving))
         references = [t for t, p in zip(leaves, avals, strict=True) if is_reference_aval(p)]
         active += point.held.read_tangents(references)
         outputs = bind(point.lin, *self._residuals(), *active, references=self.references)
@@ -232,13 +266,26 @@ class LinearFunction(_Derivative):
         return tangents_put_together(jax.tree.unflatten(point.value_tree, given))
 
 
-def with_zeros(avals: Sequence[Any], inexact: Sequence[Any]) -> list[Any]:
-    """``inexact`` for the avals that have a derivative, float0 zeros for the others."""
+def with_zeros(
+    avals: Sequence[Any], inexact: Sequence[Any], moving: Sequence[bool] | None = None
+) -> list[Any]:
+    """``inexact`` for the avals that have a derivative, float0 zeros for the others.
+
+    Those that are not ``moving`` have a derivative of zeros.
+    """
     rest = iter(inexact)
-    return [
-        next(rest) if has_tangent(aval) else np.zeros(aval.shape, jax.dtypes.float0)
-        for aval in avals
-    ]
+    flags = map(has_tangent, avals) if moving is None else moving
+    return [next(rest) if moves else _zeros(aval) for aval, moves in zip(avals, flags, strict=True)]
+
+
+def _zeros(aval: Any) -> Any:
+    if has_tangent(aval):
+        return jnp.zeros(aval.shape, tangent_aval(aval).dtype)
+    return np.zeros(aval.shape, jax.dtypes.float0)
+
+
+# What stands for a primal that is not kept.
+_LEFT_OUT = (NotNeeded, NotSaveable)
 
 
 # What each function is given, what that belongs to, and what is raised where tree or dtype do not

@@ -7,6 +7,7 @@ and its derivative there, as values or as a function that is cheap to call again
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from bmgrad._transforms._derivatives import (
 )
 from bmgrad._transforms._held_primals import HeldPrimals
 from bmgrad._transforms._held_reference import as_primals
+from bmgrad._transforms._leaf_flags import flags_of_leaves, mirrored
 from bmgrad._transforms._targets import split_aux
 from bmgrad._transforms._trace import (
     TracedFunction,
@@ -36,6 +38,7 @@ from bmgrad._transforms._trace import (
 from bmgrad.runtime._errors import ReverseModeError
 from bmgrad.runtime._jax_internals import (
     NotNeeded,
+    NotSaveable,
     api_boundary,
     has_tangent,
     is_reference,
@@ -52,7 +55,13 @@ _Of = TypeVar("_Of")
 
 
 @api_boundary
-def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+def vjp(
+    fun: Callable[..., Any],
+    *primals: Any,
+    has_aux: bool = False,
+    saveable_args: Any = True,
+    in_nzs: Any = True,
+) -> Any:
     """Value of ``fun`` and the function from output cotangents to input cotangents.
 
     Args:
@@ -60,6 +69,9 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
         ``(out, aux)``.
       primals: pytrees of arrays, or references; the point.
       has_aux: whether ``fun`` returns auxiliary data as well.
+      saveable_args: for each primal a bool or a tree of bools like it: False for those that
+        ``vjp_fn`` is not to keep. They are given to it in ``args_res`` before it is called.
+      in_nzs: likewise; False for those that have no tangent, so that their cotangents are zeros.
 
     Returns:
       ``(out, vjp_fn)`` or ``(out, vjp_fn, aux)``. ``vjp_fn(ct)`` takes a cotangent with the
@@ -67,11 +79,13 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       primal (float0 zeros for integers, None for references). ``vjp_fn`` is a pytree of its
       residuals and references, which ``jax.jit`` functions may take, and return if there are no
       references. As with ``jax.vjp``, its attribute ``args_res`` has the primals that are
-      residuals, which may be dropped and given again, and ``opaque_residuals`` the others.
+      residuals, which may be dropped and given again, and ``opaque_residuals`` the others;
+      ``out_nzs`` says which results have a tangent.
 
     Raises:
       TypeError: if ``has_aux`` and no pair is returned.
-      ValueError: if a cotangent does not fit.
+      ValueError: if a cotangent or a tree of bools does not fit, or what is not saveable was not
+        given back.
 
     Example:
       >>> import bmgrad.math as bm
@@ -79,19 +93,25 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
       >>> vjp_fn(bm.ones(2))[0].tolist()
       [1.0, 1.0]
     """
-    result, parts = _linearized(fun, primals, has_aux, in_reverse=True)
+    result, parts = _linearized(
+        fun, primals, has_aux, in_reverse=True, saveable=saveable_args, perturbed=in_nzs
+    )
     (out, aux), derivative = put_together(result), VjpFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
 
 @api_boundary
-def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> Any:
+def linearize(
+    fun: Callable[..., Any], *primals: Any, has_aux: bool = False, in_nzs: Any = True
+) -> Any:
     """Value of ``fun`` and its derivative, a linear function of tangents.
 
     Args:
       fun: takes ``*primals`` and returns a pytree of arrays, or with ``has_aux`` a pair
         ``(out, aux)``.
       primals: pytrees of arrays, or references; the point.
+      in_nzs: for each primal a bool or a tree of bools like it: False for those whose tangents
+        are zero, whatever ``jvp_fn`` is given.
 
     Returns:
       ``(out, jvp_fn)`` or ``(out, jvp_fn, aux)``. ``jvp_fn(*tangents)`` gives the tangent of
@@ -103,7 +123,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
       >>> float(jvp_fn(2.0))
       2.0
     """
-    result, parts = _linearized(fun, primals, has_aux, in_reverse=False)
+    result, parts = _linearized(fun, primals, has_aux, in_reverse=False, perturbed=in_nzs)
     (out, aux), derivative = put_together(result), LinearFunction(*parts)
     return (out, derivative, aux) if has_aux else (out, derivative)
 
@@ -148,13 +168,14 @@ def jvp(
     _refuse_others(arguments, "jvp")
     tree, avals = _tree_and_avals(tuple(primals))
     leaves = matching_leaves(tree, tuple(tangents), avals, "jvp")
+    moving = [_inexact(leaf) for leaf in arguments.leaves]
 
     def derive(traced: TracedFunction) -> tuple[HeldPrimals, Program]:
         held = HeldPrimals.of(traced, arguments)
         held.check_all("jvp")
-        return held, traced.program.jvp(_active_inputs(traced, arguments, held))
+        return held, traced.program.jvp(_active_inputs(traced, moving, held))
 
-    traced, (held, program) = _derived(fun, arguments, has_aux, derive)
+    traced, (held, program) = _derived(fun, arguments, moving, has_aux, derive)
     value_tree, aux_tree = traced.out_tree.children()
     moved = [t for t, aval in zip(leaves, avals, strict=True) if has_tangent(aval)]
     references = [t for t, aval in zip(leaves, avals, strict=True) if is_reference_aval(aval)]
@@ -171,23 +192,40 @@ def jvp(
 
 
 def _linearized(
-    fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, *, in_reverse: bool
+    fun: Callable[..., Any],
+    primals: tuple[Any, ...],
+    has_aux: bool,
+    *,
+    in_reverse: bool,
+    saveable: Any = True,
+    perturbed: Any = True,
 ) -> tuple[tuple[Any, Any], tuple[list[Any], list[Any], dict[str, Any], Point]]:
     """Value and aux at ``primals``, and the parts of the derivative there."""
     arguments = Arguments.of(primals, {}, fun)
     _refuse_others(arguments, "vjp" if in_reverse else "linearize")
+    tree, primal_avals = _tree_and_avals(primals)
+    of_arrays = [not is_reference_aval(aval) for aval in primal_avals]
+    flags = flags_of_leaves(True if perturbed is None else perturbed, tree, "in_nzs")
+    held_flags = [flag for flag, is_array in zip(flags, of_arrays, strict=True) if not is_array]
+    moving = tuple(
+        flag and _inexact(leaf)
+        for flag, leaf in zip(itertools.compress(flags, of_arrays), arguments.leaves, strict=True)
+    )
+    is_saveable = list(
+        itertools.compress(flags_of_leaves(saveable, tree, "saveable_args"), of_arrays)
+    )
 
     def derive(traced: TracedFunction) -> tuple[HeldPrimals, Linearized]:
-        held = HeldPrimals.of(traced, arguments)
+        held = HeldPrimals.of(traced, arguments, held_flags)
         if not in_reverse:
             held.check_all("linearize")
-        return held, traced.program.linearize(_active_inputs(traced, arguments, held))
+        return held, traced.program.linearize(_active_inputs(traced, moving, held))
 
     def lacks_values(derived: tuple[HeldPrimals, Linearized]) -> bool:
         return in_reverse and derived[1].lin.has_open_loop
 
     traced, (held, linearized) = _derived(
-        fun, arguments, has_aux, derive, lacks_values, with_logs=in_reverse
+        fun, arguments, moving, has_aux, derive, lacks_values, with_logs=in_reverse
     )
     value_tree, aux_tree = traced.out_tree.children()
     inputs = traced.inputs(arguments.leaves)
@@ -202,7 +240,6 @@ def _linearized(
     sources = tuple(
         i if i is not None and i < len(is_kept) and is_kept[i] else None for i in linearized.sources
     )
-    tree, primal_avals = _tree_and_avals(primals)
     point = Point(
         linearized.lin,
         sources,
@@ -210,6 +247,7 @@ def _linearized(
         tree,
         tuple(primal_avals),
         tuple(map(aval_of, arguments.leaves)),
+        moving,
         held,
         Logs.of(traced),
         jax.tree.structure(plain(out)),
@@ -221,21 +259,25 @@ def _linearized(
     opaque = [x for x, source in zip(residuals, sources, strict=True) if source is None]
     opaque = [x if isinstance(x, jax.Array) else jnp.array(x) for x in opaque]
     references = traced.references_in(arguments)
-    return (out, aux), (_args_res(arguments, frozenset(sources)), opaque, references, point)
+    args_res = _args_res(arguments, frozenset(sources), is_saveable)
+    return (out, aux), (args_res, opaque, references, point)
 
 
-def _args_res(arguments: Arguments, kept: frozenset[int | None]) -> list[Any]:
-    """The leaves of each primal in tuples, the `kept` ones and `NotNeeded` for the others."""
+def _args_res(
+    arguments: Arguments, needed: frozenset[int | None], is_saveable: Sequence[bool]
+) -> list[Any]:
+    """The leaves of each primal, in place of what is not kept what says so."""
     args, _ = arguments.rebuild(range(len(arguments.leaves)))
 
     def leaf(position: Any) -> Any:
         if type(position) is not int:
             return ()  # No array.
-        return arguments.leaves[position] if position in kept else NotNeeded()
+        if position not in needed:
+            return NotNeeded()
+        return arguments.leaves[position] if is_saveable[position] else NotSaveable()
 
     leaves, tree = jax.tree.flatten(plain(args))
-    walk: Any = vars(type(tree))["walk"]  # Which JAX's type annotations do not know.
-    return list(walk(tree, lambda children, _: tuple(children), leaf, leaves))
+    return list(mirrored(tree, map(leaf, leaves)))
 
 
 def _tree_and_avals(primals: tuple[Any, ...]) -> tuple[Any, list[Any]]:
@@ -257,6 +299,7 @@ def _refuse_others(arguments: Arguments, function: str) -> None:
 def _derived(
     fun: Callable[..., Any],
     arguments: Arguments,
+    moving: Sequence[bool],
     has_aux: bool,
     derive: Callable[[TracedFunction], _Of],
     lacks_values: Callable[[_Of], bool] = lambda _: False,
@@ -280,7 +323,7 @@ def _derived(
                 arguments,
                 name=name.replace("<locals>.", ""),
                 owner=getattr(fun, "__self__", fun),
-                wrt=range(len(arguments.leaves)),
+                wrt=[i for i, moves in enumerate(moving) if moves],
                 with_logs=with_logs,
             )
 
@@ -309,8 +352,8 @@ def _inexact(x: Any) -> bool:
 
 
 def _active_inputs(
-    traced: TracedFunction, arguments: Arguments, held: HeldPrimals
+    traced: TracedFunction, moving: Sequence[bool], held: HeldPrimals
 ) -> tuple[bool, ...]:
     further = held.inputs | {entry.input for entry in jax.tree.leaves(traced.logs)}
-    others = range(len(arguments.leaves), len(traced.program.in_avals))
-    return (*(_inexact(leaf) for leaf in arguments.leaves), *(i in further for i in others))
+    others = range(len(moving), len(traced.program.in_avals))
+    return (*moving, *(i in further for i in others))

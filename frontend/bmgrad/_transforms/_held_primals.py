@@ -75,7 +75,10 @@ class HeldPrimals:
     is_constant: tuple[bool, ...]
 
     @classmethod
-    def of(cls, traced: TracedFunction, arguments: Arguments) -> HeldPrimals:
+    def of(
+        cls, traced: TracedFunction, arguments: Arguments, moving: Sequence[bool] | None = None
+    ) -> HeldPrimals:
+        """Those among the arguments, of which derivatives are taken by the ``moving`` ones."""
         if not arguments.references:
             return _NONE
         inexact = [i for i, aval in enumerate(traced.program.out_avals) if has_tangent(aval)]
@@ -92,8 +95,10 @@ class HeldPrimals:
         }
         kept = {id(x) for x in traced.references_in(arguments).values()}
         found: list[_Held | None] = []
-        for reference in arguments.references:
-            known = reads.get(id(reference))
+        for reference, moves in zip(
+            arguments.references, moving or [True] * len(arguments.references), strict=True
+        ):
+            known = reads.get(id(reference)) if moves else None
             if known is None or not has_tangent(traced.program.in_avals[known]):
                 found.append(None)
                 continue

@@ -46,7 +46,6 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     CondSum,
     CustomJvp,
     CustomVjp,
-    NotNeeded,
     NullAccum,
     ValAccum,
     custom_rule_key,
@@ -95,6 +94,7 @@ from bmgrad.runtime._jax_internals._lowering import (
     register_pruning,
     result_avals,
 )
+from bmgrad.runtime._jax_internals._not_kept import NotNeeded, NotSaveable
 from bmgrad.runtime._jax_internals._references import (
     effects_on,
     keeps_gradients_out,
@@ -123,6 +123,7 @@ __all__ = [
     "LoweringContext",
     "LoweringRule",
     "NotNeeded",
+    "NotSaveable",
     "NullAccum",
     "OpenTrace",
     "ShapedArray",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import api, core, linear_util
+from jax._src import core, linear_util
 from jax._src.interpreters import ad as internal_ad
 from jax._src.interpreters import batching
 from jax._src.lax.control_flow import conditionals
@@ -25,8 +25,6 @@ from bmgrad.runtime._jax_internals._valued_trace import AtValues, values_of_rule
 # What rules of hijax add cotangents to, those that count and the others.
 NullAccum: Any = internal_ad.NullAccum
 ValAccum: Any = internal_ad.ValAccum
-# Stands for a primal that the function returned by `vjp` has no use for.
-NotNeeded: Any = api.NotNeeded
 # What a branch logs, and which one ran; one of the two versions has no logs.
 CondSum: Any = vars(conditionals).get("CondSum")
 _ZEROS = (ad.Zero, SymbolicZero)
