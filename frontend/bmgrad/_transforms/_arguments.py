@@ -84,7 +84,7 @@ class Arguments:
         """What the leaves are to the user, such as ``x`` or ``params.w``."""
         spelled = _spelled(*self.rebuild(self.leaves), self.function)
         pairs = zip(spelled, self.static.others, strict=True)
-        return tuple(name for name, other in pairs if other is _ARRAY)
+        return tuple(name for name, other in pairs if other in (_ARRAY, _HELD))
 
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args, kwargs`` with other array leaves."""
@@ -99,6 +99,23 @@ class Arguments:
         """The same call with other array leaves: ``change(position, leaf)``."""
         leaves = tuple(change(i, leaf) for i, leaf in enumerate(self.leaves))
         return dataclasses.replace(self, leaves=leaves)
+
+    def holding(self, chosen: Sequence[bool]) -> Arguments:
+        """The same call, with what the ``chosen`` ones of its references hold in their place."""
+        leaves, references = iter(self.leaves), iter(zip(self.references, chosen, strict=True))
+        others, all_leaves, kept = list(self.static.others), [], []
+        for i, other in enumerate(others):
+            if other in (_ARRAY, _HELD):
+                all_leaves.append(next(leaves))
+            elif other is _REFERENCE:
+                reference, is_chosen = next(references)
+                if is_chosen:
+                    others[i] = _HELD
+                    all_leaves.append(reference[...])
+                else:
+                    kept.append(reference)
+        static = dataclasses.replace(self.static, others=tuple(others))
+        return Arguments(tuple(all_leaves), tuple(kept), static, self.function)
 
     @property
     def num_positional(self) -> int:
@@ -127,6 +144,17 @@ class Static:
         """The leaves that are no arrays, each with its position among all leaves."""
         return tuple((i, other) for i, other in enumerate(self.others) if type(other) is not _Given)
 
+    def with_references(self, args: Any, kwargs: Any) -> tuple[Any, Any, list[Any]]:
+        """Arguments with references, new ones, to what is in the place of some; also these."""
+        leaves, tree = jax.tree.flatten(internals.taken_apart((args, kwargs)))
+        references = []
+        for i, other in enumerate(self.others):
+            if other is _HELD:
+                leaves[i] = jax.new_ref(leaves[i])
+                references.append(leaves[i])
+        args, kwargs = internals.put_together(jax.tree.unflatten(tree, leaves))
+        return args, kwargs, references
+
     @property
     def is_hashable(self) -> bool:
         """Whether an equal call may come. One with what cannot be hashed is equal to no other."""
@@ -148,7 +176,12 @@ class Static:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args, kwargs`` with these leaves; None for references that are not given."""
         missing = itertools.repeat(None)
-        given = {_ARRAY: iter(leaves), _REFERENCE: itertools.chain(references, missing)}
+        arrays = iter(leaves)
+        given = {
+            _ARRAY: arrays,
+            _HELD: arrays,
+            _REFERENCE: itertools.chain(references, missing),
+        }
         merged = [next(given[x]) if type(x) is _Given else x for x in self.others]
         merged = [x.value if isinstance(x, (_Flag, _Unhashable)) else x for x in merged]
         args, kwargs = jax.tree.unflatten(self.tree, merged)
@@ -162,7 +195,8 @@ class _Given:
         return "*"
 
 
-_ARRAY, _REFERENCE = _Given(), _Given()
+# An array, a reference, and what a reference held.
+_ARRAY, _REFERENCE, _HELD = _Given(), _Given(), _Given()
 
 
 @dataclasses.dataclass(frozen=True)

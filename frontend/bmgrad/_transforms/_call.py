@@ -48,7 +48,12 @@ from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
-from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays, may_be_differentiated
+from bmgrad.runtime._jax_internals import (
+    api_boundary,
+    has_hi_arrays,
+    is_inside_transform,
+    may_be_differentiated,
+)
 from bmgrad.runtime._stages import Lowered, Traced
 
 
@@ -60,7 +65,7 @@ class _MissingInputs(Exception):
 
 
 class _DiffersInside(Exception):
-    """The function is to be traced at each call that a transform around may differentiate."""
+    """The function is another one where some transforms of JAX are around it."""
 
 
 # How often functions that are made anew are traced before they are worth compiling: to trace one
@@ -139,9 +144,9 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
-        # Whether derivatives of it are those of another program: where the bounds of a loop are
-        # known, and of what references hold that are made in the function around.
-        self._differs_inside = False
+        # Says whether a call is to trace the function anew: where the bounds of a loop are known,
+        # and where it is given references that a transform around maps or differentiates.
+        self._differs_here: Callable[[], bool] | None = None
         self._is_made_anew = transform.may_ask_values and is_made_anew(transform.function)
         self._calls_outside_jit = 0
         self._thread = _InThread()
@@ -230,9 +235,8 @@ class State:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require(traced.arrays)
-            if not self._differs_inside and self._may_differ_inside(traced, arguments):
-                self._differs_inside = True
-                raise _DiffersInside
+            if self._differs_here is not is_inside_transform:
+                self._note_differences(traced, arguments)
         elif context is None:
             arrays = traced.arrays
             self._thread.reads += arrays
@@ -240,9 +244,15 @@ class State:
             self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
 
-    def _may_differ_inside(self, traced: TracedFunction, arguments: Arguments) -> bool:
-        has_bounds = self.transform.may_ask_values and traced.program.has_while
-        return has_bounds or bool(arguments.references)
+    def _note_differences(self, traced: TracedFunction, arguments: Arguments) -> None:
+        found: Callable[[], bool] | None = None
+        if arguments.references:
+            found = is_inside_transform
+        elif self.transform.may_ask_values and traced.program.has_while:
+            found = may_be_differentiated
+        if found and found is not self._differs_here:
+            self._differs_here = found
+            raise _DiffersInside
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         # The inputs of a jit have no values; those of a trace around this one may.
@@ -263,7 +273,7 @@ class State:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_outside_jit(args, kwargs)
-        if self._differs_inside and may_be_differentiated():
+        if self._differs_here and self._differs_here():
             return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
@@ -297,7 +307,8 @@ class State:
             except _MissingInputs as missing:
                 self._add(known, missing.arrays)
             except _DiffersInside:
-                if may_be_differentiated():
+                assert self._differs_here
+                if self._differs_here():
                     break
             except _OTHER_WAYS as error:
                 self._check_held(error, known.arrays)
@@ -312,11 +323,12 @@ class State:
 
     def _at_once(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
         """What repeated calls go to."""
-        if not self._differs_inside:
+        differs_here = self._differs_here
+        if differs_here is None:
             return compiled
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if may_be_differentiated():
+            if differs_here():
                 raise _DiffersInside
             return compiled(*args, **kwargs)
 

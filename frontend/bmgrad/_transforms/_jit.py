@@ -5,7 +5,8 @@ In: a function. Out: transforms whose bodies bind its program, or that program's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import itertools
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
@@ -99,19 +100,46 @@ class VmapTransform(Transform):
         return {"options": (("axes", self.options),)}
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        arguments = self.arguments(args, kwargs)
-        axes = self._leaf_axes(arguments, args)
+        given = self.arguments(args, kwargs)
+        of_references = self._reference_axes(given)
+        mapped = [axis is not None for axis in of_references]
+        if not any(mapped):
+            return self._apply(state, given, None, self.out_axes)
+        # What such references hold is mapped, and given back.
+        arguments = given.holding(mapped)
+
+        def on_elements(*args: Any, **kwargs: Any) -> Any:
+            args, kwargs, references = arguments.static.with_references(args, kwargs)
+            return self.function(*args, **kwargs), [reference[...] for reference in references]
+
+        out_axes = self.out_axes, [axis for axis in of_references if axis is not None]
+        result, held = self._apply(state, arguments, on_elements, out_axes)
+        for reference, value in zip(
+            itertools.compress(given.references, mapped), held, strict=True
+        ):
+            reference[...] = value
+        return result
+
+    def _apply(
+        self,
+        state: State,
+        arguments: Arguments,
+        function: Callable[..., Any] | None,
+        out_axes_of: Any,
+    ) -> Any:
+        """A batch of ``function``, or of the function of this transform."""
+        axes = self._leaf_axes(arguments)
         _refuse_mapped(arguments.rebuild(axes))
         size = self._batch_size(arguments, axes)
         element = arguments.map(lambda i, leaf: _element(leaf, axes[i]))
         named = [] if self.axis_name is None else [(self.axis_name, size)]
         with with_axes(named):
-            traced = self.trace(state, element)
+            traced = self.trace(state, element, function=function)
         in_axes = [-1] * len(traced.program.in_avals)
         for position, axis in enumerate(axes):
             if axis is not None:
                 in_axes[position] = axis
-        placed = flatten_axes("vmap out_axes", traced.out_tree, self.out_axes)
+        placed = flatten_axes("vmap out_axes", traced.out_tree, out_axes_of)
         _refuse_mapped(jax.tree.unflatten(traced.out_tree, placed))
         out_axes = [
             -1 if axis is None else 0 for i, axis in enumerate(placed) if i not in traced.float0
@@ -135,27 +163,13 @@ class VmapTransform(Transform):
         ]
         return put_together(jax.tree.unflatten(traced.out_tree, leaves))
 
-    def _leaf_axes(self, arguments: Arguments, args: tuple[Any, ...]) -> list[int | None]:
-        """The batch axis of each array leaf; those of keyword arguments are mapped at 0."""
-        in_axes = list(self.in_axes) if isinstance(self.in_axes, (tuple, list)) else self.in_axes
-        if isinstance(in_axes, list) and len(in_axes) != len(args):
-            raise ValueError(
-                f"vmap in_axes has {len(in_axes)} entries, but the call has {len(args)} positional "
-                "arguments"
-            )
-        spread = tuple(in_axes) if isinstance(in_axes, list) else (in_axes,) * len(args)
-        positional, _ = arguments.rebuild(range(len(arguments.leaves)))
-        axes: list[int | None] = [0] * len(arguments.leaves)
-        for arg, given in zip(positional, spread, strict=True):
-            leaves, tree = jax.tree.flatten(arg)
-            for leaf, axis in zip(leaves, flatten_axes("vmap in_axes", tree, given), strict=True):
-                if type(leaf) is int:
-                    axes[leaf] = axis
-                elif axis is not None and is_reference(leaf):
-                    raise NotImplementedError(
-                        "vmap cannot map over a reference (jax.new_ref); give it None in in_axes, "
-                        "or map over its value"
-                    )
+    def _leaf_axes(self, arguments: Arguments) -> list[int | None]:
+        """The batch axis of each array leaf."""
+        positions = list(range(len(arguments.leaves)))
+        axes: list[int | None] = [0] * len(positions)
+        for leaf, axis in self._with_axes(arguments.rebuild(positions)):
+            if type(leaf) is int:
+                axes[leaf] = axis
         for position, axis in enumerate(axes):
             rank = jnp.ndim(arguments.leaves[position])
             if axis is not None and not -rank <= axis < rank:
@@ -165,6 +179,29 @@ class VmapTransform(Transform):
                 )
             axes[position] = None if axis is None else axis % rank
         return axes
+
+    def _reference_axes(self, arguments: Arguments) -> list[int | None]:
+        """That of each reference."""
+        if not arguments.references:
+            return []
+        pairs = self._with_axes(arguments.rebuild(arguments.leaves))
+        return [axis for leaf, axis in pairs if is_reference(leaf)]
+
+    def _with_axes(self, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
+        """The leaves of a call with their axes; those of keyword arguments are mapped at 0."""
+        args, kwargs = call
+        in_axes = list(self.in_axes) if isinstance(self.in_axes, (tuple, list)) else self.in_axes
+        if isinstance(in_axes, list) and len(in_axes) != len(args):
+            raise ValueError(
+                f"vmap in_axes has {len(in_axes)} entries, but the call has {len(args)} positional "
+                "arguments"
+            )
+        spread = tuple(in_axes) if isinstance(in_axes, list) else (in_axes,) * len(args)
+        for arg, given in zip(args, spread, strict=True):
+            leaves, tree = jax.tree.flatten(arg)
+            yield from zip(leaves, flatten_axes("vmap in_axes", tree, given), strict=True)
+        for leaf in jax.tree.leaves(kwargs):
+            yield leaf, 0
 
     def _batch_size(self, arguments: Arguments, axes: list[int | None]) -> int:
         sizes = {

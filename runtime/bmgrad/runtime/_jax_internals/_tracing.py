@@ -197,6 +197,11 @@ def is_staged() -> bool:
     return info is not None and info.traced_for != _TRACED_FOR
 
 
+def is_inside_transform() -> bool:
+    """Whether some transform of JAX is around what is called now."""
+    return not isinstance(core.trace_ctx.trace, core.EvalTrace)
+
+
 def may_be_differentiated() -> bool:
     """Whether a derivative may be taken of what is called now, by a transform around it."""
     trace = core.trace_ctx.trace
