@@ -193,6 +193,33 @@ def test_a_linearization_in_the_place_of_a_forward_rule():
     assert asked == [(True, False)]
 
 
+def test_transposes_that_add_to_sums():
+    split_p = primitive("split", lambda x, y: (2 * x, x * y), lambda x, y: (x, y), True)
+
+    def transpose(cts, x, y):
+        first, second = cts
+        assert not isinstance(y, internal_ad.ValAccum), "not linear in y"
+        for ct, factor in ((first, 2), (second, y)):
+            if type(ct) is not ad.Zero:
+                x.accum(ct * factor)
+
+    def jvp(primals, tangents):
+        (x, y), (dx, dy) = primals, tangents
+        moved = [ad.instantiate_zeros(t) for t in split_p.bind(ad.instantiate_zeros(dx), y)]
+        if type(dy) is not ad.Zero:
+            moved[1] += x * dy
+        return split_p.bind(x, y), moved
+
+    ad.primitive_jvps[split_p] = jvp
+    # JAX has no public name for them.
+    internal_ad.fancy_transposes[split_p] = transpose
+    batching.defbroadcasting(split_p)
+    fun = lambda x, y: jnp.sin(sum(split_p.bind(x, y)))  # noqa: E731
+    check_derivatives(fun, V, 3 * V, oracle=lambda x, y: jnp.sin(2 * x + x * y))
+    only_second = bm.grad(lambda x: split_p.bind(x, 3 * V)[1].sum())(V)
+    np.testing.assert_allclose(only_second, 3 * V, rtol=1e-6)
+
+
 def test_without_transpose():
     halved_p = primitive("halved", lambda x: x / 2, lambda x: x)
     ad.defjvp(halved_p, lambda dx, x: halved_p.bind(dx))

@@ -16,6 +16,8 @@ from jax.interpreters import ad, batching
 
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
+    ValAccum,
+    accumulating_transposes,
     is_batched_elementwise,
     linearization_of,
     tangent_aval,
@@ -94,6 +96,8 @@ def transpose_of(primitive: Any) -> Transpose | None:
     linear: Callable[[ShapedArray], Any]
     if (ours := _registered.get(primitive)) and ours.transpose:
         rule, linear = ours.transpose, _shape
+    elif (found := accumulating_transposes.get(primitive)) and not is_of_jax(primitive):
+        rule, linear = functools.partial(_accumulated, found), _sum
     elif (found := ad.primitive_transposes.get(primitive)) and not is_of_jax(primitive):
         rule, linear = functools.partial(_spread, found), ad.UndefinedPrimal
     else:
@@ -111,6 +115,17 @@ def transpose_of(primitive: Any) -> Transpose | None:
 
 def _spread(rule: Callable[..., Any], cts: Any, operands: Sequence[Any], **params: Any) -> Any:
     return rule(cts, *operands, **params)
+
+
+def _accumulated(
+    rule: Callable[..., Any], cts: Any, operands: Sequence[Any], **params: Any
+) -> list[Any]:
+    rule(cts, *operands, **params)
+    return [x.freeze() if isinstance(x, ValAccum) else None for x in operands]
+
+
+def _sum(aval: ShapedArray) -> Any:
+    return ValAccum(aval.to_ct_aval())
 
 
 def _as_lists(primitive: Any, results: Any, tangents: Any) -> tuple[list[Any], list[Any]]:

@@ -48,6 +48,7 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     CustomVjp,
     NullAccum,
     ValAccum,
+    accumulating_transposes,
     custom_rule_key,
     linearization_of,
 )
@@ -131,6 +132,7 @@ __all__ = [
     "TracedJaxpr",
     "ValAccum",
     "accept_as_array",
+    "accumulating_transposes",
     "api_boundary",
     "axes_of",
     "axes_of_mesh",

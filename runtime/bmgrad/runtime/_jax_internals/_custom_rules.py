@@ -25,6 +25,8 @@ from bmgrad.runtime._jax_internals._valued_trace import AtValues, values_of_rule
 # What rules of hijax add cotangents to, those that count and the others.
 NullAccum: Any = internal_ad.NullAccum
 ValAccum: Any = internal_ad.ValAccum
+# By primitive the transposes that do the same.
+accumulating_transposes: Any = internal_ad.fancy_transposes
 # What a branch logs, and which one ran; one of the two versions has no logs.
 CondSum: Any = vars(conditionals).get("CondSum")
 _ZEROS = (ad.Zero, SymbolicZero)
