@@ -44,7 +44,11 @@ def test_gradients_are_not_by_references():
             with pytest.raises(TypeError, match=r"with respect to a Ref .* as argument 0 has one"):
                 derive(fun, argnums=argnums)(ref, 2.0)
     value, pullback = bm.vjp(fun, ref, 3.0)
-    assert (value, pullback(2.0)) == (3, (None, 2))
+    with pytest.raises(ValueError, match=r"cannot be returned as a value.*with_refs"):
+        pullback(2.0)
+    assert (value, pullback.with_refs(jax.ad.DontWant(), jax.ad.GradValue())(2.0)[1]) == (3, 2)
+    _, pullback = bm.vjp(lambda count, x: count[...] * x, jax.new_ref(2), 3.0)
+    assert pullback(1.0) == (None, 2)
 
 
 def test_one_reference_twice():

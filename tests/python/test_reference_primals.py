@@ -107,7 +107,6 @@ def test_reverse_without_the_reference():
     ref = jax.new_ref(X)
     out, vjp_fn = bm.vjp(writes, ref, np.float32(0.7))
     expected = jax.vjp(lambda x: on_values(writes)(X, x)[0], np.float32(0.7))[1](out)
-    close(vjp_fn(out), (None, *expected))
     said, of_x = vjp_fn.with_refs(jax.ad.DontWant(), jax.ad.GradValue())(out)
     assert isinstance(said, jax.ad.DidntWant)
     close(of_x, *expected)
@@ -188,5 +187,5 @@ def test_what_cannot_be():
     vjp_fn = bm.vjp(stash, ref, X)[1]
     with pytest.raises(TypeError, match="a derivative rule is given"):
         vjp_fn.with_refs(jax.new_ref(X), jax.ad.GradValue())
-    assert vjp_fn(X)[0] is None
+    assert vjp_fn.with_refs(jax.ad.DontWant(), jax.ad.GradValue())(X)[1] is not None
     np.testing.assert_array_equal(ref[...], X)

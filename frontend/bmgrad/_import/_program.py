@@ -118,7 +118,7 @@ def import_program(
     put_off = importer.put_off
     references = [reference for reference, _ in importer.module.references]
     if any(map(is_dead, [*consts, *captures, *references])):
-        raise UnsupportedError(
+        raise jax.errors.UnexpectedTracerError(
             f"{name} reads a value that left the loop body or inner function that computed it; "
             "return the value from there instead"
         )

@@ -172,6 +172,7 @@ class VjpFunction(_Derivative):
                 f"the function returned by vjp applied to {name} was called with {1 + len(more)} "
                 "arguments; it takes one cotangent, with the tree of the output"
             )
+        point.held.check_left_out()
         references = [None] * len(point.held.references)
         wanted = [True] * len(point.in_avals)
         found, logs = self._cotangents(cotangent, wanted, references)

@@ -170,6 +170,18 @@ class HeldPrimals:
                     "own"
                 )
 
+    def check_left_out(self) -> None:
+        """Raises where a gradient by one would be lost."""
+        if any(self.references) or any(
+            constant and has_tangent(referenced_aval(aval))
+            for constant, aval in zip(self.is_constant, self.avals, strict=True)
+        ):
+            raise ValueError(
+                "a primal is a reference (jax.new_ref), whose gradient cannot be returned as a "
+                "value: give a reference to add it to, as in vjp_fn.with_refs(gradient)(ct), or "
+                "say jax.ad.DontWant() in its place"
+            )
+
     def cotangents(self, references: Sequence[Any]) -> tuple[list[bool], set[int], list[Any]]:
         """Which inputs have cotangents, in order, which results, and what those of these are."""
         asked = [references[i] is not None for i, _ in self._in_order()]

@@ -81,10 +81,12 @@ class Targets:
         given = (self.argnums,) if isinstance(self.argnums, int) else self.argnums
         for argnum in given:
             if not -count <= argnum < count:
-                raise ValueError(
-                    f"argnums={self.argnums} asks for positional argument {argnum}, but the call "
-                    f"has {count}; keyword arguments cannot be differentiated, pass them by "
-                    "position"
+                least = argnum + 1 if argnum >= 0 else -argnum
+                raise TypeError(
+                    f"differentiating with respect to argnums={self.argnums} requires at least "
+                    f"{least} positional arguments to be passed by the caller, but got only "
+                    f"{count} positional arguments; keyword arguments cannot be differentiated, "
+                    "pass them by position"
                 )
         return [argnum % count for argnum in given]
 
