@@ -122,3 +122,24 @@ def test_bounds_in_variables():
 def test_bounds_that_depend_on_the_batch_stay_unknown():
     with pytest.raises(ValueError, match="trip count is not known"):
         bm.grad(lambda xs: bm.vmap(power)(jnp.arange(2), xs).sum())(jnp.ones(2))
+
+
+def test_loops_that_are_not_turned_round_are_compiled_once():
+    """Those of a derivative rule's own function, whatever is around."""
+    traces = []
+
+    @jax.custom_vjp
+    def root(x):
+        return jax.lax.while_loop(lambda y: abs(y * y - x) > 1e-4, lambda y: (y + x / y) / 2, x)
+
+    root.defvjp(lambda x: (root(x), root(x)), lambda y, ct: (ct / (2 * y),))
+
+    def f(x):
+        traces.append(x)
+        return root(x)
+
+    batch, xs = bm.vmap(f), jnp.arange(1.0, 4.0)
+    for _ in range(3):
+        slopes = jax.grad(lambda xs: batch(xs).sum())(xs)
+    np.testing.assert_allclose(slopes, 0.5 / jnp.sqrt(xs), rtol=1e-3)
+    assert len(traces) == 1

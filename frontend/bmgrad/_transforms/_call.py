@@ -44,7 +44,7 @@ from bmgrad._transforms._trace import (
     with_asides,
 )
 from bmgrad._transforms._transform import Transform, count_function, is_made_anew
-from bmgrad.runtime import _dispatch
+from bmgrad.runtime import Program, _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
@@ -64,8 +64,50 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
-class _DiffersInside(Exception):
+class _Differs(Exception):
     """The function is another one where some transforms of JAX are around it."""
+
+
+class _Differences:
+    """Where calls trace a function anew, for the sake of transforms of JAX around them.
+
+    It may be given references that they map or differentiate, and the bounds of its loops may be
+    values then, as `jax.lax.fori_loop` asks.
+    """
+
+    def __init__(self) -> None:
+        self._has_references = False
+        self._with_while: list[Program] = []
+
+    def note(self, traced: TracedFunction, arguments: Arguments, may_ask_values: bool) -> None:
+        """Raises `_Differs` where there is something that was not known."""
+        has_references = bool(arguments.references)
+        is_new = has_references and not self._has_references
+        self._has_references |= has_references
+        program = traced.program
+        if may_ask_values and program.has_while and program not in self._with_while:
+            self._with_while.append(program)
+            is_new = True
+        if is_new:
+            raise _Differs
+
+    def __bool__(self) -> bool:
+        return self._has_references or bool(self._with_while)
+
+    def are_here(self) -> bool:
+        if self._has_references and is_inside_transform():
+            return True
+        return may_be_differentiated() and any(x.has_open_loop for x in self._with_while)
+
+    def watched(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
+        """``compiled``, where calls are not to trace the function anew."""
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.are_here():
+                raise _Differs
+            return compiled(*args, **kwargs)
+
+        return call if self else compiled
 
 
 # How often functions that are made anew are traced before they are worth compiling: to trace one
@@ -73,7 +115,7 @@ class _DiffersInside(Exception):
 _CALLS_WITHOUT_JIT = 20
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, _DiffersInside, *MAY_ASK_FOR_VALUES)
+_OTHER_WAYS = (_MissingInputs, _Differs, *MAY_ASK_FOR_VALUES)
 
 
 class _Inputs:
@@ -144,9 +186,6 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
-        # Says whether a call is to trace the function anew: where the bounds of a loop are known,
-        # and where it is given references that a transform around maps or differentiates.
-        self._differs_here: Callable[[], bool] | None = None
         self._is_made_anew = transform.may_ask_values and is_made_anew(transform.function)
         self._calls_outside_jit = 0
         self._thread = _InThread()
@@ -159,6 +198,7 @@ class State:
         # Calls in other threads may go on with what was known before.
         known = self._known = _Known()
         self._traced: dict[Hashable, TracedFunction] = {}
+        self._differences = _Differences()
         self._takes_static = False
         name = self.transform.name
         # A function without array inputs, the cheapest call: nothing is nested in it.
@@ -221,7 +261,7 @@ class State:
             context is not None and not arguments.references and not knows_values(context)
         )
         traced = self._traced.get(key) if is_usable else None
-        if traced and traced.program.has_while and not isinstance(context, _Inputs):
+        if traced and not isinstance(context, _Inputs) and traced.program.has_open_loop:
             traced = None  # The bounds of a loop may be known here.
         if traced is None:
             traced = self._tracer(context)(function, arguments, **keywords)
@@ -235,24 +275,13 @@ class State:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require(traced.arrays)
-            if self._differs_here is not is_inside_transform:
-                self._note_differences(traced, arguments)
+            self._differences.note(traced, arguments, self.transform.may_ask_values)
         elif context is None:
             arrays = traced.arrays
             self._thread.reads += arrays
             written = set(map(id, traced.writes))
             self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
-
-    def _note_differences(self, traced: TracedFunction, arguments: Arguments) -> None:
-        found: Callable[[], bool] | None = None
-        if arguments.references:
-            found = is_inside_transform
-        elif self.transform.may_ask_values and traced.program.has_while:
-            found = may_be_differentiated
-        if found and found is not self._differs_here:
-            self._differs_here = found
-            raise _DiffersInside
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         # The inputs of a jit have no values; those of a trace around this one may.
@@ -273,7 +302,7 @@ class State:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_outside_jit(args, kwargs)
-        if self._differs_here and self._differs_here():
+        if self._differences and self._differences.are_here():
             return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
@@ -296,19 +325,18 @@ class State:
                 elif arrays := known.arrays:
                     values = [array._value for array in arrays]
                     result, written = dynamic(values, args, kwargs)
-                    self.shortcut.open(self._at_once(dynamic), epoch, arrays)
+                    self.shortcut.open(self._differences.watched(dynamic), epoch, arrays)
                 else:
                     result = plain(*args, **kwargs)
                     written = {}  # Whatever it assigned would be an input.
-                    self.shortcut.open(self._at_once(plain), epoch, None)
+                    self.shortcut.open(self._differences.watched(plain), epoch, None)
                 if written:
                     self.assign(written, arrays)
                 return result
             except _MissingInputs as missing:
                 self._add(known, missing.arrays)
-            except _DiffersInside:
-                assert self._differs_here
-                if self._differs_here():
+            except _Differs:
+                if self._differences.are_here():
                     break
             except _OTHER_WAYS as error:
                 self._check_held(error, known.arrays)
@@ -320,19 +348,6 @@ class State:
                 else:
                     self._takes_static = True
         return self._call_outside_jit(args, kwargs)
-
-    def _at_once(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
-        """What repeated calls go to."""
-        differs_here = self._differs_here
-        if differs_here is None:
-            return compiled
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if differs_here():
-                raise _DiffersInside
-            return compiled(*args, **kwargs)
-
-        return call
 
     def _call_outside_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that traces the function anew, at values once that has asked for them.

@@ -320,7 +320,7 @@ def trace_with_bounds(
     """``trace_function``, at values where a transform around may ask for the bounds of a loop."""
     traced = trace_function(function, arguments, **keywords)
     may_be_asked = internals.may_be_differentiated() and may_have_values(arguments)
-    if not may_be_asked or not traced.program.has_while:
+    if not may_be_asked or not traced.program.has_open_loop:
         return traced
     return trace_function(function, arguments, **keywords, at_values=True)
 

@@ -210,6 +210,19 @@ class Program(Module):
         """Whether there is a loop in it that ends where a value says."""
         return self.once("has while", lambda: _edits.has_while(self.source()))
 
+    @property
+    def has_open_loop(self) -> bool:
+        """Whether its reverse mode is refused for a loop in it, which ends where a value says."""
+        return self.once("has open loop", self._has_open_loop)
+
+    def _has_open_loop(self) -> bool:
+        if not self.has_while:
+            return False
+        try:
+            return self.linearize(tuple(map(has_tangent, self.in_avals))).lin.has_open_loop
+        except Exception as error:  # Others are raised where it is differentiated.
+            return isinstance(error, ReverseModeError)
+
     def linearize(self, active: Sequence[bool]) -> Linearized:
         """The program at a point, and its derivative there as a linear program.
 
@@ -546,9 +559,7 @@ class LinearProgram(Program):
     def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., LinearProgram]":
         return partial(LinearProgram, num_residuals=sum(kept[: self.num_residuals]))
 
-    @property
-    def has_open_loop(self) -> bool:
-        """Whether it cannot be turned round for a loop in it, which ends where a value says."""
+    def _has_open_loop(self) -> bool:
         if not self.has_while:
             return False
         linear = len(self.in_avals) - self.num_residuals
