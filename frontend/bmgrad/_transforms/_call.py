@@ -34,6 +34,7 @@ from bmgrad._transforms._arguments import (
     is_flag,
 )
 from bmgrad._transforms._by_identity import ByIdentity
+from bmgrad._transforms._differences import Differences, Differs
 from bmgrad._transforms._held_reference import is_of_trace, never
 from bmgrad._transforms._trace import (
     TracedFunction,
@@ -44,16 +45,11 @@ from bmgrad._transforms._trace import (
     with_asides,
 )
 from bmgrad._transforms._transform import Transform, count_function, is_made_anew
-from bmgrad.runtime import Program, _dispatch
+from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
-from bmgrad.runtime._jax_internals import (
-    api_boundary,
-    has_hi_arrays,
-    is_inside_transform,
-    may_be_differentiated,
-)
+from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays
 from bmgrad.runtime._stages import Lowered, Traced
 
 
@@ -64,58 +60,12 @@ class _MissingInputs(Exception):
         self.arrays = arrays
 
 
-class _Differs(Exception):
-    """The function is another one where some transforms of JAX are around it."""
-
-
-class _Differences:
-    """Where calls trace a function anew, for the sake of transforms of JAX around them.
-
-    It may be given references that they map or differentiate, and the bounds of its loops may be
-    values then, as `jax.lax.fori_loop` asks.
-    """
-
-    def __init__(self) -> None:
-        self._has_references = False
-        self._with_while: list[Program] = []
-
-    def note(self, traced: TracedFunction, arguments: Arguments, may_ask_values: bool) -> None:
-        """Raises `_Differs` where there is something that was not known."""
-        has_references = bool(arguments.references)
-        is_new = has_references and not self._has_references
-        self._has_references |= has_references
-        program = traced.program
-        if may_ask_values and program.has_while and program not in self._with_while:
-            self._with_while.append(program)
-            is_new = True
-        if is_new:
-            raise _Differs
-
-    def __bool__(self) -> bool:
-        return self._has_references or bool(self._with_while)
-
-    def are_here(self) -> bool:
-        if self._has_references and is_inside_transform():
-            return True
-        return may_be_differentiated() and any(x.has_open_loop for x in self._with_while)
-
-    def watched(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
-        """``compiled``, where calls are not to trace the function anew."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self.are_here():
-                raise _Differs
-            return compiled(*args, **kwargs)
-
-        return call if self else compiled
-
-
 # How often functions that are made anew are traced before they are worth compiling: to trace one
 # takes less than about a 20th of the time.
 _CALLS_WITHOUT_JIT = 20
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, _Differs, *MAY_ASK_FOR_VALUES)
+_OTHER_WAYS = (_MissingInputs, Differs, *MAY_ASK_FOR_VALUES)
 
 
 class _Inputs:
@@ -163,6 +113,8 @@ class _InThread(threading.local):
         # What a call outside jit reads, and what it assigns, as it was before.
         self.reads: list[Array] = []
         self.before: list[tuple[Array, Any]] = []
+        # Whether the call of a jit goes on after all that there is to know was noted.
+        self.is_second_try = False
 
 
 class _Known:
@@ -198,7 +150,7 @@ class State:
         # Calls in other threads may go on with what was known before.
         known = self._known = _Known()
         self._traced: dict[Hashable, TracedFunction] = {}
-        self._differences = _Differences()
+        self._differences = Differences()
         self._takes_static = False
         name = self.transform.name
         # A function without array inputs, the cheapest call: nothing is nested in it.
@@ -275,7 +227,10 @@ class State:
                 self._traced[key] = traced
         if isinstance(context, _Inputs):
             context.require(traced.arrays)
-            self._differences.note(traced, arguments, self.transform.may_ask_values)
+            if self._thread.is_second_try:
+                self._thread.is_second_try = False
+            else:
+                self._differences.note(traced, arguments, self.transform.may_ask_values)
         elif context is None:
             arrays = traced.arrays
             self._thread.reads += arrays
@@ -335,9 +290,10 @@ class State:
                 return result
             except _MissingInputs as missing:
                 self._add(known, missing.arrays)
-            except _Differs:
+            except Differs:
                 if self._differences.are_here():
                     break
+                self._thread.is_second_try = True
             except _OTHER_WAYS as error:
                 self._check_held(error, known.arrays)
                 # JAX refuses arguments that are no arrays: those are static.
