@@ -101,6 +101,37 @@ class TestWrites:
             np.testing.assert_allclose(result, [6, 12])
 
 
+@pytest.mark.parametrize("inner", [lambda f: f, bm.grad, bm.jacrev, bm.jacfwd, bm.jit])
+@pytest.mark.parametrize(
+    "outer",
+    [
+        bm.grad,
+        bm.jacrev,
+        bm.jacfwd,
+        bm.hessian,
+        lambda f: bm.jit(bm.jacrev(f)),
+        lambda f: lambda x: bm.vjp(f, x)[1](1.0)[0],
+        lambda f: lambda x: bm.linearize(f, x)[1](1.0),
+    ],
+)
+def test_variables_that_are_residuals_and_assigned(outer, inner):
+    factor = bm.Variable(jnp.float32(0.5))
+
+    def grow(x):
+        y = x * x * factor.value
+        factor.value = factor.value * 10
+        return y
+
+    def pure(x):
+        return x * x * 0.5
+
+    of_jax = {bm.grad: jax.grad, bm.jacrev: jax.grad, bm.jacfwd: jax.grad}
+    plain = of_jax.get(inner, lambda f: f)(pure)
+    second = jax.grad(jax.grad(plain)) if outer is bm.hessian else jax.grad(plain)
+    np.testing.assert_allclose(outer(inner(grow))(3.0), second(3.0), rtol=1e-6)
+    assert factor.value == 5
+
+
 class TestKindsOfWrites:
     @pytest.mark.parametrize(
         ("change", "value", "gradient"),

@@ -136,10 +136,12 @@ def _rows_reverse(
 ) -> tuple[list[Any], list[list[Any]]]:
     program = traced.program
     linearized = program.linearize(_active(traced, wrt))
+    # What the function assigns is no residual: variables are read first.
+    inputs = traced.inputs(arguments.leaves)
     outputs = traced.bind(linearized.fwd, arguments, origin=Origin.with_residuals)
     num_outputs = len(program.out_avals)
     results = traced.commit(outputs[:num_outputs])
-    residuals = linearized.residuals(traced.inputs(arguments.leaves), outputs)
+    residuals = linearized.residuals(inputs, outputs)
     values = program.out_avals[:num_values]
     basis = _basis(values)
     size = basis[0].shape[0] if basis else 0
