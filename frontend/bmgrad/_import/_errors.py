@@ -29,6 +29,9 @@ class RuleRaised(Exception):
 VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
 
 
+# And where NumPy asks it.
+VALUE_OR_ARRAY_ERRORS = (*VALUE_ERRORS, jax.errors.TracerArrayConversionError)
+
 # The types of errors that may say so; JAX's and ours are of these too.
 MAY_ASK_FOR_VALUES = (TypeError, LookupError, ValueError, AttributeError, OverflowError)
 
@@ -45,17 +48,14 @@ def asks_for_values(error: Exception) -> bool:
     # What `jax.grad` inside says of a loop; ours is a ReverseModeError.
     if isinstance(error, ValueError) and "dynamic start/stop values" in text:
         return True
-    # Python's and JAX's errors of what a tracer is not name its class, as do those of a key or
-    # name that a tracer was made a part of.
-    return isinstance(error, MAY_ASK_FOR_VALUES) and "Tracer" in text
+    # Python's and JAX's errors of what a tracer is not name it, as do those of a key or name that
+    # a tracer was made a part of.
+    is_of_tracer = "Tracer" in text or "traced array" in text
+    return isinstance(error, MAY_ASK_FOR_VALUES) and is_of_tracer
 
 
 # A value is needed that tracing does not have: no matter which derivative is wanted.
-_OF_TRACING = (
-    *VALUE_ERRORS,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.UnexpectedTracerError,
-)
+_OF_TRACING = (*VALUE_OR_ARRAY_ERRORS, jax.errors.UnexpectedTracerError)
 
 
 _OF_64_BITS = frozenset(map(np.dtype, ("int64", "uint64", "float64", "complex128")))

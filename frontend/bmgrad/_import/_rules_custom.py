@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bmgrad._import._errors import (
-    VALUE_ERRORS,
+    VALUE_OR_ARRAY_ERRORS,
     RuleRaised,
     Unsupported,
     asking_a_rule,
@@ -358,13 +358,10 @@ def _trace_bwd(
     ]
     try:
         return trace(run, avals, name=name, arg_names=names)
-    except VALUE_ERRORS:
+    except VALUE_OR_ARRAY_ERRORS:
         # Cotangents have no values before the program runs.
-        values = custom.values()
-        if all(value is None for value in values):
-            raise
-    values += [None] * len(ct_avals)
-    return trace(run, avals, name=name, arg_names=names, values=values)
+        values = [*custom.values(), *([None] * len(ct_avals))]
+    return trace(run, avals, name=name, arg_names=names, values=values, is_rule=True)
 
 
 def vjp_functions(

@@ -30,10 +30,17 @@ from bmgrad.runtime._origin import Origin
 class FunctionTrace:
     """The trace context of one function: arrays it reads become inputs on first sight."""
 
-    def __init__(self, opened: internals.OpenTrace, names: dict[int, str], as_given: bool) -> None:
+    def __init__(
+        self,
+        opened: internals.OpenTrace,
+        names: dict[int, str],
+        as_given: bool,
+        moving: Sequence[Array],
+    ) -> None:
         self._opened = opened
         self._names = names
         self.as_given = as_given
+        self._moving = set(map(id, moving))
         self._outer = current()
         self._values: dict[int, Any] = {}
         self._owned: dict[int, Array] = {}
@@ -74,7 +81,8 @@ class FunctionTrace:
         value = None
         if self.knows_values:
             value = array._value if self._outer is None else self._outer.read(array)
-        self._values[id(array)] = self._opened.lift(aval_of(array._value), name, value)
+        aval, moves = aval_of(array._value), id(array) in self._moving
+        self._values[id(array)] = self._opened.lift(aval, name, value, moves)
         self._names[id(array)] = name
         self.reads.append(array)
         array._lifted = True
@@ -234,7 +242,7 @@ def trace_function(
 
     def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
         nonlocal out_tree, context, written, float0
-        context = FunctionTrace(opened, array_names(owner), as_given)
+        context = FunctionTrace(opened, array_names(owner), as_given, lifted)
         with tracing(context):
             for array in lifted:
                 context.read(array)
@@ -263,7 +271,9 @@ def trace_function(
     values = None
     if at_values:
         values = [leaf if internals.has_value(leaf) else None for leaf in arguments.leaves]
-    traced = internals.trace(flat, avals, name=name, arg_names=arguments.names, values=values)
+    traced = internals.trace(
+        flat, avals, name=name, arg_names=arguments.names, values=values, moving=wrt
+    )
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
     scope = partial(tracing, context)

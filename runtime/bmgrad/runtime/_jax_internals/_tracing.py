@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -72,11 +72,12 @@ class OpenTrace:
         self._names = list(names)
         self._contexts = contextlib.ExitStack()
 
-    def lift(self, aval: ShapedArray, name: str, value: Any = None) -> Any:
+    def lift(self, aval: ShapedArray, name: str, value: Any = None, moves: bool = False) -> Any:
         """A tracer for a new input of `aval`, called `name` in messages and IR.
 
         May be called while an inner trace (a `scan` body, a `jit`) is running; the
-        input still belongs to this jaxpr. `value` is for traces that know values.
+        input still belongs to this jaxpr. `value`, and whether a derivative is taken by it, are
+        for traces that know values.
         """
         if self._inner is None:
             raise RuntimeError(
@@ -84,12 +85,12 @@ class OpenTrace:
                 "(jax.custom_vjp, custom_jvp), read it in the function that has the rule too"
             )
         self._names.append(name)
-        return self._new_arg(aval, value)
+        return self._new_arg(aval, value, moves)
 
-    def _new_arg(self, aval: ShapedArray, value: Any) -> Any:
+    def _new_arg(self, aval: ShapedArray, value: Any, moves: bool) -> Any:
         tracer = self._inner.new_arg(replicated(aval), source_info_util.current())
         if self.knows_values:
-            self._inner.give(tracer, value)
+            self._inner.give(tracer, value, moves)
         return tracer
 
     @property
@@ -127,16 +128,19 @@ def trace(
     name: str,
     arg_names: Sequence[str],
     values: Sequence[Any] | None = None,
+    moving: Collection[int] = (),
+    is_rule: bool = False,
 ) -> TracedJaxpr:
     """Traces `fun(open_trace, *tracers)`, which returns a flat sequence, to a jaxpr.
 
     While `fun` runs, `open_trace.lift` adds inputs. Works at top level, under any
     JAX transform, and inside itself. Exceptions of `fun` pass through. With `values`, one
-    for each input or None, Python code in `fun` may ask for what is computed from them.
+    for each input or None, Python code in `fun` may ask for what is computed from them, but not
+    lose a derivative by the `moving` ones; it may be a derivative rule, and get them as values.
     """
     debug_info = DebugInfo(_TRACED_FOR, name, tuple(arg_names), None)
     kind = partial_eval.DynamicJaxprTrace if values is None else ValuedTrace
-    inner = kind(debug_info, parent_trace=core.trace_ctx.trace)
+    inner: Any = kind(debug_info, parent_trace=core.trace_ctx.trace)
     opened = OpenTrace(inner, arg_names)
     _epoch.renew_if_tainted()
     _epoch.open.append(opened)
@@ -153,7 +157,14 @@ def trace(
             partial_eval.TracebackScope(),
         ):
             source_info = source_info_util.current()
-            tracers = list(map(opened._new_arg, in_avals, values or [None] * len(in_avals)))
+            if is_rule and values is not None:
+                inner.is_for_rule()
+            tracers = [
+                opened._new_arg(aval, value, i in moving)
+                for i, (aval, value) in enumerate(
+                    zip(in_avals, values or [None] * len(in_avals), strict=True)
+                )
+            ]
             with core.set_current_trace(inner):
                 results = [dtypes.canonicalize_value(x) for x in fun(opened, *tracers)]
             results = [inner.to_jaxpr_tracer(x, source_info) for x in results]

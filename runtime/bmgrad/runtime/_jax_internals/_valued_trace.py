@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax._src import core
+from jax._src import ad_util, core
 from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
@@ -25,10 +25,13 @@ class _Known:
     """By variable: what inputs were given, and the values found so far.
 
     Of references these are others, which hold what the references will after the `repeated` first
-    equations; None where that is not known.
+    equations; None where that is not known. A derivative is taken by the `moving` inputs. The
+    trace of a function's rule `is_of_rule`: for it the innermost derivative around is none.
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    moving: set[Any] = dataclasses.field(default_factory=set)
+    is_of_rule: bool = False
     values: dict[Any, Any] = dataclasses.field(default_factory=dict)
     repeated: int = 0
 
@@ -44,14 +47,44 @@ class _ValuedTracer(partial_eval.DynamicJaxprTracer):
     def to_concrete_value(self) -> Any:
         return self._trace.value_of(self)
 
+    def _constant(self) -> Any:
+        """The value, None where a derivative would be lost with it."""
+        value = self.to_concrete_value()
+        return None if value is None or self._trace.is_perturbed(self) else value
+
     def __array__(self, *args: Any, **keywords: Any) -> Any:
-        # Integers and booleans have no tangents, so nothing is lost.
-        aval: Any = self.aval
-        value = None if has_tangent(aval) else self.to_concrete_value()
-        if value is None:
+        if (value := self._constant()) is None:
             plain: Any = super().__array__
             return plain(*args, **keywords)
         return np.asarray(value, *args, **keywords)
+
+    def __float__(self) -> float:
+        plain: Any = super().__float__
+        value = self._constant()
+        return float(plain() if value is None else value)
+
+    def __complex__(self) -> complex:
+        plain: Any = super().__complex__
+        value = self._constant()
+        return complex(plain() if value is None else value)
+
+    def __format__(self, spec: str) -> str:
+        value = self._constant()
+        return super().__format__(spec) if value is None else format(value, spec)
+
+    def __getattr__(self, name: str) -> Any:
+        plain: Any = super().__getattr__
+        try:
+            return plain(name)
+        except AttributeError:
+            if name.startswith("__") or (value := self._constant()) is None:
+                raise
+            return getattr(value, name)
+
+    def tolist(self) -> Any:
+        plain: Any = super().tolist
+        value = self._constant()
+        return plain() if value is None else value.tolist()
 
 
 class ValuedTrace(partial_eval.DynamicJaxprTrace):
@@ -61,10 +94,20 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     # way to ask for another kind, so they become one of this kind when they are met.
     __slots__ = ()
 
-    def give(self, tracer: Any, value: Any) -> None:
-        """Says what an input is: an array, a tracer that may know its value, or None."""
+    def give(self, tracer: Any, value: Any, moves: bool = False) -> None:
+        """Says what an input is: an array, a tracer that may know its value, or None.
+
+        `moves` says whether a derivative is taken by it.
+        """
         tracer.__class__ = _ValuedTracer
-        _known_of.setdefault(self, _Known()).given[tracer.val] = value
+        known = _known_of.setdefault(self, _Known())
+        known.given[tracer.val] = value
+        if moves:
+            known.moving.add(tracer.val)
+
+    def is_for_rule(self) -> None:
+        """Says that what is traced is the rule of a function."""
+        _known_of.setdefault(self, _Known()).is_of_rule = True
 
     def var_to_tracer(self, var: Any, source_info: Any, parent: Any = None) -> Any:
         plain: Any = super().var_to_tracer
@@ -72,10 +115,13 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         tracer.__class__ = _ValuedTracer
         return tracer
 
-    def new_const(self, *args: Any, **keywords: Any) -> Any:
-        tracer: Any = super().new_const(*args, **keywords)
+    def new_const(self, c: Any, *args: Any, **keywords: Any) -> Any:
+        tracer: Any = super().new_const(c, *args, **keywords)
         if type(tracer) is partial_eval.DynamicJaxprTracer:
             tracer.__class__ = _ValuedTracer
+            if not isinstance(tracer.val, core.Literal):
+                # JAX forgets it once the trace has ended, and rules may ask later.
+                self.give(tracer, c)
         return tracer
 
     # -- Values ------------------------------------------------------------------------------
@@ -156,6 +202,51 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         results = results if primitive.multiple_results else [results]
         _known_of[self].values.update(zip(equation.outvars, results, strict=True))
 
+    def is_perturbed(self, tracer: Any, *, skip: int = 0) -> bool:
+        """Whether a derivative is taken of `tracer`, by inputs of this trace or of one around.
+
+        Those of the `skip` innermost derivatives do not count.
+        """
+        known = _known_of.setdefault(self, _Known())
+        outside = max(skip - bool(known.moving), 0) + known.is_of_rule
+        todo, seen = [tracer], set()
+        while todo:
+            x = todo.pop()
+            atom = x.val
+            if isinstance(atom, core.Literal) or atom in seen:
+                continue
+            seen.add(atom)
+            if not (has_tangent(x.aval) or is_reference_aval(x.aval)):
+                continue
+            if not skip and atom in known.moving:
+                return True
+            if (equation := x.parent) is None:
+                given = known.given.get(atom)
+                given = self.get_const(x) if given is None else given
+                if given is None or self._is_perturbed_outside(given, outside):
+                    return True
+            elif equation.primitive is not ad_util.stop_gradient_p:
+                todo += equation.in_tracers
+                if equation.effects:
+                    todo += self._may_be_written_before(equation)
+        return False
+
+    @staticmethod
+    def _is_perturbed_outside(given: Any, skip: int) -> bool:
+        if isinstance(given, _ValuedTracer):
+            return given._trace.is_perturbed(given, skip=skip)
+        return isinstance(given, core.Tracer)
+
+    def _may_be_written_before(self, last: Any) -> list[Any]:
+        """What may come out of references: the operands of all that has effects, up to `last`."""
+        found: list[Any] = []
+        for equation in self.frame.tracing_eqns:
+            if isinstance(equation, partial_eval.TracingEqn) and equation.effects:
+                found += equation.in_tracers
+            if equation is last:
+                break
+        return found
+
     # -- Functions with custom rules ---------------------------------------------------------
 
     def process_custom_jvp_call(
@@ -174,7 +265,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
 
 
 def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
-    """What a forward rule was given and what it returned, as far as their values are known.
+    """What a forward rule was given and what it returned, where that has a value.
 
     None where JAX has traced it for no values.
     """
@@ -186,9 +277,7 @@ def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
 
 
 def _value_of(x: Any) -> Any:
-    if isinstance(x, _ValuedTracer):
-        return x.to_concrete_value()
-    return None if isinstance(x, core.Tracer) else x
+    return x if core.is_concrete(x) else None
 
 
 class AtValues:
@@ -210,6 +299,7 @@ class AtValues:
         if inner:
             trace: Any = inner[0]._trace
             trace.__class__ = ValuedTrace
+            trace.is_for_rule()
             for tracer, value in zip(inner, self.outer, strict=False):
                 trace.give(tracer, value)
         for store in self.followed.stores:
