@@ -87,10 +87,8 @@ ALLOWED = {
     )(X),
     "rule": lambda m: m.grad(sine_by_numpy())(X),
     "rule at a point": lambda m: m.vjp(sine_by_numpy(), X)[1](1.0),
-    "forward rule": lambda m: (
-        m.grad(forward_by_numpy())(X),
-        m.jvp(forward_by_numpy(), (X,), (X,)),
-    ),
+    "forward rule": lambda m: m.grad(forward_by_numpy())(X),
+    "forward rule at a point": lambda m: m.jvp(forward_by_numpy(), (X,), (X,)),
     "rule by Python": lambda m: m.grad(lambda x: root_by_python()(x) * x)(X),
     "backward rule": lambda m: m.grad(backward_by_numpy())(X),
     "backward rule in a batch": lambda m: m.vmap(
@@ -132,6 +130,6 @@ def test_derivatives_are_not_lost(name):
 def test_variables():
     scale, weight = bm.Variable(C), bm.Variable(X)
     assert bm.grad(lambda x: x * float(scale.value))(X) == C
-    assert bm.grad(lambda x: x * float(scale) * np.asarray(weight.value), grad_vars=scale)(X) == 0
+    assert bm.grad(lambda x: x * float(scale) * weight.value, grad_vars=weight)(X) == X * C
     with pytest.raises(TypeError, match="traced array"):
         bm.grad(lambda x: x * float(scale.value * 2), grad_vars=scale)(X)
