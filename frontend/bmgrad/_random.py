@@ -77,12 +77,15 @@ class RandomState(Variable):
 
     def split_keys(self, n: int) -> jax.Array:
         """``n`` keys, of shape ``(n, ...)``; the stream moves on."""
-        keys = jr.split(self.value, n + 1)
+        keys = _split_into(self.value, n + 1)
         self.value = keys[0]
         return keys[1:]
 
     def _draw_key(self, key: Any) -> jax.Array:
-        return self.split_key() if key is None else _as_key(unwrap(key))
+        # A key of its own type: JAX may be told to refuse plain ones.
+        plain = self.split_key() if key is None else _as_key(unwrap(key))
+        typed: jax.Array = jr.wrap_key_data(plain)
+        return typed
 
     # ---- draws whose arguments are no distribution's parameters
 
@@ -193,12 +196,12 @@ def _entropy() -> int:
 def _as_key(seed: Any) -> jax.Array:
     """A raw key from a seed, a raw key or a typed key."""
     if isinstance(seed, (int, np.integer)):
-        return jr.PRNGKey(int(seed))
+        return jr.key_data(jr.key(int(seed)))
     key = jnp.asarray(unwrap(seed))
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return jr.key_data(key)
     if key.ndim == 0 and jnp.issubdtype(key.dtype, jnp.integer):
-        return jr.PRNGKey(key)
+        return jr.key_data(jr.key(key))
     if key.dtype != jnp.uint32:
         raise TypeError(f"a random key has dtype uint32, not {key.dtype}; a seed is an int")
     return key
@@ -207,8 +210,12 @@ def _as_key(seed: Any) -> jax.Array:
 @jax.jit
 def _split(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     # Compiled as one: taking the halves apart would cost more than making them.
-    keys = jr.split(key)
+    keys = _split_into(key, 2)
     return keys[0], keys[1]
+
+
+def _split_into(key: Any, count: int) -> jax.Array:
+    return jr.key_data(jr.split(jr.wrap_key_data(key), count))
 
 
 def _shape(size: Any, *parameters: Any) -> tuple[int, ...]:

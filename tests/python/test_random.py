@@ -288,3 +288,22 @@ def test_arguments_are_checked():
         random.normal(bad=1)
     assert list(inspect.signature(random.normal).parameters) == ["loc", "scale", "size", "key"]
     assert random.normal.__doc__
+
+
+def test_where_jax_refuses_plain_keys():
+    def draw():
+        bm.random.seed(3)
+        return (
+            bm.random.rand(2),
+            bm.random.split_keys(2),
+            bm.grad(lambda x: x * bm.random.rand())(1.0),
+        )
+
+    before = draw()
+    jax.config.update("jax_legacy_prng_key", "error")
+    try:
+        after = draw()
+    finally:
+        jax.config.update("jax_legacy_prng_key", "allow")
+    for x, y in zip(before, after, strict=True):
+        np.testing.assert_array_equal(x, y)
