@@ -329,7 +329,7 @@ def test_values_that_left_their_loop():
         jax.lax.scan(body, x, None, length=2)
         return product_with(kept[0])(x)
 
-    with pytest.raises(UnsupportedError, match="return the value from there"):
+    with pytest.raises(jax.errors.UnexpectedTracerError, match="return the value from there"):
         imported(fun, X)
 
 

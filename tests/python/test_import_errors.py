@@ -62,21 +62,3 @@ def test_ops_of_a_function_of_jax_get_the_line_of_its_call():
     with pytest.raises(NotImplementedError, match="'hessenberg'") as error:
         bm.grad(fun)(jnp.eye(3))
     assert f"{__file__}:{fun.__code__.co_firstlineno}" in str(error.value)
-
-
-def test_values_that_left_the_function_that_computed_them():
-    left = []
-
-    def step(carry, _):
-        left.append(carry * 2)
-        return carry, None
-
-    def fun(x):
-        carry, _ = jax.lax.scan(step, x, None, length=2)
-        return carry * left[-1]
-
-    for lib in (bm, jax):
-        with pytest.raises(jax.errors.UnexpectedTracerError):
-            lib.grad(fun)(1.0)
-    with pytest.raises(jax.errors.UnexpectedTracerError, match="fun reads a value that left"):
-        bm.grad(fun)(1.0)

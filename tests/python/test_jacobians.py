@@ -256,8 +256,8 @@ class TestVjp:
         fun = lambda x, w: x["a"] @ w + jnp.sin(x["b"])  # noqa: E731
         out, vjp = bm.vjp(fun, x, w)
         assert vjp.args_res[1] is w
-        assert vjp.args_res[0][0] is x["a"]
-        assert jax.tree.leaves(vjp.args_res[0][1]) == []
+        assert vjp.args_res[0]["a"] is x["a"]
+        assert jax.tree.leaves(vjp.args_res[0]["b"]) == []
         assert [r.shape for r in vjp.opaque_residuals] == [(4,)]
         vjp.args_res[1] = None
         with pytest.raises(ValueError, match="args_res has 2 leaves, but the primals have 3"):

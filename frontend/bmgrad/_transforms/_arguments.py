@@ -6,12 +6,13 @@ puts the arguments together again. Next: ``_trace.py`` traces the function with 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -48,13 +49,19 @@ class Arguments:
         function: Callable[..., Any] | None = None,
         *,
         flags_are_static: bool = False,
+        differentiated: Collection[int] = (),
     ) -> Arguments:
-        """The arguments of a call; ``function`` names them."""
+        """The arguments of a call; ``function`` names them.
+
+        With ``flags_are_static`` flags are no leaves, nor are numbers that are as good as flags,
+        but for those of the ``differentiated`` positional arguments.
+        """
         args, kwargs = internals.taken_apart((args, kwargs))
         flat, tree = jax.tree.flatten((args, kwargs))
         leaves, references = [], []
         others: list[Hashable] = []
         seen: dict[int, int] = {}
+        in_objects = _in_objects(flat, tree, differentiated) if flags_are_static else ()
 
         def name(position: int) -> str:
             return _spelled(args, kwargs, function)[position]
@@ -69,7 +76,7 @@ class Arguments:
                     )
                 references.append(leaf)
                 others.append(_REFERENCE)
-            elif flags_are_static and is_flag(leaf):
+            elif flags_are_static and (is_flag(leaf) or i in in_objects):
                 others.append(_Flag(type(leaf), leaf))
             elif is_array_like(leaf):
                 leaves.append(leaf)
@@ -89,6 +96,17 @@ class Arguments:
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args, kwargs`` with other array leaves."""
         return self.static.rebuild(leaves, self.references)
+
+    @cached_property
+    def flags(self) -> frozenset[int]:
+        """Which leaves are flags, or numbers that are as good as flags."""
+        args, kwargs = self.rebuild(self.leaves)
+        flat, tree = jax.tree.flatten((args, kwargs))
+        in_objects = _in_objects(flat, tree)
+        arrays = (i for i, other in enumerate(self.static.others) if other in (_ARRAY, _HELD))
+        return frozenset(
+            leaf for leaf, i in enumerate(arrays) if is_flag(flat[i]) or i in in_objects
+        )
 
     @property
     def avals(self) -> tuple[Any, ...]:
@@ -220,12 +238,46 @@ def is_flag(leaf: Any) -> bool:
     return isinstance(leaf, (bool, enum.Enum))
 
 
+_CONTAINERS = (tuple, list, dict, collections.deque, type(None))
+_NUMBERS = (int, float, complex)
+
+
+def _in_objects(flat: Sequence[Any], tree: Any, left_out: Collection[int] = ()) -> set[int]:
+    """Which of the leaves of ``args, kwargs`` are numbers in objects of users' types.
+
+    Modules have them: what a function asks of them is what they are, not what may come of them.
+    Those of the positional arguments that are ``left_out`` do not count.
+    """
+    if not any(type(leaf) in _NUMBERS for leaf in flat):
+        return set()
+    found: set[int] = set()
+
+    def look(node: Any, first: int, is_inside: bool) -> None:
+        if node.node_data() is None:
+            if is_inside and type(flat[first]) in _NUMBERS:
+                found.add(first)
+            return
+        is_inside |= not issubclass(node.node_data()[0], _CONTAINERS)
+        for child in node.children():
+            look(child, first, is_inside)
+            first += child.num_leaves
+
+    args, kwargs = tree.children()
+    first = 0
+    for position, arg in enumerate(args.children()):
+        if position not in left_out:
+            look(arg, first, False)
+        first += arg.num_leaves
+    look(kwargs, first, False)
+    return found
+
+
 # Types none of whose instances is a flag or has one in it, as far as they have been met.
 PLAIN_TYPES: set[type] = set()
 
 
 def holds_flags(tree: Any) -> bool:
-    """Whether a leaf of ``tree`` is a flag; adds to ``PLAIN_TYPES``."""
+    """Whether a leaf of ``tree`` is a flag or as good as one; adds to ``PLAIN_TYPES``."""
     if is_flag(tree):
         return True
     of_libraries = type(tree).__module__.partition(".")[0] in ("bmgrad", "jax", "jaxlib", "numpy")
@@ -233,7 +285,8 @@ def holds_flags(tree: Any) -> bool:
         if of_libraries:
             PLAIN_TYPES.add(type(tree))
         return False
-    return any(map(is_flag, jax.tree.leaves(tree)))
+    flat, structure = jax.tree.flatten(((tree,), {}))
+    return any(map(is_flag, flat)) or bool(_in_objects(flat, structure))
 
 
 def is_array_like(leaf: Any) -> bool:

@@ -31,7 +31,6 @@ from bmgrad._transforms._arguments import (
     Arguments,
     Static,
     holds_flags,
-    is_flag,
 )
 from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._differences import Differences, Differs
@@ -205,7 +204,7 @@ class State:
         elif self._epoch != _dispatch.epoch():
             # An array object has been replaced since the last call from outside any trace.
             self._reset()
-        flags = tuple(leaf for leaf in arguments.leaves if is_flag(leaf))
+        flags = tuple(arguments.leaves[i] for i in sorted(arguments.flags))
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
         # What is known was traced for all values, and for references that stay where they are.
@@ -268,7 +267,13 @@ class State:
             try:
                 if has_flags or self._takes_static:
                     function = self.transform.function
-                    arguments = Arguments.of(args, kwargs, function, flags_are_static=has_flags)
+                    arguments = Arguments.of(
+                        args,
+                        kwargs,
+                        function,
+                        flags_are_static=has_flags,
+                        differentiated=self.transform.differentiated(len(args)),
+                    )
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()

@@ -6,7 +6,7 @@ one program, the ``bm.vjp`` of the function with cotangents of ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -29,6 +29,9 @@ class GradTransform(Transform):
 
     def on(self, function: Callable[..., Any]) -> GradTransform:
         return GradTransform(function, self.targets, self.kind)
+
+    def differentiated(self, count: int) -> Sequence[int]:
+        return self.targets.argnum_list(count)
 
     def key_parts(self) -> dict[str, Any]:
         return self.targets.key_parts(self.owner)

@@ -35,6 +35,9 @@ class JacobianTransform(Transform):
     def on(self, function: Callable[..., Any]) -> JacobianTransform:
         return type(self)(function, self.targets, self.kind)
 
+    def differentiated(self, count: int) -> Sequence[int]:
+        return self.targets.argnum_list(count)
+
     def key_parts(self) -> dict[str, Any]:
         return self.targets.key_parts(self.owner)
 

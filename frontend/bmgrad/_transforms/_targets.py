@@ -81,8 +81,8 @@ class Targets:
         given = (self.argnums,) if isinstance(self.argnums, int) else self.argnums
         for argnum in given:
             if not -count <= argnum < count:
-                least = argnum + 1 if argnum >= 0 else -argnum
-                raise TypeError(
+                kind, least = (TypeError, argnum + 1) if argnum >= 0 else (ValueError, -argnum)
+                raise kind(
                     f"differentiating with respect to argnums={self.argnums} requires at least "
                     f"{least} positional arguments to be passed by the caller, but got only "
                     f"{count} positional arguments; keyword arguments cannot be differentiated, "

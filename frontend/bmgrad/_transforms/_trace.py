@@ -20,7 +20,7 @@ from bmgrad._array import Array
 from bmgrad._base import Base
 from bmgrad._import import asks_for_values, import_program
 from bmgrad._tracing_state import TraceContext, current, tracing
-from bmgrad._transforms._arguments import Arguments, aval_of, is_flag
+from bmgrad._transforms._arguments import Arguments, aval_of
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
@@ -230,7 +230,7 @@ def trace_function(
       at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
         program is then right only where it finds the same ones.
       as_given: whether it gets the arguments of which no derivative is taken as they are.
-      flags_as_given: whether it gets those that are booleans or members of enums so.
+      flags_as_given: whether it gets those so that are flags.
       held: which references, of those that it closes over or is given, become inputs like
         the arrays that it reads, if they can.
       with_logs: whether what backward rules log is wanted.
@@ -250,7 +250,7 @@ def trace_function(
             given = [
                 leaf
                 if i not in wrt
-                and ((as_given and _is_plain(leaf)) or (flags_as_given and is_flag(leaf)))
+                and ((as_given and _is_plain(leaf)) or (flags_as_given and i in arguments.flags))
                 else x
                 for i, (x, leaf) in enumerate(zip(given, arguments.leaves, strict=True))
             ]

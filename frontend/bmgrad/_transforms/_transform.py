@@ -12,7 +12,7 @@ import copy
 import functools
 import types
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bmgrad._transforms._arguments import Arguments
@@ -108,6 +108,10 @@ class Transform(abc.ABC):
             lifted=targets.variables if targets else (),
             wrt=targets.leaves(arguments) if targets else (),
         )
+
+    def differentiated(self, count: int) -> Sequence[int]:
+        """Which of ``count`` positional arguments a derivative is taken by."""
+        return ()
 
     def key_parts(self) -> dict[str, Any]:
         """The parts of the cache key that this kind of transform adds."""
