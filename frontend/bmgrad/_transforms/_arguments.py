@@ -91,7 +91,7 @@ class Arguments:
         """What the leaves are to the user, such as ``x`` or ``params.w``."""
         spelled = _spelled(*self.rebuild(self.leaves), self.function)
         pairs = zip(spelled, self.static.others, strict=True)
-        return tuple(name for name, other in pairs if other in (_ARRAY, _HELD))
+        return tuple(name for name, other in pairs if _is_leaf(other))
 
     def rebuild(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """``args, kwargs`` with other array leaves."""
@@ -100,10 +100,10 @@ class Arguments:
     @cached_property
     def flags(self) -> frozenset[int]:
         """Which leaves are flags, or numbers that are as good as flags."""
-        args, kwargs = self.rebuild(self.leaves)
-        flat, tree = jax.tree.flatten((args, kwargs))
-        in_objects = _in_objects(flat, tree)
-        arrays = (i for i, other in enumerate(self.static.others) if other in (_ARRAY, _HELD))
+        leaves = iter(self.leaves)
+        flat = [next(leaves) if _is_leaf(other) else other for other in self.static.others]
+        in_objects = _in_objects(flat, self.static.tree)
+        arrays = (i for i, other in enumerate(self.static.others) if _is_leaf(other))
         return frozenset(
             leaf for leaf, i in enumerate(arrays) if is_flag(flat[i]) or i in in_objects
         )
@@ -123,7 +123,7 @@ class Arguments:
         leaves, references = iter(self.leaves), iter(zip(self.references, chosen, strict=True))
         others, all_leaves, kept = list(self.static.others), [], []
         for i, other in enumerate(others):
-            if other in (_ARRAY, _HELD):
+            if _is_leaf(other):
                 all_leaves.append(next(leaves))
             elif other is _REFERENCE:
                 reference, is_chosen = next(references)
@@ -215,6 +215,10 @@ class _Given:
 
 # An array, a reference, and what a reference held.
 _ARRAY, _REFERENCE, _HELD = _Given(), _Given(), _Given()
+
+
+def _is_leaf(other: Any) -> bool:
+    return other is _ARRAY or other is _HELD
 
 
 @dataclasses.dataclass(frozen=True)
