@@ -110,6 +110,7 @@ REFUSED = {
     "rule, second order": lambda m: twice(m, sine_by_numpy())(X),
     "backward rule, second order": lambda m: twice(m, backward_by_numpy())(X),
     "in jit": lambda m: m.jit(lambda x: x * float(x))(X),
+    "of a reference": lambda m: m.grad(lambda x: x * float(jax.new_ref(C)[...]))(X),
     "batch": lambda m: m.vmap(lambda x: x * float(x))(XS),
 }
 
@@ -125,6 +126,12 @@ def test_derivatives_are_not_lost(name):
     for lib in (bm, jax):
         with pytest.raises(TypeError, match="traced array"):
             REFUSED[name](lib)
+
+
+def test_references_that_are_primals():
+    ref, tangent = jax.new_ref(X), jax.new_ref(jnp.float32(1.0))
+    with pytest.raises(TypeError, match="traced array"):
+        bm.jvp(lambda ref: ref[...] * float(ref[...]), (ref,), (tangent,))
 
 
 def test_variables():

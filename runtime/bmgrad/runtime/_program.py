@@ -219,9 +219,13 @@ class Program(Module):
         if not self.has_while:
             return False
         try:
-            return self.linearize(tuple(map(has_tangent, self.in_avals))).lin.has_open_loop
+            self._try_reverse()
         except Exception as error:  # Others are raised where it is differentiated.
             return isinstance(error, ReverseModeError)
+        return False
+
+    def _try_reverse(self) -> None:
+        self.linearize(tuple(map(has_tangent, self.in_avals))).lin._try_reverse()
 
     def linearize(self, active: Sequence[bool]) -> Linearized:
         """The program at a point, and its derivative there as a linear program.
@@ -559,15 +563,9 @@ class LinearProgram(Program):
     def _rebuild_pruned(self, kept: Sequence[bool]) -> "Callable[..., LinearProgram]":
         return partial(LinearProgram, num_residuals=sum(kept[: self.num_residuals]))
 
-    def _has_open_loop(self) -> bool:
-        if not self.has_while:
-            return False
+    def _try_reverse(self) -> None:
         linear = len(self.in_avals) - self.num_residuals
-        try:
-            self.transpose((True,) * linear, (True,) * len(self.out_avals))
-        except Exception as error:  # Others are raised where it is turned round.
-            return isinstance(error, ReverseModeError)
-        return False
+        self.transpose((True,) * linear, (True,) * len(self.out_avals))
 
     def transpose(self, wanted: Sequence[bool], nonzero: Sequence[bool]) -> "LinearProgram":
         """Turned round: `(residuals..., ct...) -> ct of the wanted inputs...`.

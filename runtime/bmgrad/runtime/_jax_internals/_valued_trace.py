@@ -216,7 +216,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             if isinstance(atom, core.Literal) or atom in seen:
                 continue
             seen.add(atom)
-            if not (has_tangent(x.aval) or is_reference_aval(x.aval)):
+            if not has_tangent(x.aval):
                 continue
             if not skip and atom in known.moving:
                 return True
@@ -225,10 +225,10 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
                 given = self.get_const(x) if given is None else given
                 if given is None or self._is_perturbed_outside(given, outside):
                     return True
+            elif equation.effects:
+                return True  # What comes out of a reference may be any derivative's.
             elif equation.primitive is not ad_util.stop_gradient_p:
                 todo += equation.in_tracers
-                if equation.effects:
-                    todo += self._may_be_written_before(equation)
         return False
 
     @staticmethod
@@ -236,16 +236,6 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         if isinstance(given, _ValuedTracer):
             return given._trace.is_perturbed(given, skip=skip)
         return isinstance(given, core.Tracer)
-
-    def _may_be_written_before(self, last: Any) -> list[Any]:
-        """What may come out of references: the operands of all that has effects, up to `last`."""
-        found: list[Any] = []
-        for equation in self.frame.tracing_eqns:
-            if isinstance(equation, partial_eval.TracingEqn) and equation.effects:
-                found += equation.in_tracers
-            if equation is last:
-                break
-        return found
 
     # -- Functions with custom rules ---------------------------------------------------------
 
