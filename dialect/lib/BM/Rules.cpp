@@ -195,6 +195,15 @@ Operation *bm::detail::cloneWith(ImplicitLocOpBuilder &b, Operation *op,
   return cloneWith(b, op, operands, op->getResultTypes());
 }
 
+/// `tangent` times `partial`. A reciprocal divides: one op instead of two, and
+/// its residual is the divisor, which is there already.
+static Value scale(ImplicitLocOpBuilder &b, Value tangent, Expr partial) {
+  auto quotient = partial.get().getDefiningOp<DivOp>();
+  if (quotient && matchPattern(quotient.getX(), m_OneFloat()))
+    return b.createOrFold<DivOp>(partial.type(), tangent, quotient.getY());
+  return b.createOrFold<MulOp>(partial.type(), tangent, partial.get());
+}
+
 LogicalResult bm::detail::jvpFromPartials(Operation *op, JvpFrame &frame,
                                           ArrayRef<Partial> partials) {
   ImplicitLocOpBuilder &b = frame.b;
@@ -216,9 +225,7 @@ LogicalResult bm::detail::jvpFromPartials(Operation *op, JvpFrame &frame,
                << op->getName().stripDialect()
                << "' with respect to its argument "
                << &partial - partials.begin();
-      tangent = accumulate(
-          b, tangent,
-          b.createOrFold<MulOp>(factor.type(), operandTangent, factor.get()));
+      tangent = accumulate(b, tangent, scale(b, operandTangent, factor));
     }
   }
   frame.resultTangents.push_back(tangent);

@@ -17,6 +17,22 @@ func.func @product(%x: tensor<f32>, %y: tensor<f32>, %ct: tensor<f32>) -> tensor
 
 // -----
 
+// The reciprocal in a slope divides the cotangent: no product, and no residual but x.
+// CHECK-LABEL: func.func @logarithm
+// CHECK-SAME: %[[X:[^:]+]]: tensor<f32>, %[[CT:[^:]+]]: tensor<f32>
+// CHECK-NEXT: %[[R:.*]] = bm.div %[[CT]], %[[X]]
+// CHECK-NEXT: return %[[R]]
+func.func private @log(%x: tensor<f32>) -> tensor<f32> {
+  %r = bm.log %x : tensor<f32>
+  return %r : tensor<f32>
+}
+func.func @logarithm(%x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
+  %r:2 = bm.vjp @log(%x, %ct) {wrt = array<i64: 0>, of = array<i64: 0>} : (tensor<f32>, tensor<f32>) -> (tensor<f32>, tensor<f32>)
+  return %r#1 : tensor<f32>
+}
+
+// -----
+
 // where(x == 0, 1, 1/x): the zero cotangent of the branch not taken is not multiplied by the
 // infinite slope; the mask is the last thing that happens.
 // CHECK-LABEL: func.func @trap
