@@ -70,16 +70,20 @@ def test_one_reference_given_and_closed_over():
         bm.grad(lambda ref, x: fun(ref, x), argnums=1)(first, 1.0)
 
 
-def test_scanned_references():
-    def fun(x):
-        step = lambda c, r: (c * r[...], None)  # noqa: E731
-        return lax.scan(step, x, jax.new_ref(X) if made else ref)[0]
+def test_scanned_references_and_rules():
+    @jax.custom_vjp
+    def noted(ref, x):
+        return x
 
-    ref, made = jax.new_ref(X), False
-    with pytest.raises(NotImplementedError, match="scans or carries a reference"):
-        bm.grad(fun)(1.0)
-    made = True
-    assert bm.grad(fun)(1.0) == 6
+    def note(ref, ct):
+        ref[...] = ct
+        return None, ct
+
+    noted.defvjp(lambda ref, x: (x, ref), note)
+    ref = jax.new_ref(jnp.zeros(3))
+    with pytest.raises(NotImplementedError, match="given to a function with a derivative rule"):
+        bm.grad(lambda x: lax.scan(lambda c, r: (noted(r, c), None), x, ref)[0])(1.0)
+    np.testing.assert_array_equal(ref[...], 0)
 
 
 def test_what_cannot_be_done_with_a_reference():

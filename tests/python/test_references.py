@@ -189,6 +189,37 @@ def test_loops():
     assert ref[0] == 3
 
 
+def test_scanned():
+    """A loop over the rows of a reference; other references are indexed in it."""
+
+    def scanned(ref, other, x):
+        def step(c, given):
+            row, i = given
+            y = c * jnp.sum(row[...])
+            row[...] += 1.0
+            other[i] *= 2.0
+            return y + x, jnp.sin(y) * other[i]
+
+        c, ys = lax.scan(step, x, (ref, jnp.arange(3)))
+        return c + jnp.sum(ys) + jnp.sum(ref[...])
+
+    def read(ref, x):
+        return lax.scan(lambda c, row: (jnp.sin(c) * row[0], None), x, ref, reverse=True)[0]
+
+    rows = jnp.arange(1.0, 7.0).reshape(3, 2) / 4
+    for wrap in (lambda f: f, jax.jit):
+
+        def twice(t, ref, other, wrap=wrap):
+            grad = wrap(t.grad(lambda x: scanned(ref, other, x)))
+            return grad(0.7), grad(0.7)
+
+        same(twice, rows, X, rtol=1e-5)
+    same(lambda t, ref: t.grad(t.grad(read, argnums=1), argnums=1)(ref, 0.7), rows, rtol=1e-5)
+    same(lambda t, ref: t.jvp(lambda x: read(ref, x), (0.7,), (1.0,)), rows)
+    lanes = lambda ref, x: jnp.sum(jax.vmap(lambda x: read(ref, x))(x))  # noqa: E731
+    same(lambda t, ref: t.grad(lanes, argnums=1)(ref, X), rows, rtol=1e-5)
+
+
 def test_branches():
     def fun(ref, flag, x):
         def write(x):

@@ -10,10 +10,16 @@ import numpy as np
 
 from bmgrad._import._errors import Unsupported
 from bmgrad._import._logs import of_branches, saying_which
-from bmgrad._import._references import Operand, split_references
+from bmgrad._import._references import split_references
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._text import Value, i32_array, i64, i64_array
-from bmgrad.runtime._jax_internals import has_tangent, keeps_order, scan_counts
+from bmgrad.runtime._jax_internals import (
+    gives_references_to_rules,
+    has_tangent,
+    keeps_order,
+    on_whole,
+    scan_counts,
+)
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -24,24 +30,22 @@ def _captured(b: Importer, arrays: Sequence[Any]) -> list[Value]:
     return [b.module.capture(array) for array in arrays]
 
 
-def _bound(
-    b: Importer, closed: Any, operands: Sequence[Operand], num_consts: int
-) -> tuple[Any, list[Value]]:
-    """`Importer.bind`, where loops take references as constants only."""
-    if split_references(operands[num_consts:])[1]:
-        raise Unsupported(
-            "a loop that scans or carries a reference (jax.new_ref) cannot be in a program; close "
-            "over the reference and index it with the number of the step"
-        )
-    return b.bind(closed, operands)
-
-
 @rule("scan", keys=True)
 def _scan(b: Importer, eqn: Equation) -> list[Value]:
     params = eqn.params
     num_consts, num_carries = scan_counts(params)
-    closed, given = _bound(b, params["jaxpr"], b.read_operands(eqn), num_consts)
-    num_consts -= len(eqn.invars) - len(given)
+    given = b.read_operands(eqn)
+    # JAX lets a loop have references as constants and scan them, but not carry them.
+    if scanned := [i for i in split_references(given)[1] if i >= num_consts]:
+        if gives_references_to_rules(params["jaxpr"].jaxpr):
+            raise Unsupported(
+                "what it scans of a reference (jax.new_ref) from outside is given to a function "
+                "with a derivative rule (jax.custom_vjp, custom_jvp); close over the reference, "
+                "give it to the function as a whole, and index it there"
+            )
+        return b.evaluate_closed(on_whole(eqn, scanned), given)
+    closed, values = b.bind(params["jaxpr"], given)
+    num_consts -= len(given) - len(values)
     body = b.body(closed)
     captures, slots = body.captures(), []
     if logs := b.logs_here:
@@ -49,7 +53,7 @@ def _scan(b: Importer, eqn: Equation) -> list[Value]:
         captures = [array for array in captures if not logs.slots_among([array])]
         b.module.take_as_arguments(body, slots)
         slots = [logs.stacked(slot, params["length"]) for slot in slots]
-    operands = [*_captured(b, captures), *given, *_captured(b, slots)]
+    operands = [*_captured(b, captures), *values, *_captured(b, slots)]
     sizes = [len(captures) + num_consts, num_carries]
     segments = i32_array([*sizes, len(operands) - sum(sizes)])
     attributes = f"length = {i64(params['length'])}, operandSegmentSizes = {segments}"
@@ -69,12 +73,10 @@ def _while(b: Importer, eqn: Equation) -> list[Value]:
     num_cond, num_body = params["cond_nconsts"], params["body_nconsts"]
     first = num_cond + num_body
     of_cond = [*operands[:num_cond], *operands[first:]]
-    cond_jaxpr, given = _bound(b, params["cond_jaxpr"], of_cond, num_cond)
+    cond_jaxpr, given = b.bind(params["cond_jaxpr"], of_cond)
     num_cond = len(given) - len(operands[first:])
     cond_consts = given[:num_cond]
-    body_jaxpr, given = _bound(
-        b, params["body_jaxpr"], operands[params["cond_nconsts"] :], num_body
-    )
+    body_jaxpr, given = b.bind(params["body_jaxpr"], operands[params["cond_nconsts"] :])
     num_body = len(given) - len(operands[first:])
     body_consts, inits = given[:num_body], given[num_body:]
     # Under `jax.vmap` the predicate may be an array: run while any lane is active,

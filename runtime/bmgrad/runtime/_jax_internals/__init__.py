@@ -52,7 +52,11 @@ from bmgrad.runtime._jax_internals._custom_rules import (
     custom_rule_key,
     linearization_of,
 )
-from bmgrad.runtime._jax_internals._discharge import call_without_rule_p, register_discharge
+from bmgrad.runtime._jax_internals._discharge import (
+    call_without_rule_p,
+    gives_references_to_rules,
+    register_discharge,
+)
 from bmgrad.runtime._jax_internals._ended_batches import is_batched, is_batched_elementwise
 from bmgrad.runtime._jax_internals._equations import (
     evaluate_jaxpr,
@@ -68,7 +72,7 @@ from bmgrad.runtime._jax_internals._equations import (
     sparse_definition,
     user_location,
 )
-from bmgrad.runtime._jax_internals._held_references import on_held
+from bmgrad.runtime._jax_internals._held_references import on_held, on_whole
 from bmgrad.runtime._jax_internals._hi_residuals import custom_jvp_rule, custom_vjp_rule
 from bmgrad.runtime._jax_internals._hi_types import (
     has_hi_arrays,
@@ -150,6 +154,7 @@ __all__ = [
     "evaluate_known",
     "explicit_mesh",
     "function_of",
+    "gives_references_to_rules",
     "has_hi_arrays",
     "has_tangent",
     "has_value",
@@ -179,6 +184,7 @@ __all__ = [
     "needs_devices",
     "on_held",
     "on_mesh",
+    "on_whole",
     "ordered_effects",
     "physical_aval",
     "placed_as_cotangent",

@@ -1,7 +1,9 @@
-"""References that a traced function closes over, as inputs and results of it."""
+"""References from outside of a function, as inputs and results of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
+
+from jax._src import core
 
 from bmgrad.runtime._jax_internals._avals import is_reference_aval
 from bmgrad.runtime._jax_internals._discharge import (
@@ -9,8 +11,12 @@ from bmgrad.runtime._jax_internals._discharge import (
     gives_references_to_rules,
     with_rules_where,
 )
-from bmgrad.runtime._jax_internals._references import changed_by, keeps_gradients_out
-from bmgrad.runtime._jax_internals._tracing import TracedJaxpr
+from bmgrad.runtime._jax_internals._references import (
+    changed_by,
+    keeps_gradients_out,
+    with_constants_written,
+)
+from bmgrad.runtime._jax_internals._tracing import TracedJaxpr, trace
 
 
 class OnHeld(NamedTuple):
@@ -74,3 +80,34 @@ def on_held(traced: TracedJaxpr, chosen: Callable[[Any], bool]) -> OnHeld | None
         [*traced.in_names, *(f"ref{i}" for i in range(len(references)))],
     )
     return OnHeld(found, references, changed)
+
+
+def on_whole(eqn: Any, references: Collection[int]) -> TracedJaxpr:
+    """The equation done with all that the `references` among its operands hold.
+
+    They are read before it, and those that it changes are written after it: too early for a
+    derivative rule that is given one.
+    """
+    avals = [atom.aval for atom in eqn.invars]
+    names = [f"x{i}" for i in range(len(avals))]
+    name = eqn.primitive.name
+
+    def do(_: Any, *operands: Any) -> list[Any]:
+        return [*eqn.primitive.bind(*operands, **eqn.params)]
+
+    plain = trace(do, avals, name=name, arg_names=names)
+    changed = changed_by(plain.jaxpr.effects)
+    read = [i in references for i in range(len(avals))]
+    closed = with_constants_written(ClosedJaxpr(plain.jaxpr, plain.consts))
+    of_values = with_rules_where(closed, read)
+
+    def do_on_whole(_: Any, *operands: Any) -> list[Any]:
+        given = [x[...] if flag else x for x, flag in zip(operands, read, strict=True)]
+        results = core.eval_jaxpr(of_values.jaxpr, of_values.consts, *given)
+        count = len(plain.out_avals)
+        for i, new in zip(sorted(references), results[count:], strict=True):
+            if plain.jaxpr.invars[i] in changed:
+                operands[i][...] = new
+        return results[:count]
+
+    return trace(do_on_whole, avals, name=name, arg_names=names)
