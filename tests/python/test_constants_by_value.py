@@ -73,6 +73,7 @@ ALLOWED = {
     "complex": lambda m: m.grad(lambda x, n: x * complex(n * 2).real)(X, N),
     "tolist": lambda m: m.grad(lambda x, w: x * sum((w * 2).tolist()))(X, XS),
     "text": lambda m: m.grad(lambda x, c: x * float(f"{c * 2:.2f}"))(X, C),
+    "parameter": lambda m: m.grad(lambda x, n: jax.lax.integer_pow(x, n))(X, 3),
     "method": lambda m: m.grad(lambda x, n: x * (n * 2).block_until_ready())(X, N),
     "gradient inside": lambda m: m.grad(lambda x, c: x * float(m.grad(jnp.sin)(c)))(X, C),
     "jit inside": lambda m: m.grad(lambda x, n: x * float(jax.jit(lambda y: y * 2)(n)))(X, N),

@@ -131,6 +131,28 @@ LogicalResult ConvertOp::emitJvp(JvpFrame &frame) {
   return success();
 }
 
+/// The dims along which what `op` gives is not the same number repeated.
+static SmallVector<int64_t> dimsOfSource(BroadcastInDimOp op) {
+  SmallVector<int64_t> dims;
+  for (auto [index, dim] : llvm::enumerate(op.getBroadcastDimensions()))
+    if (tensorType(op.getX()).getDimSize(index) != 1)
+      dims.push_back(dim);
+  return dims;
+}
+
+/// `x / y` where both repeat numbers alike: the quotient of these, repeated.
+static Value divideRepeated(ImplicitLocOpBuilder &b, Value x, Value y) {
+  auto ofX = x.getDefiningOp<BroadcastInDimOp>();
+  auto ofY = y.getDefiningOp<BroadcastInDimOp>();
+  if (!ofX || !ofY || dimsOfSource(ofX) != dimsOfSource(ofY))
+    return {};
+  Value few = ofX.getX();
+  Value divisor = b.createOrFold<ReshapeOp>(tensorType(few), ofY.getX());
+  return BroadcastInDimOp::create(b, x.getType(),
+                                  DivOp::create(b, few.getType(), few, divisor),
+                                  ofX.getBroadcastDimensions());
+}
+
 LogicalResult DivOp::emitJvp(JvpFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Value y = frame.primals[1];
@@ -140,9 +162,15 @@ LogicalResult DivOp::emitJvp(JvpFrame &frame) {
   if (Value dx = frame.tangents[0])
     tangent = DivOp::create(b, getType(), dx, y);
   if (Value dy = frame.tangents[1]) {
-    Value slope =
-        NegOp::create(b, getType(), DivOp::create(b, getType(), result, y));
-    tangent = accumulate(b, tangent, MulOp::create(b, getType(), dy, slope));
+    // Of a divisor that is repeated, as that of a softmax is, the transpose
+    // divides once for each number: the sum over what repeats it is before
+    // that.
+    Value ratio = divideRepeated(b, dy, y);
+    Value scale =
+        ratio ? result : Value(DivOp::create(b, getType(), result, y));
+    Value slope = NegOp::create(b, getType(), scale);
+    tangent = accumulate(
+        b, tangent, MulOp::create(b, getType(), ratio ? ratio : dy, slope));
   }
   frame.resultTangents.push_back(tangent);
   return success();
@@ -260,11 +288,30 @@ LogicalResult MulOp::emitTranspose(TransposeFrame &frame) {
   return success();
 }
 
+/// `1 / y`, once for each number that `y` repeats; null where it repeats none.
+static Value reciprocalOfRepeated(ImplicitLocOpBuilder &b, Value y) {
+  auto repeated = y.getDefiningOp<BroadcastInDimOp>();
+  auto type = dyn_cast<FloatType>(getElementTypeOrSelf(y.getType()));
+  // Of a range as small as that of f16 a reciprocal is infinite too soon.
+  if (!repeated || !type ||
+      APFloat::semanticsMaxExponent(type.getFloatSemantics()) < 127 ||
+      tensorType(repeated.getX()).getNumElements() ==
+          tensorType(y).getNumElements())
+    return {};
+  Expr few(b, repeated.getX());
+  return b.createOrFold<BroadcastInDimOp>(tensorType(y), (1.0 / few).get(),
+                                          repeated.getBroadcastDimensions());
+}
+
 LogicalResult DivOp::emitTranspose(TransposeFrame &frame) {
   if (frame.isLinear(1))
     return emitOpError("is not linear in the denominator");
+  // Of a divisor that is repeated one reciprocal does for all that it divides.
+  Value reciprocal = reciprocalOfRepeated(frame.b, frame.operands[1]);
   frame.operandCotangents[0] =
       scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
+        if (reciprocal)
+          return frame.b.createOrFold<MulOp>(getType(), ct, reciprocal);
         return frame.b.createOrFold<DivOp>(getType(), ct, frame.operands[1]);
       });
   return success();
@@ -313,6 +360,19 @@ LogicalResult ConstantOp::emitLowering(LoweringFrame &frame) {
       bm::detail::createForeign(frame.b, "stablehlo.constant", getType(), {},
                                 {frame.b.getNamedAttr("value", getValue())})
           ->getResult(0));
+  return success();
+}
+
+LogicalResult ConvertOp::emitLowering(LoweringFrame &frame) {
+  Type from = getElementTypeOrSelf(getX().getType());
+  // XLA's conversion of booleans takes more than twice the time on CPUs.
+  if (!from.isInteger(1) || !isa<FloatType>(getElementTypeOrSelf(getType())))
+    return bm::detail::lowerOneToOne(*this, getStablehloName(), frame);
+  Expr x(frame.b, getX());
+  frame.results.push_back(
+      expr::select(x, x.with(makeConstant(frame.b, getType(), 1.0)),
+                   x.with(makeConstant(frame.b, getType(), 0.0)))
+          .get());
   return success();
 }
 

@@ -103,6 +103,18 @@ Expr integerPowPartial(Expr x, int64_t exponent) {
   return static_cast<double>(exponent) * integerPow(x, exponent - 1);
 }
 
+/// `near(x)`, but the reciprocal of `size` where that is so large that the
+/// square of x is infinite.
+static Expr reciprocalIfLarge(Expr x, Expr size,
+                              function_ref<Expr(Expr)> near) {
+  auto type = cast<FloatType>(getElementTypeOrSelf(x.type()));
+  double limit = std::ldexp(
+      1.0, APFloat::semanticsMaxExponent(type.getFloatSemantics()) / 2);
+  Expr isLarge = gt(size, constantLike(x, limit));
+  Expr small = select(isLarge, constantLike(x, 2.0), x);
+  return select(isLarge, 1.0 / size, near(small));
+}
+
 Expr asinhPartial(Expr x) {
   // 1 / sqrt(x^2 + 1), of complex numbers by parts: a sum with the number 1
   // loses the sign of a zero, which says on which side of a cut x is.
@@ -112,14 +124,20 @@ Expr asinhPartial(Expr x) {
     return rsqrt(
         x.with(ComplexOp::create(x.b(), x.type(), sum.get(), cross.get())));
   }
-  // The square of a large x is infinite.
-  auto type = cast<FloatType>(getElementTypeOrSelf(x.type()));
-  double limit = std::ldexp(
-      1.0, APFloat::semanticsMaxExponent(type.getFloatSemantics()) / 2);
-  Expr size = abs(x), one = constantLike(x, 1.0);
-  Expr isLarge = gt(size, constantLike(x, limit));
-  Expr small = select(isLarge, one, x);
-  return select(isLarge, 1.0 / size, rsqrt(small * small + 1.0));
+  return reciprocalIfLarge(x, abs(x),
+                           [](Expr x) { return rsqrt(x * x + 1.0); });
+}
+
+Expr acoshPartial(Expr x) {
+  // Of complex numbers the root of the product would be on another branch.
+  if (typeOfParts(x.type()))
+    return rsqrt(x - 1.0) * rsqrt(x + 1.0);
+  return reciprocalIfLarge(x, x, [](Expr x) {
+    // Below 1, where acosh is NaN, so is this: two factors below 0 are not met.
+    Expr positive = x.with(
+        MaxOp::create(x.b(), x.type(), x.get(), constantLike(x, 0.0).get()));
+    return rsqrt((positive - 1.0) * (positive + 1.0));
+  });
 }
 
 /// Where 1 / x is infinite.

@@ -50,7 +50,7 @@ def asks_for_values(error: Exception) -> bool:
         return True
     # Python's and JAX's errors of what a tracer is not name it, as do those of a key or name that
     # a tracer was made a part of.
-    is_of_tracer = "Tracer" in text or "traced array" in text
+    is_of_tracer = any(x in text for x in ("Tracer", "traced array", "parameters to jaxpr equat"))
     return isinstance(error, MAY_ASK_FOR_VALUES) and is_of_tracer
 
 

@@ -9,6 +9,17 @@ func.func @one_to_one(%x: tensor<3xf32>) -> tensor<3xf32> {
   return %1 : tensor<3xf32>
 }
 
+// XLA converts booleans slowly on CPUs.
+// CHECK-LABEL: func.func @conversions
+// CHECK-SAME: (%[[P:[^:]+]]: tensor<3xi1>
+// CHECK: "stablehlo.select"(%[[P]], %{{.*}}, %{{.*}}) : (tensor<3xi1>, tensor<3xf32>, tensor<3xf32>)
+// CHECK: "stablehlo.convert"(%[[P]]) : (tensor<3xi1>) -> tensor<3xi32>
+func.func @conversions(%p: tensor<3xi1>) -> (tensor<3xf32>, tensor<3xi32>) {
+  %0 = bm.convert %p : (tensor<3xi1>) -> tensor<3xf32>
+  %1 = bm.convert %p : (tensor<3xi1>) -> tensor<3xi32>
+  return %0, %1 : tensor<3xf32>, tensor<3xi32>
+}
+
 // x^5 takes three products.
 // CHECK-LABEL: func.func @integer_power
 // CHECK-COUNT-3: "stablehlo.multiply"

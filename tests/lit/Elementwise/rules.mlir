@@ -33,6 +33,33 @@ func.func @logarithm(%x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
 
 // -----
 
+// A divisor that is repeated, as that of a softmax is: all divisions are of the few numbers.
+// CHECK-LABEL: func.func @repeated_divisor
+// CHECK-SAME: %[[X:[^:]+]]: tensor<2x3xf32>, %{{.*}}: tensor<2xf32>, %[[CT:[^:]+]]: tensor<2x3xf32>
+// CHECK: %[[S:.*]] = bm.reshape
+// CHECK: %[[R:.*]] = bm.div %[[X]], %{{.*}} : tensor<2x3xf32>
+// CHECK-NOT: bm.div {{.*}} : tensor<2x3xf32>
+// CHECK: %[[PRODUCT:.*]] = bm.mul %[[CT]], %[[R]]
+// CHECK: %[[SUM:.*]] = bm.reduce_sum %[[PRODUCT]] axes = [1]
+// CHECK-NEXT: %[[MINUS:.*]] = bm.neg %[[SUM]]
+// CHECK-NEXT: %[[COLUMN:.*]] = bm.reshape %[[MINUS]]
+// CHECK-NEXT: bm.div %[[COLUMN]], %[[S]] : tensor<2x1xf32>
+// CHECK-NEXT: bm.div %{{.*}}, %[[S]] : tensor<2x1xf32>
+// CHECK-NOT: bm.div {{.*}} : tensor<2x3xf32>
+// CHECK: return
+func.func private @quotient(%x: tensor<2x3xf32>, %s: tensor<2xf32>) -> tensor<2x3xf32> {
+  %column = bm.reshape %s : (tensor<2xf32>) -> tensor<2x1xf32>
+  %divisor = bm.broadcast_in_dim %column dims = [0, 1] : (tensor<2x1xf32>) -> tensor<2x3xf32>
+  %r = bm.div %x, %divisor : tensor<2x3xf32>
+  return %r : tensor<2x3xf32>
+}
+func.func @repeated_divisor(%x: tensor<2x3xf32>, %s: tensor<2xf32>, %ct: tensor<2x3xf32>) -> (tensor<2x3xf32>, tensor<2xf32>) {
+  %r:3 = bm.vjp @quotient(%x, %s, %ct) {wrt = array<i64: 0, 1>, of = array<i64: 0>} : (tensor<2x3xf32>, tensor<2xf32>, tensor<2x3xf32>) -> (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xf32>)
+  return %r#1, %r#2 : tensor<2x3xf32>, tensor<2xf32>
+}
+
+// -----
+
 // where(x == 0, 1, 1/x): the zero cotangent of the branch not taken is not multiplied by the
 // infinite slope; the mask is the last thing that happens.
 // CHECK-LABEL: func.func @trap

@@ -101,7 +101,7 @@ def BM_AsinhOp : BM_Unary<"asinh", "chlo.asinh", BM_InexactTensor, ["asinhPartia
   let summary = "Inverse hyperbolic sine";
   let description = [{`r = asinh x`, derivative `1/sqrt(x^2 + 1)`. Example: `%1 = bm.asinh %0 : tensor<3xf32>`}];
 }
-def BM_AcoshOp : BM_Unary<"acosh", "chlo.acosh", BM_InexactTensor, ["rsqrt(x - 1.0) * rsqrt(x + 1.0)"]> {
+def BM_AcoshOp : BM_Unary<"acosh", "chlo.acosh", BM_InexactTensor, ["acoshPartial(x)"]> {
   let summary = "Inverse hyperbolic cosine";
   let description = [{`r = acosh x`, derivative `1/sqrt(x^2 - 1)`. Example: `%1 = bm.acosh %0 : tensor<3xf32>`}];
 }
@@ -237,6 +237,7 @@ def BM_ConvertOp : BM_Changing<"convert", "stablehlo.convert", BM_Tensor, BM_Ten
     take part. Example: `%1 = bm.convert %0 : (tensor<3xf32>) -> tensor<3xf64>`}];
   let primitives = ["convert_element_type"];
   let jvp = "";
+  let lowering = "";
   let hasFolder = 1;
 }
 def BM_BitcastOp : BM_Op<"bitcast_convert", !listconcat(BM_HasJvp, BM_HasBatching, BM_HasLowering)> {

@@ -47,6 +47,7 @@ Expr cosh(Expr x);
 Expr rsqrt(Expr x);
 Expr oneMinusSquare(Expr x);
 Expr asinhPartial(Expr x);
+Expr acoshPartial(Expr x);
 Expr sign(Expr x);
 Expr floor(Expr x);
 /// No derivative: not a number, nor an op.
