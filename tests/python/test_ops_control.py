@@ -48,6 +48,15 @@ def accumulated(w, x):
     return lax.scan(lambda c, _: (c + jnp.sum(jnp.sin(w * x)), None), 0.0, None, length=3)[0]
 
 
+def pieces_of_constants(w, h, xs):
+    def step(h, x):
+        above, below = jnp.split(w, [1])
+        y = jnp.tanh(w[1] * h) + lax.dynamic_slice(w, (2, 0), (1, 3))[0] * x
+        return y + jnp.sum(above) * jnp.sum(below), y * w[jnp.array([2, 0]), jnp.array([0, 1])][0]
+
+    return lax.scan(step, h, xs)
+
+
 def not_differentiated(h, xs):
     def step(h, x):
         held = lax.stop_gradient(h)
@@ -117,6 +126,8 @@ LOOPS = {
     "carries swapped and reset": (swapped_and_reset, V, V[::-1].copy(), XS),
     "the same in each step": (same_each_step, W, V),
     "accumulation": (accumulated, V, XS[0]),
+    "pieces of constants": (pieces_of_constants, W, V, XS),
+    "pieces, no step": (pieces_of_constants, W, V, XS[:0]),
     "stop_gradient": (not_differentiated, V, XS),
     "results that need no loop": (stacked_without_a_loop, V, V, XS),
     "map": (lambda w, xs: lax.map(lambda x: jnp.tanh(w * x) ** 2, xs), V, XS),

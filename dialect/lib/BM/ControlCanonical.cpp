@@ -9,6 +9,8 @@
 
 #include "ControlUtils.h"
 #include "bmgrad/Dialect/BM/Control.h"
+#include "bmgrad/Dialect/BM/Elementwise.h"
+#include "bmgrad/Dialect/BM/Indexing.h"
 #include "bmgrad/Dialect/BM/Shape.h"
 #include "mlir/IR/Matchers.h"
 #include <map>
@@ -119,6 +121,7 @@ struct FoldScan : OpRewritePattern<ScanOp> {
     Replacer replacer(rewriter);
     foldCarries(op, rewriter, replacer);
     foldRepeatedXs(op, rewriter, replacer);
+    hoistPieces(op, rewriter, replacer);
     replacer.replaceKnown(op.getConstArgs(), op.getConsts());
     replacer.replaceKnown(op.getXArgs(), op.getXs());
     foldYs(op, rewriter, replacer);
@@ -179,6 +182,49 @@ private:
             rewriter.getDenseI64ArrayAttr(dims));
       });
     }
+  }
+
+  /// Pieces of a constant that together are no larger than it are taken once,
+  /// before the loop. So their cotangents are summed over the steps, and put
+  /// together after it: a transposed loop would do that in each step.
+  static void hoistPieces(ScanOp op, PatternRewriter &rewriter,
+                          Replacer &replacer) {
+    for (unsigned index = 0, count = op.getNumConsts(); index < count;
+         ++index) {
+      SmallVector<Operation *> pieces;
+      int64_t size = 0;
+      BlockArgument argument = op.getConstArgs()[index];
+      for (Operation *user : argument.getUsers())
+        if (user->getBlock() == &op.getBlock() && isPieceOf(argument, user)) {
+          pieces.push_back(user);
+          for (Value piece : user->getResults())
+            size += tensorType(piece).getNumElements();
+        }
+      Value constant = op.getConsts()[index];
+      if (size > tensorType(constant).getNumElements())
+        continue;
+      for (Operation *piece : llvm::reverse(pieces)) {
+        IRMapping mapping;
+        mapping.map(piece->getOperand(0), constant);
+        for (Value operand : llvm::drop_begin(piece->getOperands()))
+          if (!mapping.contains(operand))
+            rewriter.clone(*operand.getDefiningOp(), mapping);
+        Operation *before = rewriter.clone(*piece, mapping);
+        for (auto [inside, outside] :
+             llvm::zip_equal(piece->getResults(), before->getResults()))
+          replacer.replace(inside,
+                           [&] { return addConst(op, rewriter, outside); });
+      }
+    }
+  }
+
+  /// Whether `op` takes elements of `whole`, at places that are known.
+  static bool isPieceOf(Value whole, Operation *op) {
+    return isa<SliceOp, SplitOp, DynamicSliceOp, GatherOp>(op) &&
+           op->getOperand(0) == whole && !op->use_empty() &&
+           llvm::all_of(llvm::drop_begin(op->getOperands()), [](Value operand) {
+             return operand.getDefiningOp<ConstantOp>();
+           });
   }
 
   /// Stacked results that need no loop, or are stacked already.

@@ -36,6 +36,43 @@ func.func @alive(%a: tensor<f32>, %b: tensor<f32>) -> tensor<f32> {
   return %0#0 : tensor<f32>
 }
 
+// Pieces of a constant are taken before the loop.
+// CHECK-LABEL: func @pieces
+// CHECK-SAME: %[[W:.*]]: tensor<4xf32>, %[[A:.*]]: tensor<2xf32>
+// CHECK: %[[LOW:.*]] = bm.slice %[[W]] [0:2]
+// CHECK: %[[HIGH:.*]] = bm.slice %[[W]] [2:4]
+// CHECK: bm.scan consts(%[[LOW]], %[[HIGH]]) init(%[[A]]) xs() length 5
+// CHECK-NOT: slice
+// CHECK: return
+func.func @pieces(%w: tensor<4xf32>, %a: tensor<2xf32>) -> tensor<2xf32> {
+  %0 = bm.scan consts(%w) init(%a) xs() length 5 : (tensor<4xf32>, tensor<2xf32>) -> tensor<2xf32> {
+  ^bb0(%w_: tensor<4xf32>, %a_: tensor<2xf32>):
+    %two = bm.constant dense<2> : tensor<i32>
+    %1 = bm.slice %w_ [0:2] : tensor<4xf32> -> tensor<2xf32>
+    %2 = bm.dynamic_slice %w_ at [%two] : (tensor<4xf32>, tensor<i32>) -> tensor<2xf32>
+    %3 = bm.mul %a_, %1 : tensor<2xf32>
+    %4 = bm.add %3, %2 : tensor<2xf32>
+    bm.yield %4 : tensor<2xf32>
+  }
+  return %0 : tensor<2xf32>
+}
+
+// Where they overlap there would be more to sum up than there is.
+// CHECK-LABEL: func @overlapping
+// CHECK: bm.scan
+// CHECK-COUNT-2: bm.slice
+func.func @overlapping(%w: tensor<4xf32>, %a: tensor<3xf32>) -> tensor<3xf32> {
+  %0 = bm.scan consts(%w) init(%a) xs() length 5 : (tensor<4xf32>, tensor<3xf32>) -> tensor<3xf32> {
+  ^bb0(%w_: tensor<4xf32>, %a_: tensor<3xf32>):
+    %1 = bm.slice %w_ [0:3] : tensor<4xf32> -> tensor<3xf32>
+    %2 = bm.slice %w_ [1:4] : tensor<4xf32> -> tensor<3xf32>
+    %3 = bm.mul %a_, %1 : tensor<3xf32>
+    %4 = bm.add %3, %2 : tensor<3xf32>
+    bm.yield %4 : tensor<3xf32>
+  }
+  return %0 : tensor<3xf32>
+}
+
 // A carry that each step passes on is a constant.
 // CHECK-LABEL: func @invariant
 // CHECK-SAME: %[[A:.*]]: tensor<f32>, %[[B:.*]]: tensor<f32>
