@@ -120,6 +120,34 @@ def test_forward_mode():
     np.testing.assert_allclose(tangent, slope(V), rtol=1e-6)
 
 
+def test_second_order_in_a_loop():
+    """As without the loop, and in each order of modes; JAX's reverse mode forgets the rule."""
+
+    def step(v, weight):
+        spikes = spike_jvp(v - 1.0)
+        return 0.9 * v * (1 - spikes) + weight, spikes
+
+    def in_loop(w):
+        _, spikes = jax.lax.scan(lambda v, _: step(v, w), w, None, length=4)
+        return jnp.sum(spikes * jnp.arange(1.0, 5.0))
+
+    def unrolled(w):
+        v, total = w, 0.0
+        for i in range(4):
+            v, spikes = step(v, w)
+            total += spikes * (i + 1.0)
+        return total
+
+    forward = lambda m, f: lambda w: m.jvp(f, (w,), (1.0,))[1]  # noqa: E731
+    grad = lambda m, f: m.grad(f)  # noqa: E731
+    want = jax.grad(jax.grad(unrolled))(0.6)
+    for outer in (forward, grad):
+        for inner in (forward, grad):
+            got = outer(bm, inner(bm, in_loop))(0.6)
+            np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert abs(want) > 0.1
+
+
 def test_nondiff_arguments_and_several_results():
     @jax.custom_vjp
     def pair(x, y):
