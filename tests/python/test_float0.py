@@ -56,6 +56,20 @@ def test_arguments_without_values():
     assert bm.jit(lambda z: z)(given).dtype == given.dtype
 
 
+@pytest.mark.parametrize("size", [0, 3, 50])
+def test_rules_that_make_them(size):
+    fun = jax.custom_jvp(lambda x: (jnp.sin(x), jnp.arange(size)))
+
+    @fun.defjvp
+    def _(primals, tangents):
+        zeros = np.zeros(size, jax.dtypes.float0)
+        return fun(*primals), (jnp.cos(primals[0]) * tangents[0], zeros)
+
+    np.testing.assert_allclose(bm.grad(lambda x: fun(x)[0])(0.7), np.cos(0.7), rtol=1e-6)
+    _, (_, tangent) = bm.jvp(fun, (0.7,), (1.0,))
+    assert (tangent.shape, tangent.dtype) == ((size,), jax.dtypes.float0)
+
+
 def test_cannot_be_staged():
     gradient = bm.grad(lambda x, i: x * i, argnums=(0, 1), allow_int=True)
     with pytest.raises(TypeError, match="float0"):

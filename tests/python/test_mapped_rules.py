@@ -297,6 +297,28 @@ def test_rules_that_raise_do_so_where_they_are_needed():
         bm.jvp(jax.vmap(fun), (X,), (X,))
 
 
+def test_rules_that_refuse_some_tangents_leave_the_others():
+    """A rule is asked for each argument alone, and JAX has kept what came of some of them."""
+    scaled = jax.custom_vjp(lambda x, scale: (jnp.sin(x) * scale, scale * 2.0))
+
+    def forward(x, scale):
+        if scale.perturbed:
+            raise ValueError("no derivative by the scale")
+        return scaled(x.value, scale.value), (x.value, scale.value)
+
+    def backward(kept, cts):
+        x, scale = kept
+        return cts[0] * jnp.cos(x) * scale, jnp.zeros_like(scale)
+
+    scaled.defvjp(forward, backward, symbolic_zeros=True)
+    traced = jax.make_jaxpr(scaled)(1.0, 3.0)
+    run = lambda x: jax.core.eval_jaxpr(traced.jaxpr, traced.consts, x, 3.0)[0]  # noqa: E731
+    fun = jax.custom_vjp(run)
+    fun.defvjp(lambda x: (fun(x), x), lambda x, ct: jax.vjp(run, x)[1](ct))
+    loss = lambda x: jnp.sum(jax.vmap(fun)(x))  # noqa: E731
+    close(bm.grad(loss)(X), jax.grad(loss)(X))
+
+
 def test_effects_happen_once(capfd):
     """A function that is traced again for its axes is not run again."""
 

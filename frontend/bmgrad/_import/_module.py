@@ -169,9 +169,10 @@ class Module:
     def capture(self, array: Any) -> Value:
         """The value of a concrete array: a constant, or an input of every scope on the way."""
         if not isinstance(array, (jax.Array, jax.core.Tracer)):
-            if np.asarray(array).dtype == np.object_:
+            dtype = np.asarray(array).dtype
+            if dtype == np.object_:
                 raise Unsupported(no_values_of(type(array).__name__))
-            if np.size(array) <= _SMALL:
+            if np.size(array) <= _SMALL or dtype == jax.dtypes.float0:
                 return self.constant(np.asarray(array))
             # Functions make their NumPy tables anew at each trace: equal ones are one input.
             plain = np.asarray(array)

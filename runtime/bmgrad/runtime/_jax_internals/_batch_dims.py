@@ -8,13 +8,13 @@ tangent does not. In: such calls, met while we trace. Out: the same, with functi
 results have the batch in the same place.
 """
 
-import contextlib
+import contextvars
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
-from jax._src import core
+from jax._src import core, linear_util
 from jax._src.interpreters import batching
 
 from bmgrad.runtime._jax_internals._avals import has_tangent
@@ -187,9 +187,29 @@ def _traced(equation: Any, call: _Call, is_perturbed: Sequence[bool]) -> Sequenc
     # Past JAX's cache: rules that are being asked are not asked again by what they call.
     trace = closed_over(_thunk(equation), "fn")
     is_jvp = "jvp_jaxpr_fun" in equation.params
-    with contextlib.suppress(Exception):
+    token = _emptied.set([])
+    try:
         trace(*(is_one != is_jvp for is_one in is_perturbed))
+    except Exception:
+        # What JAX has cached of the rules of functions in this one goes with what it stored.
+        for store, value in reversed(_emptied.get()):
+            if not store:
+                store.store(value)
+    finally:
+        _emptied.reset(token)
     return call.of_rule
+
+
+# What asking a rule has taken out of JAX's stores; None while none is asked.
+_emptied: contextvars.ContextVar[Any] = contextvars.ContextVar("emptied", default=None)
+_plain_reset: Any = linear_util.Store.reset
+
+
+def _reset(store: Any) -> None:
+    taken = _emptied.get()
+    if taken is not None and store:
+        taken.append((store, store.val))
+    _plain_reset(store)
 
 
 def _forget(fun: Any) -> None:
@@ -202,3 +222,4 @@ def _forget(fun: Any) -> None:
 # There is no other way in: JAX makes the traces of inner functions and of batches.
 batching.BatchTrace.process_custom_jvp_call = _custom_jvp  # type: ignore[method-assign]
 batching.BatchTrace.process_custom_vjp_call = _custom_vjp  # type: ignore[method-assign]
+linear_util.Store.reset = _reset  # type: ignore[method-assign]
