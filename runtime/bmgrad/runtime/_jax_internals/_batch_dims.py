@@ -169,15 +169,24 @@ def _thunk(equation: Any) -> Any:
     return params.get("jvp_jaxpr_fun") or params.get("fwd_jaxpr_thunk")
 
 
+def _is_jvp(equation: Any) -> bool:
+    return "jvp_jaxpr_fun" in equation.params
+
+
 def _of_rule(equation: Any, call: _Call) -> Sequence[_Place]:
     """For all tangents or, where the rule refuses these, for those that it takes one by one."""
     operands = equation.in_tracers[equation.params["num_consts"] :]
     is_perturbed = [has_tangent(x.aval) for x in operands]
     if places := _traced(equation, call, is_perturbed):
         return places
-    positions = range(len(is_perturbed))
-    each = (_traced(equation, call, [i == j for j in positions]) for i in positions)
-    of_results = zip(*filter(None, each), strict=True)
+    one_by_one = [
+        [i == j for j in range(len(operands))] for i, has in enumerate(is_perturbed) if has
+    ]
+    each = filter(None, (_traced(equation, call, alone) for alone in one_by_one))
+    if not _is_jvp(equation):
+        # Where it has its results does not depend on what is told of the tangents.
+        return next(each, ())
+    of_results = zip(*each, strict=True)
     return [min(places, key=lambda place: place.dim is None) for places in of_results]
 
 
@@ -186,7 +195,7 @@ def _traced(equation: Any, call: _Call, is_perturbed: Sequence[bool]) -> Sequenc
     call.of_rule = ()
     # Past JAX's cache: rules that are being asked are not asked again by what they call.
     trace = closed_over(_thunk(equation), "fn")
-    is_jvp = "jvp_jaxpr_fun" in equation.params
+    is_jvp = _is_jvp(equation)
     token = _emptied.set([])
     try:
         trace(*(is_one != is_jvp for is_one in is_perturbed))
