@@ -37,6 +37,20 @@ def test_references_that_keep_gradients_out():
     np.testing.assert_allclose(*found, rtol=1e-6)
 
 
+def test_scanned_references_that_keep_gradients_out():
+    def run(transforms):
+        ref = jax.new_ref(jnp.arange(1.0, 4.0), kind="no_grad_no_remat")
+
+        def step(c, row):
+            row[...] = c * 2.0
+            return jnp.sin(c) * row[...], None
+
+        grad = transforms.grad(lambda x: lax.scan(step, x, ref)[0])(1.0)
+        return grad, ref[...]
+
+    jax.tree.map(np.testing.assert_allclose, run(bm), run(jax))
+
+
 def test_gradients_are_not_by_references():
     ref, fun = jax.new_ref(1.0), lambda ref, x: ref[...] * x
     for derive in (bm.grad, bm.value_and_grad, bm.jacrev, bm.jacfwd, bm.hessian):
