@@ -32,7 +32,7 @@ CALLS = {
     "fori_loop": lambda x: jax.lax.fori_loop(0, x.size, lambda i, a: a * 2, x),
     "while_loop": lambda x: jax.lax.while_loop(lambda a: a.sum() < 99, lambda a: a * 2, x),
     "index": lambda x: jnp.arange(5.0)[x.argmax()],
-    "softmax": lambda x: jax.nn.softmax(x),
+    "softmax": lambda x: jax.nn.softmax(x) * jnp.arange(3.0),
     "one_hot": lambda x: jax.nn.one_hot(x.astype(int), 5),
     "segment_sum": lambda x: jax.ops.segment_sum(x, np.array([0, 0, 1]), 2),
     "erf": lambda x: jax.scipy.special.erf(x),

@@ -15,8 +15,16 @@ X = jnp.arange(1.0, 4.0)
 REF = jax.new_ref(X)
 
 
+@jax.custom_vjp
+def scaled(ref, x):
+    return x * ref[...]
+
+
+scaled.defvjp(lambda ref, x: (x * ref[...], ref), lambda ref, ct: (None, ct * ref[...]))
+
+
 def scans(x):
-    return x * jax.lax.scan(lambda c, ref: (c * ref[...], None), 1.0, REF)[0]
+    return x * jax.lax.scan(lambda c, ref: (scaled(ref, c), None), 1.0, REF)[0]
 
 
 def float6(x):
