@@ -140,6 +140,14 @@ static SmallVector<int64_t> dimsOfSource(BroadcastInDimOp op) {
   return dims;
 }
 
+/// Whether sums and reciprocals of floats of `type` are not infinite too soon,
+/// as those of f16 are.
+static bool hasWideRange(Type type) {
+  auto element = dyn_cast<FloatType>(getElementTypeOrSelf(type));
+  return element &&
+         APFloat::semanticsMaxExponent(element.getFloatSemantics()) >= 127;
+}
+
 /// `x / y` where both repeat numbers alike: the quotient of these, repeated.
 static Value divideRepeated(ImplicitLocOpBuilder &b, Value x, Value y) {
   auto ofX = x.getDefiningOp<BroadcastInDimOp>();
@@ -163,14 +171,19 @@ LogicalResult DivOp::emitJvp(JvpFrame &frame) {
     tangent = DivOp::create(b, getType(), dx, y);
   if (Value dy = frame.tangents[1]) {
     // Of a divisor that is repeated, as that of a softmax is, the transpose
-    // divides once for each number: the sum over what repeats it is before
-    // that.
-    Value ratio = divideRepeated(b, dy, y);
-    Value scale =
-        ratio ? result : Value(DivOp::create(b, getType(), result, y));
+    // divides once for each number: the sum over what repeats it is before.
+    Value factor = divideRepeated(b, dy, y), scale = result;
+    if (!factor) {
+      factor = dy;
+      scale = DivOp::create(b, getType(), result, y);
+    } else if (hasWideRange(getType())) {
+      // x / y^2 without what y would have to be repeated for.
+      factor = divideRepeated(b, factor, y);
+      scale = frame.primals[0];
+    }
     Value slope = NegOp::create(b, getType(), scale);
-    tangent = accumulate(
-        b, tangent, MulOp::create(b, getType(), ratio ? ratio : dy, slope));
+    tangent =
+        accumulate(b, tangent, MulOp::create(b, getType(), factor, slope));
   }
   frame.resultTangents.push_back(tangent);
   return success();
@@ -291,10 +304,7 @@ LogicalResult MulOp::emitTranspose(TransposeFrame &frame) {
 /// `1 / y`, once for each number that `y` repeats; null where it repeats none.
 static Value reciprocalOfRepeated(ImplicitLocOpBuilder &b, Value y) {
   auto repeated = y.getDefiningOp<BroadcastInDimOp>();
-  auto type = dyn_cast<FloatType>(getElementTypeOrSelf(y.getType()));
-  // Of a range as small as that of f16 a reciprocal is infinite too soon.
-  if (!repeated || !type ||
-      APFloat::semanticsMaxExponent(type.getFloatSemantics()) < 127 ||
+  if (!repeated || !hasWideRange(y.getType()) ||
       tensorType(repeated.getX()).getNumElements() ==
           tensorType(y).getNumElements())
     return {};

@@ -37,13 +37,13 @@ func.func @logarithm(%x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
 // CHECK-LABEL: func.func @repeated_divisor
 // CHECK-SAME: %[[X:[^:]+]]: tensor<2x3xf32>, %{{.*}}: tensor<2xf32>, %[[CT:[^:]+]]: tensor<2x3xf32>
 // CHECK: %[[S:.*]] = bm.reshape
-// CHECK: %[[R:.*]] = bm.div %[[X]], %{{.*}} : tensor<2x3xf32>
 // CHECK-NOT: bm.div {{.*}} : tensor<2x3xf32>
-// CHECK: %[[PRODUCT:.*]] = bm.mul %[[CT]], %[[R]]
+// CHECK: %[[PRODUCT:.*]] = bm.mul %[[CT]], %[[X]]
 // CHECK: %[[SUM:.*]] = bm.reduce_sum %[[PRODUCT]] axes = [1]
 // CHECK-NEXT: %[[MINUS:.*]] = bm.neg %[[SUM]]
 // CHECK-NEXT: %[[COLUMN:.*]] = bm.reshape %[[MINUS]]
-// CHECK-NEXT: bm.div %[[COLUMN]], %[[S]] : tensor<2x1xf32>
+// CHECK-NEXT: %[[ONCE:.*]] = bm.div %[[COLUMN]], %[[S]] : tensor<2x1xf32>
+// CHECK-NEXT: bm.div %[[ONCE]], %[[S]] : tensor<2x1xf32>
 // CHECK-NEXT: bm.div %{{.*}}, %[[S]] : tensor<2x1xf32>
 // CHECK-NOT: bm.div {{.*}} : tensor<2x3xf32>
 // CHECK: return
