@@ -91,3 +91,16 @@ def test_one_minus_square():
     assert (got != 0).all()
     text = bm.vector_grad(lax.tanh).lower(x).as_text("adjoint")
     assert "bm.one_minus_square" in text
+
+
+def test_rows_that_are_not_divided():
+    """Their zero cotangents stay zero, though their divisors are; JAX makes them NaN."""
+    x, divisors = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([0.0, 2.0])
+
+    def fun(x, divisors):
+        column = divisors[:, None]
+        return jnp.sum(jnp.where(column > 0, x / column, 0.0))
+
+    of_x, of_divisors = bm.grad(fun, argnums=(0, 1))(x, divisors)
+    np.testing.assert_array_equal(of_x, [[0, 0], [0.5, 0.5]])
+    np.testing.assert_array_equal(of_divisors, [0, -1.75])

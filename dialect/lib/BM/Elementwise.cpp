@@ -131,36 +131,6 @@ LogicalResult ConvertOp::emitJvp(JvpFrame &frame) {
   return success();
 }
 
-/// The dims along which what `op` gives is not the same number repeated.
-static SmallVector<int64_t> dimsOfSource(BroadcastInDimOp op) {
-  SmallVector<int64_t> dims;
-  for (auto [index, dim] : llvm::enumerate(op.getBroadcastDimensions()))
-    if (tensorType(op.getX()).getDimSize(index) != 1)
-      dims.push_back(dim);
-  return dims;
-}
-
-/// Whether sums and reciprocals of floats of `type` are not infinite too soon,
-/// as those of f16 are.
-static bool hasWideRange(Type type) {
-  auto element = dyn_cast<FloatType>(getElementTypeOrSelf(type));
-  return element &&
-         APFloat::semanticsMaxExponent(element.getFloatSemantics()) >= 127;
-}
-
-/// `x / y` where both repeat numbers alike: the quotient of these, repeated.
-static Value divideRepeated(ImplicitLocOpBuilder &b, Value x, Value y) {
-  auto ofX = x.getDefiningOp<BroadcastInDimOp>();
-  auto ofY = y.getDefiningOp<BroadcastInDimOp>();
-  if (!ofX || !ofY || dimsOfSource(ofX) != dimsOfSource(ofY))
-    return {};
-  Value few = ofX.getX();
-  Value divisor = b.createOrFold<ReshapeOp>(tensorType(few), ofY.getX());
-  return BroadcastInDimOp::create(b, x.getType(),
-                                  DivOp::create(b, few.getType(), few, divisor),
-                                  ofX.getBroadcastDimensions());
-}
-
 LogicalResult DivOp::emitJvp(JvpFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Value y = frame.primals[1];
@@ -170,20 +140,9 @@ LogicalResult DivOp::emitJvp(JvpFrame &frame) {
   if (Value dx = frame.tangents[0])
     tangent = DivOp::create(b, getType(), dx, y);
   if (Value dy = frame.tangents[1]) {
-    // Of a divisor that is repeated, as that of a softmax is, the transpose
-    // divides once for each number: the sum over what repeats it is before.
-    Value factor = divideRepeated(b, dy, y), scale = result;
-    if (!factor) {
-      factor = dy;
-      scale = DivOp::create(b, getType(), result, y);
-    } else if (hasWideRange(getType())) {
-      // x / y^2 without what y would have to be repeated for.
-      factor = divideRepeated(b, factor, y);
-      scale = frame.primals[0];
-    }
-    Value slope = NegOp::create(b, getType(), scale);
-    tangent =
-        accumulate(b, tangent, MulOp::create(b, getType(), factor, slope));
+    Value slope =
+        NegOp::create(b, getType(), DivOp::create(b, getType(), result, y));
+    tangent = accumulate(b, tangent, MulOp::create(b, getType(), dy, slope));
   }
   frame.resultTangents.push_back(tangent);
   return success();
@@ -301,27 +260,11 @@ LogicalResult MulOp::emitTranspose(TransposeFrame &frame) {
   return success();
 }
 
-/// `1 / y`, once for each number that `y` repeats; null where it repeats none.
-static Value reciprocalOfRepeated(ImplicitLocOpBuilder &b, Value y) {
-  auto repeated = y.getDefiningOp<BroadcastInDimOp>();
-  if (!repeated || !hasWideRange(y.getType()) ||
-      tensorType(repeated.getX()).getNumElements() ==
-          tensorType(y).getNumElements())
-    return {};
-  Expr few(b, repeated.getX());
-  return b.createOrFold<BroadcastInDimOp>(tensorType(y), (1.0 / few).get(),
-                                          repeated.getBroadcastDimensions());
-}
-
 LogicalResult DivOp::emitTranspose(TransposeFrame &frame) {
   if (frame.isLinear(1))
     return emitOpError("is not linear in the denominator");
-  // Of a divisor that is repeated one reciprocal does for all that it divides.
-  Value reciprocal = reciprocalOfRepeated(frame.b, frame.operands[1]);
   frame.operandCotangents[0] =
       scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
-        if (reciprocal)
-          return frame.b.createOrFold<MulOp>(getType(), ct, reciprocal);
         return frame.b.createOrFold<DivOp>(getType(), ct, frame.operands[1]);
       });
   return success();

@@ -33,29 +33,23 @@ func.func @logarithm(%x: tensor<f32>, %ct: tensor<f32>) -> tensor<f32> {
 
 // -----
 
-// A divisor that is repeated, as that of a softmax is: all divisions are of the few numbers.
-// CHECK-LABEL: func.func @repeated_divisor
-// CHECK-SAME: %[[X:[^:]+]]: tensor<2x3xf32>, %{{.*}}: tensor<2xf32>, %[[CT:[^:]+]]: tensor<2x3xf32>
-// CHECK: %[[S:.*]] = bm.reshape
-// CHECK-NOT: bm.div {{.*}} : tensor<2x3xf32>
-// CHECK: %[[PRODUCT:.*]] = bm.mul %[[CT]], %[[X]]
-// CHECK: %[[SUM:.*]] = bm.reduce_sum %[[PRODUCT]] axes = [1]
-// CHECK-NEXT: %[[MINUS:.*]] = bm.neg %[[SUM]]
-// CHECK-NEXT: %[[COLUMN:.*]] = bm.reshape %[[MINUS]]
-// CHECK-NEXT: %[[ONCE:.*]] = bm.div %[[COLUMN]], %[[S]] : tensor<2x1xf32>
-// CHECK-NEXT: bm.div %[[ONCE]], %[[S]] : tensor<2x1xf32>
-// CHECK-NEXT: bm.div %{{.*}}, %[[S]] : tensor<2x1xf32>
-// CHECK-NOT: bm.div {{.*}} : tensor<2x3xf32>
+// A zero cotangent of rows that are not divided, where(s > 0, x / s, 0), is masked before they are
+// summed: no division may follow the sum.
+// CHECK-LABEL: func.func @masked_rows
+// CHECK: bm.reduce_sum
+// CHECK-NOT: bm.div
 // CHECK: return
-func.func private @quotient(%x: tensor<2x3xf32>, %s: tensor<2xf32>) -> tensor<2x3xf32> {
-  %column = bm.reshape %s : (tensor<2xf32>) -> tensor<2x1xf32>
-  %divisor = bm.broadcast_in_dim %column dims = [0, 1] : (tensor<2x1xf32>) -> tensor<2x3xf32>
-  %r = bm.div %x, %divisor : tensor<2x3xf32>
+func.func private @rows(%x: tensor<2x3xf32>, %s: tensor<2xf32>) -> tensor<2x3xf32> {
+  %zero = bm.constant dense<0.0> : tensor<2x3xf32>
+  %divisor = bm.broadcast_in_dim %s dims = [0] : (tensor<2xf32>) -> tensor<2x3xf32>
+  %p = bm.compare gt %divisor, %zero : tensor<2x3xf32> -> tensor<2x3xi1>
+  %q = bm.div %x, %divisor : tensor<2x3xf32>
+  %r = bm.select %p, %q, %zero : tensor<2x3xi1>, tensor<2x3xf32>
   return %r : tensor<2x3xf32>
 }
-func.func @repeated_divisor(%x: tensor<2x3xf32>, %s: tensor<2xf32>, %ct: tensor<2x3xf32>) -> (tensor<2x3xf32>, tensor<2xf32>) {
-  %r:3 = bm.vjp @quotient(%x, %s, %ct) {wrt = array<i64: 0, 1>, of = array<i64: 0>} : (tensor<2x3xf32>, tensor<2xf32>, tensor<2x3xf32>) -> (tensor<2x3xf32>, tensor<2x3xf32>, tensor<2xf32>)
-  return %r#1, %r#2 : tensor<2x3xf32>, tensor<2xf32>
+func.func @masked_rows(%x: tensor<2x3xf32>, %s: tensor<2xf32>, %ct: tensor<2x3xf32>) -> tensor<2xf32> {
+  %r:2 = bm.vjp @rows(%x, %s, %ct) {wrt = array<i64: 1>, of = array<i64: 0>} : (tensor<2x3xf32>, tensor<2xf32>, tensor<2x3xf32>) -> (tensor<2x3xf32>, tensor<2xf32>)
+  return %r#1 : tensor<2xf32>
 }
 
 // -----
