@@ -49,10 +49,19 @@ def accumulated(w, x):
 
 
 def pieces_of_constants(w, h, xs):
+    """No more than there is of them, so that they are taken before the loop."""
+
+    def step(h, x):
+        y = jnp.tanh(w[1] * h) + lax.dynamic_slice(w, (2, 0), (1, 3))[0] * x
+        return y, y * w[jnp.array([2, 0]), jnp.array([0, 1])][0]
+
+    return lax.scan(step, h, xs)
+
+
+def split_constant(w, h, xs):
     def step(h, x):
         above, below = jnp.split(w, [1])
-        y = jnp.tanh(w[1] * h) + lax.dynamic_slice(w, (2, 0), (1, 3))[0] * x
-        return y + jnp.sum(above) * jnp.sum(below), y * w[jnp.array([2, 0]), jnp.array([0, 1])][0]
+        return jnp.tanh(above[0] * h) + jnp.sum(below) * x, h
 
     return lax.scan(step, h, xs)
 
@@ -127,6 +136,7 @@ LOOPS = {
     "the same in each step": (same_each_step, W, V),
     "accumulation": (accumulated, V, XS[0]),
     "pieces of constants": (pieces_of_constants, W, V, XS),
+    "split constant": (split_constant, W, V, XS),
     "pieces, no step": (pieces_of_constants, W, V, XS[:0]),
     "stop_gradient": (not_differentiated, V, XS),
     "results that need no loop": (stacked_without_a_loop, V, V, XS),

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from jax._src import core
-
 from bmgrad.runtime._jax_internals._avals import is_reference_aval
 from bmgrad.runtime._jax_internals._discharge import (
     ClosedJaxpr,
     gives_references_to_rules,
     with_rules_where,
 )
+from bmgrad.runtime._jax_internals._equations import evaluate_jaxpr
 from bmgrad.runtime._jax_internals._references import (
     changed_by,
     keeps_gradients_out,
@@ -103,7 +102,7 @@ def on_whole(eqn: Any, references: Collection[int]) -> TracedJaxpr:
 
     def do_on_whole(_: Any, *operands: Any) -> list[Any]:
         given = [x[...] if flag else x for x, flag in zip(operands, read, strict=True)]
-        results = core.eval_jaxpr(of_values.jaxpr, of_values.consts, *given)
+        results = evaluate_jaxpr(of_values.jaxpr, of_values.consts, given)
         count = len(plain.out_avals)
         for i, new in zip(sorted(references), results[count:], strict=True):
             if plain.jaxpr.invars[i] in changed:
