@@ -35,6 +35,7 @@ static void buildOptimize(OpPassManager &manager) {
 
 /// To what XLA reads: stage "stablehlo".
 static void buildLower(OpPassManager &manager) {
+  manager.addPass(bmgrad::bm::createUseReciprocals());
   manager.addPass(bmgrad::bm::createLowerToStablehlo());
 }
 

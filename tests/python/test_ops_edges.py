@@ -104,3 +104,5 @@ def test_rows_that_are_not_divided():
     of_x, of_divisors = bm.grad(fun, argnums=(0, 1))(x, divisors)
     np.testing.assert_array_equal(of_x, [[0, 0], [0.5, 0.5]])
     np.testing.assert_array_equal(of_divisors, [0, -1.75])
+    hessian = bm.grad(lambda x, d: jnp.vdot(bm.grad(fun, argnums=1)(x, d), d), argnums=1)
+    np.testing.assert_array_equal(hessian(x, divisors), [0, 1.75])

@@ -134,14 +134,17 @@ LogicalResult ConvertOp::emitJvp(JvpFrame &frame) {
 LogicalResult DivOp::emitJvp(JvpFrame &frame) {
   ImplicitLocOpBuilder &b = frame.b;
   Value y = frame.primals[1];
-  Value result = DivOp::create(b, getType(), frame.primals[0], y);
+  Value result =
+      DivOp::create(b, getType(), frame.primals[0], y, getAllowReciprocal());
   frame.results.push_back(result);
+  auto divide = [&](Value x) {
+    return DivOp::create(b, getType(), x, y, /*allow_reciprocal=*/true);
+  };
   Value tangent;
   if (Value dx = frame.tangents[0])
-    tangent = DivOp::create(b, getType(), dx, y);
+    tangent = divide(dx);
   if (Value dy = frame.tangents[1]) {
-    Value slope =
-        NegOp::create(b, getType(), DivOp::create(b, getType(), result, y));
+    Value slope = NegOp::create(b, getType(), divide(result));
     tangent = accumulate(b, tangent, MulOp::create(b, getType(), dy, slope));
   }
   frame.resultTangents.push_back(tangent);
@@ -265,7 +268,8 @@ LogicalResult DivOp::emitTranspose(TransposeFrame &frame) {
     return emitOpError("is not linear in the denominator");
   frame.operandCotangents[0] =
       scaleMasked(frame.b, frame.cotangents[0], [&](Value ct) {
-        return frame.b.createOrFold<DivOp>(getType(), ct, frame.operands[1]);
+        return frame.b.createOrFold<DivOp>(getType(), ct, frame.operands[1],
+                                           getAllowReciprocal());
       });
   return success();
 }

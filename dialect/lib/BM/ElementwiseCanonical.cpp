@@ -183,8 +183,10 @@ static LogicalResult moveSignOut(OpTy op, PatternRewriter &rewriter) {
   Value x = negated(op.getX()), y = negated(op.getY());
   if (!x && !y)
     return failure();
-  Value unsignedResult = OpTy::create(rewriter, op.getLoc(), op.getType(),
-                                      x ? x : op.getX(), y ? y : op.getY());
+  ImplicitLocOpBuilder b(op.getLoc(), rewriter);
+  Value unsignedResult =
+      bm::detail::cloneWith(b, op, {x ? x : op.getX(), y ? y : op.getY()})
+          ->getResult(0);
   if (x && y)
     rewriter.replaceOp(op, unsignedResult);
   else

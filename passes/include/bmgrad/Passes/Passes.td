@@ -65,6 +65,16 @@ def FindBatched : BM_Pass<"bm-find-batched"> {
   ];
 }
 
+def UseReciprocals : BM_Pass<"bm-use-reciprocals"> {
+  let summary = "Multiplies by reciprocals of divisors that are repeated or squared";
+  let description = [{
+    Where many are divided by one number, as in the gradient of a softmax, and for `(x / y) / y`,
+    which is `x` times the reciprocal of `y^2`: one division instead of many. Of f32 and f64, where
+    `allow_reciprocal` says that the last bits may differ. It is the last pass on `bm`: what is
+    differentiated further is a quotient, whose cotangents are masked before they are summed.
+  }];
+}
+
 def LowerToStablehlo : BM_Pass<"bm-lower-to-stablehlo"> {
   let summary = "Lowers bm to StableHLO and CHLO";
   let description = [{

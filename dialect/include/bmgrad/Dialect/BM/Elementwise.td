@@ -288,7 +288,9 @@ def BM_MulOp : BM_Binary<"mul", "stablehlo.multiply", BM_Tensor, [],
 def BM_DivOp : BM_Binary<"div", "stablehlo.divide", BM_NumberTensor, [], BM_HasTranspose> {
   let summary = "Division";
   let description = [{`r = x / y`; linear in `x`, tangent `dx/y - (r/y) dy`. Integers round toward zero.
+    `allow_reciprocal`, as divisions of derivatives have it, lets `bm-use-reciprocals` multiply by `1/y`.
     Example: `%2 = bm.div %0, %1 : tensor<3xf32>`}];
+  let arguments = (ins BM_NumberTensor:$x, BM_NumberTensor:$y, UnitAttr:$allow_reciprocal);
   let jvp = "";
   let hasFolder = 1;
   let hasCanonicalizeMethod = 1;
