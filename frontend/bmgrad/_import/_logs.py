@@ -45,7 +45,6 @@ class LogSpec(NamedTuple):
 
 def split_logs(logs: dict[Any, Any] | None) -> tuple[list[Any], LogSpec]:
     """The floats that say what is logged, and how to read them."""
-    empty = jax.tree.structure({})
     try:
         leaves, tree = jax.tree.flatten(logs or {})
         arrays = list(map(_array, leaves))
@@ -53,7 +52,12 @@ def split_logs(logs: dict[Any, Any] | None) -> tuple[list[Any], LogSpec]:
         return list(map(_encoded, arrays)), LogSpec(tree, avals)
     except (OverflowError, TypeError, ValueError, Unsupported) as error:
         # Mostly nobody asks for it.
-        return [], LogSpec(empty, (), f"a backward rule logs what cannot be logged: {error}")
+        return [], unreadable_logs(f"a backward rule logs what cannot be logged: {error}")
+
+
+def unreadable_logs(refusal: str) -> LogSpec:
+    """The logs of a rule that nobody can be told, with the reason."""
+    return LogSpec(jax.tree.structure({}), (), refusal)
 
 
 def _array(leaf: Any) -> Any:

@@ -20,7 +20,8 @@ from bmgrad._import._errors import (
     Unsupported,
     asking_a_rule,
 )
-from bmgrad._import._logs import LogSpec, slot_aval, split_logs
+from bmgrad._import._host_rules import trace_on_host
+from bmgrad._import._logs import LogSpec, slot_aval, split_logs, unreadable_logs
 from bmgrad._import._module import Body
 from bmgrad._import._perturbed import is_unperturbed, perturbed_arguments, read_results
 from bmgrad._import._references import Reference, split_references, with_references
@@ -299,14 +300,14 @@ def traced_vjp(
     `count` and `references` as in `vjp_functions`. `logs` says whether somebody wants to know what
     it logs.
     """
-    in_avals, out_avals, name = closed.in_avals, closed.out_avals, function_name(closed)
+    in_avals, out_avals = closed.in_avals, closed.out_avals
     num_results = len(custom.fwd.outvars) - custom.num_made + custom.num_errors
     if num_results != len(out_avals):
         raise RuleRaised(
             UnsupportedError(
-                f"the function {name} has {len(out_avals)} results here, and its derivative rule "
-                f"knows of {num_results}: something changed one and not the other; differentiate "
-                "the function without that"
+                f"the function {function_name(closed)} has {len(out_avals)} results here, and its "
+                f"derivative rule knows of {num_results}: something changed one and not the other; "
+                "differentiate the function without that"
             )
         )
     all_avals = with_references(in_avals, {i: r.aval for i, r in references.items()})
@@ -315,53 +316,93 @@ def traced_vjp(
         (all_avals if is_argument else made_avals)[number]
         for is_argument, number in custom.residuals
     ]
-    is_zero: list[bool] = []
-    spec: LogSpec | None = None
+    name = f"{function_name(closed)}.bwd"
+    backward = _Backward(custom, all_avals[count:], residual_avals, out_avals, read, logs, name)
+    try:
+        with asking_a_rule(backward.in_avals):
+            bwd: TracedJaxpr | Exception = backward.trace()
+    except RuleRaised as raised:
+        bwd = raised.error
+    return TracedVjp(custom, residual_avals, bwd, backward.is_zero, backward.spec)
 
-    def run(_: Any, *values: Any) -> list[Any]:
-        nonlocal spec
-        given = iter(values[len(residual_avals) :])
-        cts = [next(given) if has_tangent(aval) else None for aval in out_avals]
-        cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
-        results, logged = custom.bwd(values[: len(residual_avals)], cts)
-        avals = all_avals[count:]
-        kept = [ct if has_tangent(a) else None for ct, a in zip(results, avals, strict=True)]
-        pairs = zip(kept, avals, strict=True)
-        is_zero[:] = [ct is None for ct, aval in pairs if not is_reference_aval(aval)]
+
+class _Backward:
+    """A backward rule on its way to a jaxpr.
+
+    Attributes:
+      in_avals: those of residuals and cotangents, which it takes.
+      is_zero, spec: of what was traced, as in `TracedVjp`.
+    """
+
+    def __init__(
+        self,
+        custom: CustomVjp,
+        avals: Sequence[Any],
+        residual_avals: Sequence[Any],
+        out_avals: Sequence[Any],
+        read: Sequence[bool],
+        logs: bool,
+        name: str,
+    ) -> None:
+        """`avals` are those of the arguments that have cotangents, `out_avals` of the results."""
+        self._custom, self._avals, self._read, self._logs = custom, avals, read, logs
+        self._residual_avals, self._out_avals, self._name = residual_avals, out_avals, name
+        ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
+        self.in_avals = [*residual_avals, *ct_avals]
+        self.is_zero: list[bool] = []
+        self.spec: LogSpec | None = None
+
+    def trace(self) -> TracedJaxpr:
+        """The rule, at the values of its residuals or on the host where it asks for values."""
+        count = len(self._residual_avals)
+        of_residuals = [f"residual{i}" for i in range(count)]
+        arg_names = [*of_residuals, *(f"ct{i}" for i in range(len(self.in_avals) - count))]
+        traced = partial(trace, self._run, self.in_avals, name=self._name, arg_names=arg_names)
+        try:
+            return traced()
+        except VALUE_OR_ARRAY_ERRORS:
+            known = self._custom.values()
+        values = [*(known or []), *[None] * len(arg_names)][: len(arg_names)]
+        try:
+            return traced(values=values, is_rule=True)
+        except VALUE_OR_ARRAY_ERRORS:
+            # Cotangents have no values before the program runs.
+            if known is None or any(map(is_reference_aval, (*self._avals, *self.in_avals))):
+                raise
+        self.is_zero = [not has_tangent(aval) for aval in self._avals]
+        if self._logs:
+            reason = "a backward rule that asks for the values of cotangents cannot log"
+            self.spec = unreadable_logs(reason)
+        return trace_on_host(
+            lambda *values: self._cotangents(values)[0],
+            self.in_avals,
+            [tangent_aval(aval) for aval in self._avals if has_tangent(aval)],
+            self._custom.bwd_key(),
+            name=self._name,
+            arg_names=arg_names,
+        )
+
+    def _run(self, _: Any, *values: Any) -> list[Any]:
+        cts, logged = self._cotangents(values)
+        given = iter(cts)
+        kept = [next(given) if has_tangent(aval) else None for aval in self._avals]
+        pairs = zip(kept, self._avals, strict=True)
+        self.is_zero = [ct is None for ct, aval in pairs if not is_reference_aval(aval)]
         found = [ct for ct in kept if ct is not None]
-        if logs and logged:
-            entries, spec = split_logs(logged)
+        if self._logs and logged:
+            entries, self.spec = split_logs(logged)
             found += entries
         return found
 
-    ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
-    try:
-        with asking_a_rule([*residual_avals, *ct_avals]):
-            bwd = _trace_bwd(run, custom, residual_avals, ct_avals, f"{name}.bwd")
-    except RuleRaised as raised:
-        return TracedVjp(custom, residual_avals, raised.error, is_zero)
-    return TracedVjp(custom, residual_avals, bwd, is_zero, spec)
-
-
-def _trace_bwd(
-    run: Callable[..., list[Any]],
-    custom: CustomVjp,
-    residual_avals: Sequence[Any],
-    ct_avals: Sequence[Any],
-    name: str,
-) -> TracedJaxpr:
-    """The backward rule as a jaxpr, at the values of its residuals where it asks for them."""
-    avals = [*residual_avals, *ct_avals]
-    names = [
-        *(f"residual{i}" for i in range(len(residual_avals))),
-        *(f"ct{i}" for i in range(len(ct_avals))),
-    ]
-    try:
-        return trace(run, avals, name=name, arg_names=names)
-    except VALUE_OR_ARRAY_ERRORS:
-        # Cotangents have no values before the program runs.
-        values = [*custom.values(), *([None] * len(ct_avals))]
-    return trace(run, avals, name=name, arg_names=names, values=values, is_rule=True)
+    def _cotangents(self, values: Sequence[Any]) -> tuple[list[Any], Any]:
+        """For each argument that has one a cotangent, or None, and what the rule logs."""
+        count = len(self._residual_avals)
+        given = iter(values[count:])
+        cts = [next(given) if has_tangent(aval) else None for aval in self._out_avals]
+        cts = [ct if is_read else None for ct, is_read in zip(cts, self._read, strict=True)]
+        results, logged = self._custom.bwd(values[:count], cts)
+        pairs = zip(results, self._avals, strict=True)
+        return [ct for ct, aval in pairs if has_tangent(aval)], logged
 
 
 def vjp_functions(

@@ -92,6 +92,17 @@ def put_off(error: BaseException) -> str:
     return f"{_REASON}{_numbers[key]}"
 
 
+def put_off_in(message: str) -> BaseException | None:
+    """The error that a message says was put off; None where it says nothing of one."""
+    found = re.search(_REASON + r"(\d+)", message)
+    if found is None:
+        return None
+    error = _put_off[int(found[1])]
+    # It may have been raised before, from elsewhere.
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 _NOT_LINEAR = re.compile(
     r"'bm\.(\w+)' op (?:is linear in a tangent but has no|is linear in one operand at a time|"
     r"is not linear|cannot be transposed)"
@@ -202,12 +213,9 @@ def from_diagnostics(diagnostics: Sequence[Any]) -> BaseException | None:
         return RulesWanted([each for each in asked if each])
     diagnostic = diagnostics[0]
     message = str(diagnostic.message)
-    if found := re.search(_REASON + r"(\d+)", message):
-        error = _put_off[int(found[1])]
+    if error := put_off_in(message):
         if not isinstance(error, UnsupportedError):
-            # It may have been raised before, from elsewhere.
-            error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)
+            return error
         message = str(error)
     if found := _NOT_LINEAR.match(message):
         return NotLinearError(found[1], error_at(message, diagnostic.location))

@@ -23,7 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from bmgrad.runtime import _jax_internals, _kernels
-from bmgrad.runtime._errors import UnsupportedError
+from bmgrad.runtime._errors import UnsupportedError, put_off_in
 from bmgrad.runtime._jax_internals import Checks, IrValue, LoweringContext, ShapedArray
 from bmgrad.runtime._origin import Origin
 from bmgrad.runtime._platform import get_platform
@@ -49,10 +49,15 @@ def bind(
     """
     held = [(references or {})[name] for name in program.references]
     primitive = program_on_devices_p if program.needs_devices else program_p
-    results: list[jax.Array] = primitive.bind(
-        *_jax_internals.match_varying(args), *held, program=program, origin=origin
-    )
-    return results
+    operands = *_jax_internals.match_varying(args), *held
+    try:
+        results: list[jax.Array] = primitive.bind(*operands, program=program, origin=origin)
+        return results
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        # A rule that ran on the host may have raised it.
+        if raised := put_off_in(str(error)):
+            raise raised from None
+        raise
 
 
 def jitted(program: Program) -> Any:

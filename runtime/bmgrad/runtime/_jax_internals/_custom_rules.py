@@ -91,8 +91,9 @@ class CustomVjp(NamedTuple):
     constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `num_errors`
     results of the call are error values that `checkify` put before those of the rule; they
     have no cotangents. `values` gives the values of residuals, None for those that are not
-    known. With `optimizes_remat` a `jax.checkpoint` runs the function where it needs no
-    residuals.
+    known; None where no argument has one. With `optimizes_remat` a
+    `jax.checkpoint` runs the function where it needs no residuals. `bwd_key` gives what is equal
+    for calls whose `bwd` do the same with the same values; None where it cannot be told.
     """
 
     fwd: Any
@@ -102,8 +103,9 @@ class CustomVjp(NamedTuple):
     bwd: Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], Logged]]
     num_closed_over: int = 0
     num_errors: int = 0
-    values: Callable[[], list[Any]] = list
+    values: Callable[[], list[Any] | None] = list
     optimizes_remat: bool = False
+    bwd_key: Callable[[], Hashable] = lambda: None
 
 
 def _counting_shared_once(bwd: Any, num_residuals: int, call: Any) -> Any:
@@ -220,10 +222,10 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 
     residuals = [source for i, source in enumerate(sources) if i not in known]
 
-    def values() -> list[Any]:
+    def values() -> list[Any] | None:
         found = values_of_rule(closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
-        if found is None:
-            return [None] * len(residuals)
+        if found is None or all(value is None for value in found[0]):
+            return None
         given, returned = found
         # Constants come first among the arguments of the call, and are not given to the rule.
         first = params["num_consts"]
@@ -245,6 +247,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         num_errors,
         values,
         any(eqn.primitive.name == "remat_opt" for eqn in fwd.eqns),
+        lambda: (_bwd_key(params), tuple(known.items()), str(params["out_trees"]()[1])),
     )
 
 
@@ -257,11 +260,15 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
     if "jvp_jaxpr_fun" in params:
         return _wrapped_key(closed_over(params["jvp_jaxpr_fun"], "fn", "jvp"))
     fwd = _wrapped_key(closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
+    return fwd and (fwd, _bwd_key(params))
+
+
+def _bwd_key(params: Mapping[str, Any]) -> Hashable:
     bwd = params["bwd"]
     # Under `vmap` the user's function is inside.
     while inner := closed_over(bwd, "bwd"):
         bwd = inner
-    return fwd and (fwd, _wrapped_key(bwd))
+    return _wrapped_key(bwd)
 
 
 class _Lifted(NamedTuple):

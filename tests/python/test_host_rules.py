@@ -1,0 +1,160 @@
+"""Backward rules that ask for the values of cotangents: in NumPy, or with an `if` of one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad.math as bm
+from bmgrad._import import UnsupportedError
+
+
+@jax.custom_vjp
+def clipped(x):
+    """Its gradient has a norm of at most 1."""
+    return x
+
+
+def _clip(_, g):
+    norm = jnp.linalg.norm(g)
+    return (g / norm if norm > 1 else g,)
+
+
+clipped.defvjp(lambda x: (x, None), _clip)
+
+
+@jax.custom_vjp
+def doubled_in_numpy(x):
+    return jnp.asarray(2 * np.asarray(x))
+
+
+doubled_in_numpy.defvjp(
+    lambda x: (doubled_in_numpy(x), x),
+    lambda x, g: (np.asarray(g) * (1 + np.ones_like(np.asarray(x))),),
+)
+
+
+@pytest.mark.parametrize("scale", [0.01, 10.0])
+def test_a_rule_with_an_if(scale):
+    x = jnp.arange(3.0)
+
+    def fun(x):
+        return jnp.sum(scale * clipped(jnp.sin(3 * clipped(x))) ** 2)
+
+    for ours, theirs in [(bm.grad, jax.grad), (bm.value_and_grad, jax.value_and_grad)]:
+        np.testing.assert_allclose(
+            np.hstack(jax.tree.leaves(ours(fun)(x))), np.hstack(jax.tree.leaves(theirs(fun)(x)))
+        )
+
+
+def test_a_rule_in_numpy():
+    def fun(x):
+        return jnp.sum(doubled_in_numpy(x) ** 2)
+
+    x = jnp.arange(3.0)
+    np.testing.assert_array_equal(bm.grad(fun)(x), 8 * x)
+    np.testing.assert_array_equal(bm.jacrev(doubled_in_numpy)(x), 2 * np.eye(3))
+
+
+def test_cotangents_that_come_later():
+    """`vjp` runs the rule for each cotangent that its function gets."""
+    _, vjp_fn = bm.vjp(clipped, jnp.ones(2))
+    np.testing.assert_allclose(vjp_fn(jnp.array([0.3, 0.4]))[0], [0.3, 0.4])
+    np.testing.assert_allclose(vjp_fn(jnp.array([3.0, 4.0]))[0], [0.6, 0.8])
+
+
+def test_other_values_are_not_compiled_again(caplog):
+    grad = bm.grad(lambda x: jnp.sum(clipped(x) ** 2))
+    with jax.log_compiles():
+        np.testing.assert_allclose(grad(jnp.array([0.15, 0.2])), [0.3, 0.4])
+        assert any("Compiling" in record.message for record in caplog.records)
+        caplog.clear()
+        np.testing.assert_allclose(grad(jnp.array([1.5, 2.0])), [0.6, 0.8])
+    assert not [record for record in caplog.records if "grad" in record.message]
+
+
+def test_residuals_stay_what_they_are():
+    @jax.custom_vjp
+    def scaled(x, count, scale):
+        return x * scale
+
+    def fwd(x, count, scale):
+        return x * scale, (x, {"count": count, "scale": scale, "power": 3})
+
+    def bwd(residuals, g):
+        x, others = residuals
+        assert isinstance(others["power"], int)
+        g = np.asarray(g)
+        return g * float(others["scale"]), None, float(np.sum(np.asarray(x) * g))
+
+    scaled.defvjp(fwd, bwd)
+
+    def fun(x, scale):
+        return jnp.sum(jnp.cos(scaled(x, 2, scale)))
+
+    x = jnp.arange(3.0)
+    ours, theirs = (t.grad(fun, argnums=(0, 1))(x, 2.0) for t in (bm, jax))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), ours, theirs)
+
+
+def test_static_arguments_are_not_mixed_up():
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+    def scaled(x, scale):
+        return x * scale
+
+    scaled.defvjp(lambda x, scale: (x * scale, None), lambda scale, _, g: (np.asarray(g) * scale,))
+    for scale in (2.0, 3.0):
+        assert bm.grad(lambda x, scale=scale: scaled(x, scale))(1.0) == scale
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64", "complex64"])
+def test_cotangents_have_the_dtype_of_the_argument(dtype):
+    with jax.enable_x64(True):
+        x = jnp.ones(2, dtype)
+        gradient = bm.grad(lambda x: jnp.sum(clipped(x) * 3).real)(x)
+        assert gradient.dtype == x.dtype
+        np.testing.assert_allclose(np.asarray(gradient, np.complex64), [2**-0.5] * 2, rtol=1e-2)
+
+
+class TooLarge(Exception):
+    pass
+
+
+def test_what_the_rule_raises_is_raised():
+    @jax.custom_vjp
+    def limited(x):
+        return x
+
+    def bwd(_, g):
+        if g > 3:
+            raise TooLarge(f"{g} is too large")
+        return (g,)
+
+    limited.defvjp(lambda x: (x, None), bwd)
+    grad = bm.grad(lambda x: limited(x) ** 2)
+    assert grad(1.0) == 2
+    with pytest.raises(TooLarge, match="is too large"):
+        grad(2.0)
+    assert grad(1.5) == 3
+
+
+def test_a_cotangent_of_another_shape_is_refused():
+    @jax.custom_vjp
+    def same(x):
+        return x
+
+    same.defvjp(lambda x: (x, None), lambda _, g: (np.zeros(3) + float(g[0]),))
+    with pytest.raises(ValueError, match="so the shapes do not match"):
+        bm.grad(lambda x: jnp.sum(same(x)))(jnp.ones(2))
+
+
+def test_refused_under_jit_and_twice():
+    x = jnp.arange(3.0)
+    grad = bm.grad(lambda x: jnp.sum(clipped(x) ** 3))
+    for jit in (jax.jit, bm.jit):
+        with pytest.raises(jax.errors.TracerBoolConversionError):
+            jit(grad)(x)
+    with pytest.raises(UnsupportedError, match="asks for the values of cotangents"):
+        bm.grad(lambda x: jnp.sum(grad(x)))(x)
