@@ -1,6 +1,8 @@
 """Backward rules that ask for the values of cotangents: in NumPy, or with an `if` of one."""
 
 import functools
+import gc
+import weakref
 
 import jax
 import jax.numpy as jnp
@@ -158,3 +160,16 @@ def test_refused_under_jit_and_twice():
             jit(grad)(x)
     with pytest.raises(UnsupportedError, match="asks for the values of cotangents"):
         bm.grad(lambda x: jnp.sum(grad(x)))(x)
+
+
+def test_what_the_first_call_was_given_is_not_kept():
+    """Though the rule is, for the programs that are equal to the first."""
+
+    def call(k):
+        w = jnp.arange(3.0) + k
+        bm.grad(lambda x: jnp.sum(clipped(x * w) ** 2))(jnp.ones(3))
+        return weakref.ref(w)
+
+    kept = [call(k) for k in range(3)]
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 3

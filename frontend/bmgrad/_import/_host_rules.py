@@ -17,17 +17,19 @@ import numpy as np
 from bmgrad.runtime._errors import UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import ShapedArray, TracedJaxpr, trace
 
+BackwardRule = Callable[..., tuple[Sequence[Any], Any]]
+
 
 @dataclasses.dataclass(frozen=True)
 class _OnHost:
     """`rule` of arrays that have values. Programs that call equal ones are compiled once.
 
     Attributes:
-      rule: gives for each of `avals` a cotangent, or None.
+      rule: gives for each of `avals` a cotangent, or None, and what it logs, which is lost.
       key: equal for rules that do the same, or None.
     """
 
-    rule: Callable[..., Sequence[Any]] = dataclasses.field(compare=False)
+    rule: BackwardRule = dataclasses.field(compare=False)
     avals: tuple[ShapedArray, ...]
     key: Hashable
 
@@ -41,7 +43,7 @@ class _OnHost:
 
     def __call__(self, *values: Any) -> list[Any]:
         try:
-            cts = self.rule(*values)
+            cts, _ = self.rule(*values)
             pairs = zip(cts, self.avals, strict=True)
             return [np.asarray(np.zeros(a.shape) if ct is None else ct, a.dtype) for ct, a in pairs]
         except Exception as error:
@@ -50,7 +52,7 @@ class _OnHost:
 
 
 def trace_on_host(
-    rule: Callable[..., Sequence[Any]],
+    rule: BackwardRule,
     in_avals: Sequence[ShapedArray],
     out_avals: Sequence[ShapedArray],
     key: Hashable,

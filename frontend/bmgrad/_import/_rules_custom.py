@@ -345,8 +345,17 @@ class _Backward:
         name: str,
     ) -> None:
         """`avals` are those of the arguments that have cotangents, `out_avals` of the results."""
-        self._custom, self._avals, self._read, self._logs = custom, avals, read, logs
-        self._residual_avals, self._out_avals, self._name = residual_avals, out_avals, name
+        self._avals, self._logs, self._name = avals, logs, name
+        self._values, self._bwd_key = custom.values, custom.bwd_key
+        self._num_residuals = len(residual_avals)
+        of_results = zip(out_avals, read, strict=True)
+        self._cotangents = partial(
+            _cotangents,
+            custom.bwd,
+            self._num_residuals,
+            [is_read if has_tangent(aval) else None for aval, is_read in of_results],
+            list(map(has_tangent, avals)),
+        )
         ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
         self.in_avals = [*residual_avals, *ct_avals]
         self.is_zero: list[bool] = []
@@ -354,14 +363,14 @@ class _Backward:
 
     def trace(self) -> TracedJaxpr:
         """The rule, at the values of its residuals or on the host where it asks for values."""
-        count = len(self._residual_avals)
+        count = self._num_residuals
         of_residuals = [f"residual{i}" for i in range(count)]
         arg_names = [*of_residuals, *(f"ct{i}" for i in range(len(self.in_avals) - count))]
         traced = partial(trace, self._run, self.in_avals, name=self._name, arg_names=arg_names)
         try:
             return traced()
         except VALUE_OR_ARRAY_ERRORS:
-            known = self._custom.values()
+            known = self._values()
         values = [*(known or []), *[None] * len(arg_names)][: len(arg_names)]
         try:
             return traced(values=values, is_rule=True)
@@ -374,16 +383,16 @@ class _Backward:
             reason = "a backward rule that asks for the values of cotangents cannot log"
             self.spec = unreadable_logs(reason)
         return trace_on_host(
-            lambda *values: self._cotangents(values)[0],
+            self._cotangents,
             self.in_avals,
             [tangent_aval(aval) for aval in self._avals if has_tangent(aval)],
-            self._custom.bwd_key(),
+            self._bwd_key(),
             name=self._name,
             arg_names=arg_names,
         )
 
     def _run(self, _: Any, *values: Any) -> list[Any]:
-        cts, logged = self._cotangents(values)
+        cts, logged = self._cotangents(*values)
         given = iter(cts)
         kept = [next(given) if has_tangent(aval) else None for aval in self._avals]
         pairs = zip(kept, self._avals, strict=True)
@@ -394,15 +403,23 @@ class _Backward:
             found += entries
         return found
 
-    def _cotangents(self, values: Sequence[Any]) -> tuple[list[Any], Any]:
-        """For each argument that has one a cotangent, or None, and what the rule logs."""
-        count = len(self._residual_avals)
-        given = iter(values[count:])
-        cts = [next(given) if has_tangent(aval) else None for aval in self._out_avals]
-        cts = [ct if is_read else None for ct, is_read in zip(cts, self._read, strict=True)]
-        results, logged = self._custom.bwd(values[:count], cts)
-        pairs = zip(results, self._avals, strict=True)
-        return [ct for ct, aval in pairs if has_tangent(aval)], logged
+
+def _cotangents(
+    bwd: Callable[..., tuple[list[Any], Any]],
+    num_residuals: int,
+    read: Sequence[bool | None],
+    wanted: Sequence[bool],
+    *values: Any,
+) -> tuple[list[Any], Any]:
+    """For each `wanted` argument a cotangent, or None, and what the rule logs.
+
+    `read` says of each result whether anybody reads it, or None if it has no cotangent.
+    """
+    given = iter(values[num_residuals:])
+    cts = [None if is_read is None else next(given) for is_read in read]
+    cts = [ct if is_read else None for ct, is_read in zip(cts, read, strict=True)]
+    results, logged = bwd(values[:num_residuals], cts)
+    return [ct for ct, is_wanted in zip(results, wanted, strict=True) if is_wanted], logged
 
 
 def vjp_functions(

@@ -204,19 +204,19 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     is_checkified = lifted.num_errors is not None
     num_errors = len(out_avals) - (len(fwd.outvars) - num_made) if is_checkified else 0
 
+    # `bwd` may be kept for good, so it does not hold `params`.
+    wrapped, has_symbolic_zeros = params["bwd"], params["symbolic_zeros"]
+    rule = _counting_shared_once(wrapped, len(sources), params["call_jaxpr"])
+
     def zero(aval: ShapedArray) -> Any:
-        if params["symbolic_zeros"]:
-            return SymbolicZero(aval)
-        return np.zeros(aval.shape, aval.dtype)
+        return SymbolicZero(aval) if has_symbolic_zeros else np.zeros(aval.shape, aval.dtype)
 
     def bwd(residuals: Sequence[Any], cts: Sequence[Any]) -> tuple[list[Any], Logged]:
         filled = [zero(aval) if ct is None else ct for ct, aval in zip(cts, out_avals, strict=True)]
-        filled = filled[num_errors:]
         given = iter(residuals)
         kept = [known[i] if i in known else next(given) for i in range(len(sources))]
-        with batches_reopened(params["bwd"]):
-            rule = _counting_shared_once(params["bwd"], len(kept), params["call_jaxpr"])
-            results = rule.call_wrapped(*kept, *filled)
+        with batches_reopened(wrapped):
+            results = rule.call_wrapped(*kept, *filled[num_errors:])
         found, logs = _cts_and_logs(results)
         return [None if isinstance(ct, _ZEROS) else ct for ct in found], logs
 
