@@ -110,6 +110,41 @@ def test_what_waits_outside_jit_is_compiled_once():
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+WAYS = {
+    "called": lambda f, x: f(x),
+    "scan": lambda f, x: jax.lax.scan(lambda c, _: (f(c), None), x, length=3)[0],
+    "cond": lambda f, x: jax.lax.cond(x > 0, f, jnp.sin, x),
+    "jit": lambda f, x: jax.jit(f)(x),
+    "checkpoint": lambda f, x: jax.checkpoint(f)(jnp.sin(x)),
+    "vmap": lambda f, x: jnp.sum(jax.vmap(f)(jnp.stack([x, 2 * x]))),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("number", [1.5, 3, True], ids=str)
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_rules_that_hold_a_number_of_the_function(kind, number, way):
+    """JAX writes a scalar that a function makes into its jaxpr, so it is no variable there."""
+
+    def fun(x):
+        k = jnp.asarray(number)
+        if kind == "jvp":
+            scaled = jax.custom_jvp(lambda x: jnp.sin(x) * k)
+            scaled.defjvp(lambda x, dx: (scaled(*x), jnp.cos(*x) * k * dx[0]))
+        else:
+            scaled = jax.custom_vjp(lambda x: jnp.sin(x) * k)
+            scaled.defvjp(lambda x: (scaled(x), x), lambda x, ct: (ct * jnp.cos(x) * k,))
+        return WAYS[way](scaled, x)
+
+    def plain(x):
+        return WAYS[way](lambda x: jnp.sin(x) * number, x)
+
+    np.testing.assert_allclose(bm.grad(fun)(0.3), jax.grad(plain)(0.3), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(bm.grad(fun))(0.3), jax.grad(plain)(0.3), rtol=1e-6)
+    want = jax.grad(jax.grad(plain))(0.3)
+    np.testing.assert_allclose(bm.grad(bm.grad(fun))(0.3), want, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["cell", "object", "default", "backward"])
 def test_rules_in_rules_that_hold_values_of_the_function(kind):
     """Only the inner rule reads `w`."""

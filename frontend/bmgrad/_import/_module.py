@@ -20,7 +20,12 @@ from bmgrad._import._errors import Unsupported
 from bmgrad._import._references import Operand, Reference
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
 from bmgrad.runtime._errors import no_values_of
-from bmgrad.runtime._jax_internals import is_dead, is_reference, variable_of
+from bmgrad.runtime._jax_internals import (
+    is_dead,
+    is_reference,
+    variable_of,
+    without_literal,
+)
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
 # elements, which are mostly tables of indices, are constants instead.
@@ -168,6 +173,7 @@ class Module:
 
     def capture(self, array: Any) -> Value:
         """The value of a concrete array: a constant, or an input of every scope on the way."""
+        array = without_literal(array)
         if not isinstance(array, (jax.Array, jax.core.Tracer)):
             dtype = np.asarray(array).dtype
             if dtype == np.object_:
@@ -194,7 +200,7 @@ class Module:
     def reaches(self, array: Any) -> bool:
         """Whether a captured `array` has a value: here, around, or in a trace that goes on."""
         variable = variable_of(array)
-        return not is_dead(array) or any(
+        return not is_dead(without_literal(array)) or any(
             id(array) in scope.arrays or any(variable in e for e in scope.environments)
             for scope in (*self._around, self._scope)
         )

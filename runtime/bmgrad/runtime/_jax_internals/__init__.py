@@ -117,6 +117,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     may_be_differentiated,
     trace,
     variable_of,
+    without_literal,
 )
 
 __all__ = [
@@ -215,5 +216,6 @@ __all__ = [
     "variable_of",
     "with_axes",
     "without_axis",
+    "without_literal",
     "without_mesh",
 ]

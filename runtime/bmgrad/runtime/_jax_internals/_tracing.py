@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax._src import core, dtypes, source_info_util
 from jax._src.interpreters import batching, partial_eval
 from jax.extend.core import DebugInfo
@@ -236,6 +237,13 @@ def is_dead(value: Any) -> bool:
 def has_value(x: Any) -> bool:
     """Whether `x` is an array, or a tracer that knows its value."""
     return core.is_concrete(x) and not isinstance(x, jax.ShapeDtypeStruct)
+
+
+def without_literal(value: Any) -> Any:
+    """The number that a tracer stands for, as of `jnp.asarray(2.0)` in a function, or `value`."""
+    literal: Any = getattr(value, "val", None)
+    is_number = isinstance(value, jax.core.Tracer) and isinstance(literal, core.Literal)
+    return np.asarray(literal.val, literal.aval.dtype) if is_number else value
 
 
 def variable_of(value: Any) -> Any:
