@@ -111,6 +111,29 @@ def test_static_arguments_are_not_mixed_up():
         assert bm.grad(lambda x, scale=scale: scaled(x, scale))(1.0) == scale
 
 
+def test_results_are_not_mixed_up():
+    @jax.custom_vjp
+    def twice_and_thrice(x):
+        return 2 * x, 3 * x
+
+    def bwd(_, cts):
+        twice, thrice = map(np.asarray, cts)
+        return (2 * twice + 3 * thrice,)
+
+    twice_and_thrice.defvjp(lambda x: (twice_and_thrice(x), None), bwd)
+    for i, want in enumerate((2, 3)):
+        assert bm.grad(lambda x, i=i: twice_and_thrice(x)[i])(1.0) == want
+    assert bm.grad(lambda x: sum(twice_and_thrice(x)))(1.0) == 5
+
+
+def test_a_batch_of_it_is_another_rule():
+    rows = jnp.array([[3.0, 4.0], [6.0, 8.0]])
+    together = bm.grad(lambda x: jnp.sum(clipped(x) * rows))(jnp.ones((2, 2)))
+    np.testing.assert_allclose(jnp.linalg.norm(together), 1, rtol=1e-6)
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        bm.grad(lambda x: jnp.sum(jax.vmap(clipped)(x) * rows))(jnp.ones((2, 2)))
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float64", "complex64"])
 def test_cotangents_have_the_dtype_of_the_argument(dtype):
     with jax.enable_x64(True):

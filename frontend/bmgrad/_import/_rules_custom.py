@@ -346,16 +346,14 @@ class _Backward:
     ) -> None:
         """`avals` are those of the arguments that have cotangents, `out_avals` of the results."""
         self._avals, self._logs, self._name = avals, logs, name
-        self._values, self._bwd_key = custom.values, custom.bwd_key
-        self._num_residuals = len(residual_avals)
+        self._custom, self._num_residuals = custom, len(residual_avals)
         of_results = zip(out_avals, read, strict=True)
-        self._cotangents = partial(
-            _cotangents,
-            custom.bwd,
+        self._flags = (
             self._num_residuals,
-            [is_read if has_tangent(aval) else None for aval, is_read in of_results],
-            list(map(has_tangent, avals)),
+            tuple(is_read if has_tangent(aval) else None for aval, is_read in of_results),
+            tuple(map(has_tangent, avals)),
         )
+        self._cotangents = partial(_cotangents, custom.bwd, *self._flags)
         ct_avals = [tangent_aval(aval) for aval in out_avals if has_tangent(aval)]
         self.in_avals = [*residual_avals, *ct_avals]
         self.is_zero: list[bool] = []
@@ -364,29 +362,30 @@ class _Backward:
     def trace(self) -> TracedJaxpr:
         """The rule, at the values of its residuals or on the host where it asks for values."""
         count = self._num_residuals
-        of_residuals = [f"residual{i}" for i in range(count)]
-        arg_names = [*of_residuals, *(f"ct{i}" for i in range(len(self.in_avals) - count))]
+        names = [f"residual{i}" for i in range(count)]
+        arg_names = [*names, *(f"ct{i}" for i in range(len(self.in_avals) - count))]
         traced = partial(trace, self._run, self.in_avals, name=self._name, arg_names=arg_names)
         try:
             return traced()
         except VALUE_OR_ARRAY_ERRORS:
-            known = self._values()
-        values = [*(known or []), *[None] * len(arg_names)][: len(arg_names)]
+            of_residuals, has_values = self._custom.values()
+        values = [*of_residuals, *[None] * len(arg_names)][: len(arg_names)]
         try:
             return traced(values=values, is_rule=True)
         except VALUE_OR_ARRAY_ERRORS:
             # Cotangents have no values before the program runs.
-            if known is None or any(map(is_reference_aval, (*self._avals, *self.in_avals))):
+            if not has_values or any(map(is_reference_aval, (*self._avals, *self.in_avals))):
                 raise
         self.is_zero = [not has_tangent(aval) for aval in self._avals]
         if self._logs:
             reason = "a backward rule that asks for the values of cotangents cannot log"
             self.spec = unreadable_logs(reason)
+        key = self._custom.bwd_key()
         return trace_on_host(
             self._cotangents,
             self.in_avals,
             [tangent_aval(aval) for aval in self._avals if has_tangent(aval)],
-            self._bwd_key(),
+            key and (key, self._flags),
             name=self._name,
             arg_names=arg_names,
         )

@@ -91,7 +91,7 @@ class CustomVjp(NamedTuple):
     constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `num_errors`
     results of the call are error values that `checkify` put before those of the rule; they
     have no cotangents. `values` gives the values of residuals, None for those that are not
-    known; None where no argument has one. With `optimizes_remat` a
+    known, and whether an argument has one. With `optimizes_remat` a
     `jax.checkpoint` runs the function where it needs no residuals. `bwd_key` gives what is equal
     for calls whose `bwd` do the same with the same values; None where it cannot be told.
     """
@@ -103,7 +103,7 @@ class CustomVjp(NamedTuple):
     bwd: Callable[[Sequence[Any], Sequence[Any]], tuple[list[Any], Logged]]
     num_closed_over: int = 0
     num_errors: int = 0
-    values: Callable[[], list[Any] | None] = list
+    values: Callable[[], tuple[list[Any], bool]] = lambda: ([], False)
     optimizes_remat: bool = False
     bwd_key: Callable[[], Hashable] = lambda: None
 
@@ -189,7 +189,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         rules_with_axes_of_functions(),
     ):
         fwd, consts = discharge_rule(*trace_fwd(*wanted))
-    _, _, forwarded = params["out_trees"]()
+    _, residual_tree, forwarded = params["out_trees"]()
     made = itertools.count()
     # Error values that `checkify` put before the arguments are not counted in `forwarded`.
     sources = [(False, next(made)) if f is None else (True, f + num_given) for f in forwarded]
@@ -222,19 +222,25 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 
     residuals = [source for i, source in enumerate(sources) if i not in known]
 
-    def values() -> list[Any] | None:
+    def values() -> tuple[list[Any], bool]:
         found = values_of_rule(closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
-        if found is None or all(value is None for value in found[0]):
-            return None
+        if found is None:
+            return [None] * len(residuals), False
         given, returned = found
         # Constants come first among the arguments of the call, and are not given to the rule.
         first = params["num_consts"]
-        return [
+        of_residuals = [
             (given[number - first] if number >= first else None)
             if is_argument
             else returned[number]
             for is_argument, number in residuals
         ]
+        return of_residuals, any(value is not None for value in given)
+
+    def bwd_key() -> Hashable:
+        # Of a batch the rule of the user is inside of another one.
+        is_batch = closed_over(wrapped, "bwd") is not None
+        return None if is_batch else (_wrapped_key(wrapped), tuple(known.items()), residual_tree)
 
     return CustomVjp(
         fwd,
@@ -247,7 +253,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         num_errors,
         values,
         any(eqn.primitive.name == "remat_opt" for eqn in fwd.eqns),
-        lambda: (_bwd_key(params), tuple(known.items()), str(params["out_trees"]()[1])),
+        bwd_key,
     )
 
 
@@ -260,15 +266,11 @@ def custom_rule_key(params: Mapping[str, Any]) -> Hashable:
     if "jvp_jaxpr_fun" in params:
         return _wrapped_key(closed_over(params["jvp_jaxpr_fun"], "fn", "jvp"))
     fwd = _wrapped_key(closed_over(params["fwd_jaxpr_thunk"], "fn", "fwd"))
-    return fwd and (fwd, _bwd_key(params))
-
-
-def _bwd_key(params: Mapping[str, Any]) -> Hashable:
     bwd = params["bwd"]
     # Under `vmap` the user's function is inside.
     while inner := closed_over(bwd, "bwd"):
         bwd = inner
-    return _wrapped_key(bwd)
+    return fwd and (fwd, _wrapped_key(bwd))
 
 
 class _Lifted(NamedTuple):
