@@ -111,6 +111,20 @@ def test_static_arguments_are_not_mixed_up():
         assert bm.grad(lambda x, scale=scale: scaled(x, scale))(1.0) == scale
 
 
+def test_numbers_among_the_residuals_are_not_mixed_up():
+    scales = []
+
+    @jax.custom_vjp
+    def scaled(x):
+        return x * scales[-1]
+
+    scaled.defvjp(lambda x: (scaled(x), scales[-1]), lambda scale, g: (scale * np.asarray(g),))
+    for scale in (2.0, 3.0):
+        scales.append(scale)
+        # Another function: what is no variable is read once by each.
+        assert bm.grad(lambda x, scale=scale: scaled(x))(1.0) == scale
+
+
 def test_results_are_not_mixed_up():
     @jax.custom_vjp
     def twice_and_thrice(x):
