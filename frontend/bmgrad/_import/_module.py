@@ -20,12 +20,7 @@ from bmgrad._import._errors import Unsupported
 from bmgrad._import._references import Operand, Reference
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
 from bmgrad.runtime._errors import no_values_of
-from bmgrad.runtime._jax_internals import (
-    is_dead,
-    is_reference,
-    variable_of,
-    without_literal,
-)
+from bmgrad.runtime._jax_internals import is_dead, is_reference, variable_of, without_literal
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
 # elements, which are mostly tables of indices, are constants instead.

@@ -361,17 +361,18 @@ class _Backward:
 
     def trace(self) -> TracedJaxpr:
         """The rule, at the values of its residuals or on the host where it asks for values."""
-        count = self._num_residuals
-        names = [f"residual{i}" for i in range(count)]
-        arg_names = [*names, *(f"ct{i}" for i in range(len(self.in_avals) - count))]
+        count, num_cts = self._num_residuals, len(self.in_avals) - self._num_residuals
+        arg_names = [
+            *(f"residual{i}" for i in range(count)),
+            *(f"ct{i}" for i in range(num_cts)),
+        ]
         traced = partial(trace, self._run, self.in_avals, name=self._name, arg_names=arg_names)
         try:
             return traced()
         except VALUE_OR_ARRAY_ERRORS:
             of_residuals, has_values = self._custom.values()
-        values = [*of_residuals, *[None] * len(arg_names)][: len(arg_names)]
         try:
-            return traced(values=values, is_rule=True)
+            return traced(values=[*of_residuals, *[None] * num_cts], is_rule=True)
         except VALUE_OR_ARRAY_ERRORS:
             # Cotangents have no values before the program runs.
             if not has_values or any(map(is_reference_aval, (*self._avals, *self.in_avals))):

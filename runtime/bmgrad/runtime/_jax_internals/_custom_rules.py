@@ -91,9 +91,9 @@ class CustomVjp(NamedTuple):
     constants as well, of a call that `jax.vmap` has evaluated from a jaxpr. `num_errors`
     results of the call are error values that `checkify` put before those of the rule; they
     have no cotangents. `values` gives the values of residuals, None for those that are not
-    known, and whether an argument has one. With `optimizes_remat` a
-    `jax.checkpoint` runs the function where it needs no residuals. `bwd_key` gives what is equal
-    for calls whose `bwd` do the same with the same values; None where it cannot be told.
+    known, and whether an argument has one. With `optimizes_remat` a `jax.checkpoint` runs the
+    function where it needs no residuals. `bwd_key` gives what is equal for calls whose `bwd` do
+    the same with the same values; None where it cannot be told.
     """
 
     fwd: Any
@@ -238,9 +238,10 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
         return of_residuals, any(value is not None for value in given)
 
     def bwd_key() -> Hashable:
-        # Of a batch the rule of the user is inside of another one.
-        is_batch = closed_over(wrapped, "bwd") is not None
-        return None if is_batch else (_wrapped_key(wrapped), tuple(known.items()), residual_tree)
+        if closed_over(wrapped, "bwd"):  # The rule of a batch, and the user's inside.
+            return None
+        numbers = tuple((i, type(number), repr(number)) for i, number in known.items())
+        return _wrapped_key(wrapped), numbers, residual_tree
 
     return CustomVjp(
         fwd,
