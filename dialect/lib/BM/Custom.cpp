@@ -191,6 +191,8 @@ static void setResultTangents(JvpFrame &frame, ValueRange tangents) {
 
 /// What a rule that could not be imported has instead of a body.
 static constexpr StringLiteral kReason("bm.reason");
+/// How the reason begins where the rule is imported once it is asked for.
+static constexpr StringLiteral kPutOff("put off rules ");
 
 /// `isPerturbed` says, for a rule that could still be imported, of which
 /// operands the derivative is taken.
@@ -301,37 +303,66 @@ LogicalResult CustomVjpOp::emitJvp(JvpFrame &frame) {
   return success();
 }
 
+/// Calls a transpose that the op brings, with respect to the operands that are
+/// linear and maybe others.
+static LogicalResult callTranspose(CustomJvpOp op, const GivenTranspose &given,
+                                   TransposeFrame &frame) {
+  if (failed(verifyRuleHasBody(op, given.function, [&](unsigned index) {
+        return frame.isLinear(index);
+      })))
+    return failure();
+  SmallVector<Value> operands;
+  for (auto [index, operand] : llvm::enumerate(frame.operands))
+    if (!given.isLinear(index))
+      operands.push_back(operand);
+  for (auto [cotangent, type] :
+       llvm::zip_equal(frame.cotangents, op.getResultTypes()))
+    if (isDifferentiable(type))
+      operands.push_back(materialize(frame.b, cotangent, type));
+  SmallVector<Type> types;
+  for (int64_t index : given.linear)
+    types.push_back(op.getInputs()[index].getType());
+  auto call = func::CallOp::create(frame.b, given.function, types, operands);
+  for (auto [index, cotangent] :
+       llvm::zip_equal(given.linear, call.getResults()))
+    if (frame.isLinear(index))
+      frame.operandCotangents[index] = cotangent;
+  return success();
+}
+
+/// Whether a transpose has a body, or can be imported. The rules of users raise
+/// for most operands that they are asked for together.
+static bool isAtHand(CustomJvpOp op, FlatSymbolRefAttr function) {
+  Operation *found = SymbolTable::lookupNearestSymbolFrom(op, function);
+  auto reason = found->getAttrOfType<StringAttr>(kReason);
+  return !reason || reason.getValue().starts_with(kPutOff);
+}
+
 /// Calls the transpose that the op brings for the operands that are linear.
 static LogicalResult transposeAsGiven(CustomJvpOp op, TransposeFrame &frame) {
-  auto isLinear = [&](unsigned index) { return frame.isLinear(index); };
-  for (const GivenTranspose &given : givenTransposes(op)) {
-    SmallVector<Value> operands;
-    bool fits = true;
-    for (auto [index, operand] : llvm::enumerate(frame.operands)) {
-      fits &= given.isLinear(index) == frame.isLinear(index);
-      if (operand)
-        operands.push_back(operand);
+  SmallVector<GivenTranspose> transposes = givenTransposes(op);
+  std::optional<GivenTranspose> ofMore;
+  for (const GivenTranspose &given : transposes) {
+    bool isExact = true, hasAll = true;
+    for (unsigned index = 0; index < op->getNumOperands(); ++index) {
+      isExact &= given.isLinear(index) == frame.isLinear(index);
+      hasAll &= given.isLinear(index) || !frame.isLinear(index);
     }
-    if (!fits)
-      continue;
-    if (failed(verifyRuleHasBody(op, given.function, isLinear)))
-      return failure();
-    for (auto [cotangent, type] :
-         llvm::zip_equal(frame.cotangents, op.getResultTypes()))
-      if (isDifferentiable(type))
-        operands.push_back(materialize(frame.b, cotangent, type));
-    SmallVector<Type> types;
-    for (int64_t index : given.linear)
-      types.push_back(op.getInputs()[index].getType());
-    auto call = func::CallOp::create(frame.b, given.function, types, operands);
-    for (auto [index, cotangent] :
-         llvm::zip_equal(given.linear, call.getResults()))
-      frame.operandCotangents[index] = cotangent;
-    return success();
+    if (isExact)
+      return callTranspose(op, given, frame);
+    // A function that is linear in some operands together is so in each of
+    // them: what the others are adds a constant.
+    bool isLess = !ofMore || given.linear.size() < ofMore->linear.size();
+    if (hasAll && isLess && isAtHand(op, given.function))
+      ofMore = given;
   }
+  if (ofMore)
+    return callTranspose(op, *ofMore, frame);
   // Rules that were put off may have one.
   if (op.getRuleAttr() &&
-      failed(verifyRuleHasBody(op, op.getRuleAttr(), isLinear)))
+      failed(verifyRuleHasBody(op, op.getRuleAttr(), [&](unsigned index) {
+        return frame.isLinear(index);
+      })))
     return failure();
   return op.emitError("no transpose rule for primitive '")
          << getPrimitiveName(op) << "' with respect to these operands";

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 # In the IR, before a number: why a derivative rule has no body.
-_REASON = "put off rules "
+_REASON = "put off rules "  # `Custom.cpp` knows it by this.
 _WANTED = re.compile(_REASON + r"(\d+) for ([01]+)")
 # Which operands of a call a derivative perturbs.
 Flags = tuple[bool, ...]
