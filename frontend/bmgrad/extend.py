@@ -22,7 +22,9 @@ def register_primitive(
 
     Not needed for primitives with rules in `jax.interpreters.ad` and `batching`: bmgrad uses
     those. A rule may call any function of JAX and any primitive; its own derivative follows.
-    What the primitive computes is what its JAX lowering (`jax.interpreters.mlir`) says.
+    What the primitive computes is what its JAX lowering (`jax.interpreters.mlir`) says; one that
+    has none, but an implementation in Python (`def_impl`), runs that on the host, as a
+    `jax.pure_callback`.
 
     Args:
       primitive: a `jax.extend.core.Primitive` that bmgrad has no rule for.

@@ -4,6 +4,8 @@ The primitives here are like those of libraries for spiking networks: sparse pro
 weights and inputs, whose forward derivatives are other primitives with transposes.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from derivative_checks import check_batching, check_derivatives
 from foreign_primitives import primitive
 from jax import lax
+from jax._src import dispatch
 from jax._src.interpreters import ad as internal_ad
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.extend.core import Primitive
@@ -512,3 +515,48 @@ def test_errors_do_not_remember_where_they_were_raised_before():
         frames.append([frame.name for frame in raised.traceback])
     assert "second" in frames[1]
     assert "first" not in frames[1]
+
+
+# -- Primitives without a lowering -----------------------------------------------------------------
+
+cube_p = Primitive("cube_in_numpy")
+cube_p.def_impl(lambda x, *, scale: scale * np.asarray(x) ** 3)
+cube_p.def_abstract_eval(lambda x, *, scale: x)
+ad.defjvp(cube_p, lambda t, x, *, scale: 3 * scale * t * x**2)
+
+parts_p = Primitive("parts_in_numpy")
+parts_p.multiple_results = True
+parts_p.def_impl(lambda x: [np.sin(x), np.cos(x)])
+parts_p.def_abstract_eval(lambda x: [x, x])
+
+
+@functools.partial(ad.primitive_jvps.__setitem__, parts_p)
+def _parts_jvp(primals, tangents):
+    sin, cos = parts_p.bind(*primals)
+    return [sin, cos], [tangents[0] * cos, -tangents[0] * sin]
+
+
+def test_what_has_only_an_implementation_runs_on_the_host():
+    """JAX runs such primitives too, but for under `jit`."""
+
+    def fun(x):
+        sin, cos = parts_p.bind(x)
+        return jnp.sum(cube_p.bind(x, scale=2.0) * sin + cos)
+
+    def same(x):
+        return jnp.sum(2 * x**3 * jnp.sin(x) + jnp.cos(x))
+
+    x = np.array([0.3, -1.2])
+    check_derivatives(fun, x, oracle=same, differences=False)
+    np.testing.assert_allclose(bm.jit(fun)(x), same(x), rtol=1e-6)
+    np.testing.assert_allclose(bm.grad(fun)(jnp.array(x)), jax.grad(fun)(jnp.array(x)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("has_implementation", [False, True])
+def test_what_cannot_run_at_all_is_refused(has_implementation):
+    absent_p = Primitive("absent")
+    absent_p.def_abstract_eval(lambda x: x)
+    if has_implementation:  # That is to compile its lowering.
+        absent_p.def_impl(functools.partial(dispatch.apply_primitive, absent_p))
+    with pytest.raises(UnsupportedError, match="no lowering for primitive 'absent'"):
+        bm.jit(absent_p.bind)(1.0)

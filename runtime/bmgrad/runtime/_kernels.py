@@ -133,7 +133,7 @@ def _defined(ctx: LoweringContext, declared: Declaration) -> str:
         return _jax_internals.define_function(ctx, declared.symbol, on_value, in_avals, key)
     batch = _batched(kernel, declared.in_axes, declared.out_axes)
     return _jax_internals.define_function(
-        ctx, declared.symbol, batch, in_avals, key, declared.tokens
+        ctx, declared.symbol, batch, in_avals, key, declared.tokens, kernel.primitive
     )
 
 

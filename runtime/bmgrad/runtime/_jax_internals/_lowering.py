@@ -1,13 +1,14 @@
 """How a primitive is lowered and pruned: modules merged into the one that JAX builds."""
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
+from jax._src import dispatch, xla_bridge
 from jax._src import effects as jax_effects
-from jax._src import xla_bridge
 from jax._src.interpreters import partial_eval
 from jax._src.interpreters.mlir import TokenSet, lower_per_platform, token_type
 from jax._src.lib.mlir.dialects import func as func_dialect
@@ -202,11 +203,13 @@ def define_function(
     in_avals: Sequence[ShapedArray],
     key: Hashable,
     tokens: Sequence[str] = (),
+    primitive: Any = None,
 ) -> str:
     """Lowers the JAX function `fun` to a private function of the module; returns its name.
 
-    It takes and gives a token for each of the effects that `tokens` names, first. The
-    functions of one module that are defined with equal `key` and avals are one.
+    It takes and gives a token for each of the effects that `tokens` names, first. If `primitive`
+    has only an implementation in Python, that runs on the host. The functions of one module
+    that are defined with equal `key` and avals are one.
     """
     ir, target, platforms = mlir.ir, ctx.module_context, platforms_of(ctx)
     key = (key, tuple(in_avals), platforms)
@@ -233,9 +236,15 @@ def define_function(
     given, args = block.arguments[: len(effects)], block.arguments[len(effects) :]
     # The function is a scope of its own: it sees no constants, dimensions or tokens
     # of the place where it is called.
+    rules = dataclasses.replace(
+        target.lowering_parameters,
+        override_lowering_rules=_rules_by_implementation(primitive, platforms),
+    )
     inner = ctx.replace(
         module_context=target.replace(
-            platforms=platforms, shape_poly_state=mlir.ShapePolyLoweringState((), platforms)
+            platforms=platforms,
+            shape_poly_state=mlir.ShapePolyLoweringState((), platforms),
+            lowering_parameters=rules,
         ),
         platforms=None,
         avals_in=tuple(in_avals),
@@ -250,6 +259,28 @@ def define_function(
         tokens_out: Any = inner.tokens_out
         func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
     return str(function.sym_name.value)
+
+
+def _rules_by_implementation(
+    primitive: Any, platforms: Sequence[str]
+) -> tuple[tuple[Any, LoweringRule], ...]:
+    """A rule for a primitive that JAX can run, outside of `jit`, and not lower."""
+    tables = [mlir._lowerings, *(mlir._platform_specific_lowerings[p] for p in platforms)]
+    implementation = vars(primitive).get("impl") if primitive else None
+    # JAX's way to run what can be lowered.
+    is_lowering = getattr(implementation, "func", None) is dispatch.apply_primitive
+    if implementation is None or is_lowering or any(primitive in table for table in tables):
+        return ()
+
+    def rule(ctx: LoweringContext, *args: IrValue, **params: Any) -> Sequence[IrValue]:
+        def run(*values: Any) -> Any:
+            avals = ctx.avals_out if primitive.multiple_results else ctx.avals_out[0]
+            return jax.pure_callback(functools.partial(implementation, **params), avals, *values)
+
+        lowering: LoweringRule = mlir.lower_fun(run, primitive.multiple_results)
+        return lowering(ctx, *args)
+
+    return ((primitive, rule),)
 
 
 def result_avals(
