@@ -381,9 +381,10 @@ class _Backward:
         if self._logs:
             reason = "a backward rule that asks for the values of cotangents cannot log"
             self.spec = unreadable_logs(reason)
-        key = self._custom.bwd_key()
+        # What is kept for long knows nothing of this trace.
+        cotangents, key = self._cotangents, self._custom.bwd_key()
         return trace_on_host(
-            self._cotangents,
+            lambda *values: cotangents(*values)[0],
             self.in_avals,
             [tangent_aval(aval) for aval in self._avals if has_tangent(aval)],
             key and (key, self._flags),
