@@ -71,6 +71,7 @@ _MODULES = {
     "jax._src.thunky": "it is a step of one vendor's runtime",
     "jax._src.tpu_custom_call": "it is a kernel of one vendor",
     "jax._src.export": "it is for shapes that only JAX's export knows",
+    "jax.experimental.mosaic": "it is a kernel of one vendor",
     "jax.experimental.sparse": "it is a kernel of one vendor, below the formats' own primitives",
 }
 # The asynchronous halves of collectives, which JAX pairs itself.

@@ -146,6 +146,14 @@ def is_saved(decision: Any) -> bool:
     )
 
 
+def interpret_kernel(params: Mapping[str, Any], *args: Any) -> list[Any]:
+    """What a `pallas_call` with these parameters computes, by operations of JAX."""
+    interpreter = importlib.import_module("jax._src.pallas.hlo_interpreter")
+    others = {name: value for name, value in params.items() if name != "interpret"}
+    results: list[Any] = interpreter.pallas_call_hlo_interpret(*args, **others)
+    return results
+
+
 def sparse_definition(primitive: str) -> Callable[..., Any]:
     """What a primitive of JAX's sparse formats computes, as a function of JAX operations."""
     form = "api" if primitive == "todense" else primitive.partition("_")[0]
