@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.scipy.interpolate import RegularGridInterpolator
 
 import bmgrad.math as bm
 
@@ -67,6 +68,43 @@ def test_branch_not_taken(order):
     for _ in range(order):
         fun = bm.grad(fun)
     assert np.isfinite(float(fun(0.0)))
+
+
+OUTSIDE, SIGNS = jnp.array([False, True, False]), jnp.array([True, True, False])
+POINT = jnp.array([1.0, 2.0, 0.7]), jnp.array([0.3, -0.2, 0.5])
+
+
+def _filled(a, b):
+    return jnp.where(OUTSIDE, jnp.nan, a * jnp.where(SIGNS, b, -b)) ** 2
+
+
+def _with_safe_reciprocal(a, b):
+    product = jnp.where(OUTSIDE, 0.0, a * jnp.where(SIGNS, b, 1 - b))
+    return jnp.where(OUTSIDE, 0.0, 1 / product)
+
+
+def _interpolated(a, b):
+    corners = jnp.cos(jnp.arange(16.0)).reshape(4, 4)
+    at = jnp.stack([jnp.where(OUTSIDE, -a, a), 2 + b], axis=1)
+    return RegularGridInterpolator((jnp.arange(4.0),) * 2, corners)(at) ** 2
+
+
+@pytest.mark.parametrize("fun", [_filled, _with_safe_reciprocal, _interpolated])
+def test_branches_not_taken_in_parts_of_branches(fun):
+    """A value under one mask has uses under others; what they sum to is masked in turn."""
+
+    def second(t):
+        def loss(a, b):
+            return jnp.sum(jnp.where(OUTSIDE, 0.0, fun(a, b)))
+
+        def of_gradients(a, b):
+            return sum(jnp.vdot(g, a) for g in t.grad(loss, argnums=(0, 1))(a, b))
+
+        return t.grad(of_gradients, argnums=(0, 1))(*POINT)
+
+    for ours, theirs in zip(second(bm), second(jax), strict=True):
+        assert np.isfinite(theirs).all()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_indices_have_no_derivative():

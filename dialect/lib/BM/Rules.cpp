@@ -142,32 +142,46 @@ Value Masked::build(ImplicitLocOpBuilder &b) const {
                                   keepsTrue ? zero : value);
 }
 
+/// Where the value is kept.
+static Value whereKept(ImplicitLocOpBuilder &b, const Masked &masked) {
+  Value predicate = masked.predicate;
+  return masked.keepsTrue
+             ? predicate
+             : b.createOrFold<NotOp>(predicate.getType(), predicate);
+}
+
 Masked Masked::joined(ImplicitLocOpBuilder &b) const {
   auto inner = match(value);
   if (!inner || inner->predicate.getType() != predicate.getType())
     return *this;
-  auto whereKept = [&](const Masked &masked) -> Value {
-    return masked.keepsTrue
-               ? masked.predicate
-               : b.createOrFold<NotOp>(predicate.getType(), masked.predicate);
-  };
-  Value both = b.createOrFold<AndOp>(predicate.getType(), whereKept(*this),
-                                     whereKept(*inner));
+  Value both = b.createOrFold<AndOp>(predicate.getType(), whereKept(b, *this),
+                                     whereKept(b, *inner));
   return Masked{both, inner->value, true};
 }
 
 Value bmgrad::bm::accumulate(ImplicitLocOpBuilder &b, Value lhs, Value rhs) {
   if (!lhs || !rhs)
     return lhs ? lhs : rhs;
+  Type type = lhs.getType();
   auto left = Masked::match(lhs), right = Masked::match(rhs);
-  if (left && right && left->predicate == right->predicate &&
-      left->keepsTrue == right->keepsTrue)
-    return Masked{
-        left->predicate,
-        b.createOrFold<AddOp>(lhs.getType(), left->value, right->value),
-        left->keepsTrue}
-        .build(b);
-  return b.createOrFold<AddOp>(lhs.getType(), lhs, rhs);
+  bool areMasked = left && right;
+  if (areMasked && left->predicate == right->predicate) {
+    if (left->keepsTrue == right->keepsTrue)
+      return Masked{left->predicate,
+                    b.createOrFold<AddOp>(type, left->value, right->value),
+                    left->keepsTrue}
+          .build(b);
+    return b.createOrFold<SelectOp>(
+        type, left->predicate, left->keepsTrue ? left->value : right->value,
+        left->keepsTrue ? right->value : left->value);
+  }
+  Value sum = b.createOrFold<AddOp>(type, lhs, rhs);
+  Type predicate = areMasked ? left->predicate.getType() : Type();
+  if (!areMasked || predicate != right->predicate.getType())
+    return sum;
+  Value either = b.createOrFold<OrOp>(predicate, whereKept(b, *left),
+                                      whereKept(b, *right));
+  return Masked{either, sum, true}.build(b);
 }
 
 Value bmgrad::bm::scaleMasked(ImplicitLocOpBuilder &b, Value cotangent,

@@ -131,7 +131,7 @@ struct Masked {
 };
 
 /// Sum of two tangents or cotangents, either of which may be a symbolic zero.
-/// Sums of values masked by one predicate are masked by it (see `Masked`).
+/// Sums of masked values are masked (see `Masked`), where either value is kept.
 mlir::Value accumulate(mlir::ImplicitLocOpBuilder &b, mlir::Value lhs,
                        mlir::Value rhs);
 
