@@ -22,7 +22,7 @@ import jax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from bmgrad.runtime import _jax_internals, _kernels
+from bmgrad.runtime import _jax_internals, _kernels, _taylor
 from bmgrad.runtime._errors import UnsupportedError, put_off_in
 from bmgrad.runtime._jax_internals import Checks, IrValue, LoweringContext, ShapedArray
 from bmgrad.runtime._origin import Origin
@@ -47,6 +47,7 @@ def bind(
     `args` are flat; `references` has those of the program, and may have more. `origin` is known
     of programs that were traced just now, and of what is derived from them.
     """
+    _taylor.register_series((program_p, program_on_devices_p), _series)
     held = [(references or {})[name] for name in program.references]
     primitive = program_on_devices_p if program.needs_devices else program_p
     operands = *_jax_internals.match_varying(args), *held
@@ -285,6 +286,21 @@ def _prune(
     further = [True] * len(program.references)
     params = {"program": pruned, "origin": origin and origin.pruned(program, used[:count], kept)}
     return params, [*kept, *further], [*used[:count], *further[: len(used) - count]]
+
+
+def _series(
+    primals: Sequence[Any],
+    series: Sequence[Sequence[Any]],
+    *,
+    program: Program,
+    origin: Origin | None,
+) -> tuple[list[Any], list[list[Any]]]:
+    if program.references:
+        raise UnsupportedError(
+            f"jet goes through no references (jax.new_ref), and {program.name} has some; pass "
+            "their values"
+        )
+    return _taylor.series_of(program, lambda derived, args: bind(derived, *args), primals, series)
 
 
 def _check(
