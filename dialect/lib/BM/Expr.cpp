@@ -103,16 +103,13 @@ Expr integerPowPartial(Expr x, int64_t exponent) {
   return static_cast<double>(exponent) * integerPow(x, exponent - 1);
 }
 
-/// `near(x)`, but the reciprocal of `size` where that is so large that the
-/// square of x is infinite.
-static Expr reciprocalIfLarge(Expr x, Expr size,
-                              function_ref<Expr(Expr)> near) {
-  auto type = cast<FloatType>(getElementTypeOrSelf(x.type()));
+/// `near`, but the reciprocal of `size` where that is so large that its square
+/// is infinite.
+static Expr reciprocalIfLarge(Expr size, Expr near) {
+  auto type = cast<FloatType>(getElementTypeOrSelf(size.type()));
   double limit = std::ldexp(
       1.0, APFloat::semanticsMaxExponent(type.getFloatSemantics()) / 2);
-  Expr isLarge = gt(size, constantLike(x, limit));
-  Expr small = select(isLarge, constantLike(x, 2.0), x);
-  return select(isLarge, 1.0 / size, near(small));
+  return select(gt(size, constantLike(size, limit)), 1.0 / size, near);
 }
 
 Expr asinhPartial(Expr x) {
@@ -124,20 +121,15 @@ Expr asinhPartial(Expr x) {
     return rsqrt(
         x.with(ComplexOp::create(x.b(), x.type(), sum.get(), cross.get())));
   }
-  return reciprocalIfLarge(x, abs(x),
-                           [](Expr x) { return rsqrt(x * x + 1.0); });
+  return reciprocalIfLarge(abs(x), rsqrt(x * x + 1.0));
 }
 
 Expr acoshPartial(Expr x) {
   // Of complex numbers the root of the product would be on another branch.
   if (typeOfParts(x.type()))
     return rsqrt(x - 1.0) * rsqrt(x + 1.0);
-  return reciprocalIfLarge(x, x, [](Expr x) {
-    // Below 1, where acosh is NaN, so is this: two factors below 0 are not met.
-    Expr positive = x.with(
-        MaxOp::create(x.b(), x.type(), x.get(), constantLike(x, 0.0).get()));
-    return rsqrt((positive - 1.0) * (positive + 1.0));
-  });
+  // Below 1, where acosh is NaN, so is this: two factors below 0 are not met.
+  return reciprocalIfLarge(x, rsqrt((x - 1.0) * abs(x + 1.0)));
 }
 
 /// Where 1 / x is infinite.
