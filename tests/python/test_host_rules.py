@@ -162,6 +162,27 @@ def test_cotangents_have_the_dtype_of_the_argument(dtype):
         np.testing.assert_allclose(np.asarray(gradient, np.complex64), [2**-0.5] * 2, rtol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", ["float64", "complex128"])
+def test_double_precision_in_a_thread_of_xla(dtype):
+    """Which knows nothing of the context here, and in which JAX narrows what it calls back with."""
+
+    @jax.custom_vjp
+    def halved(x):
+        return x
+
+    halved.defvjp(lambda x: (x, x), lambda x, g: (np.asarray(g) / 2 + 0 * np.asarray(x),))
+    with jax.enable_x64(True):
+        x = jnp.linspace(0, 1, 1_000_000).astype(dtype)
+
+        def fun(x):
+            # Enough work for XLA to start a thread.
+            return jnp.sum((halved(jnp.cos(x @ x) * x) ** 2).real)
+
+        ours, theirs = (t.grad(fun)(x) for t in (bm, jax))
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12)
+
+
 def test_wider_cotangents_are_converted():
     @jax.custom_vjp
     def same(x):

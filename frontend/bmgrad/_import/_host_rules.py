@@ -41,7 +41,6 @@ class _OnHost:
     out_avals: tuple[ShapedArray, ...]
     key: Hashable
     derivative_of: tuple[_OnHost, tuple[bool, ...], bool] | None = None
-    x64: bool = dataclasses.field(default_factory=lambda: bool(jax.config.read("jax_enable_x64")))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _OnHost):
@@ -52,13 +51,11 @@ class _OnHost:
         return hash(self._key())
 
     def _key(self) -> Hashable:
-        return self.in_avals, self.out_avals, self.key, self.derivative_of, self.x64
+        return self.in_avals, self.out_avals, self.key, self.derivative_of
 
     def __call__(self, *values: Any) -> list[Any]:
         try:
-            # XLA may call from a thread of its own.
-            with jax.enable_x64(self.x64):
-                return list(map(np.asarray, self.results(*values)))
+            return list(map(np.asarray, self.results(*values)))
         except Exception as error:
             # XLA hands on the text; whoever runs the program finds the error by that.
             raise RuntimeError(f"{put_off(error)}: {error}") from None
@@ -81,7 +78,6 @@ class _OnHost:
             tuple(map(tangent_aval, found)),
             self.key,
             (self, active, is_forward),
-            self.x64,
         )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import jax
-from jax._src import dispatch, xla_bridge
 from jax._src import effects as jax_effects
+from jax._src import xla_bridge
 from jax._src.interpreters import partial_eval
 from jax._src.interpreters.mlir import TokenSet, lower_per_platform, token_type
 from jax._src.lib.mlir.dialects import func as func_dialect
@@ -17,6 +17,7 @@ from jax.interpreters import mlir
 
 from bmgrad.runtime._jax_internals._avals import ShapedArray, plain_aval, without_mesh
 from bmgrad.runtime._jax_internals._axes import axes_of_mesh, real_effects, with_axes
+from bmgrad.runtime._jax_internals._host_calls import rules_by_implementation
 
 # jaxlib's values and contexts are untyped on one of the two versions.
 IrValue: TypeAlias = Any
@@ -238,7 +239,7 @@ def define_function(
     # of the place where it is called.
     rules = dataclasses.replace(
         target.lowering_parameters,
-        override_lowering_rules=_rules_by_implementation(primitive, platforms),
+        override_lowering_rules=rules_by_implementation(primitive, platforms),
     )
     inner = ctx.replace(
         module_context=target.replace(
@@ -259,28 +260,6 @@ def define_function(
         tokens_out: Any = inner.tokens_out
         func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
     return str(function.sym_name.value)
-
-
-def _rules_by_implementation(
-    primitive: Any, platforms: Sequence[str]
-) -> tuple[tuple[Any, LoweringRule], ...]:
-    """A rule for a primitive that JAX can run, outside of `jit`, and not lower."""
-    tables = [mlir._lowerings, *(mlir._platform_specific_lowerings[p] for p in platforms)]
-    implementation = vars(primitive).get("impl") if primitive else None
-    # JAX's way to run what can be lowered.
-    is_lowering = getattr(implementation, "func", None) is dispatch.apply_primitive
-    if implementation is None or is_lowering or any(primitive in table for table in tables):
-        return ()
-
-    def rule(ctx: LoweringContext, *args: IrValue, **params: Any) -> Sequence[IrValue]:
-        def run(*values: Any) -> Any:
-            avals = ctx.avals_out if primitive.multiple_results else ctx.avals_out[0]
-            return jax.pure_callback(functools.partial(implementation, **params), avals, *values)
-
-        lowering: LoweringRule = mlir.lower_fun(run, primitive.multiple_results)
-        return lowering(ctx, *args)
-
-    return ((primitive, rule),)
 
 
 def result_avals(
