@@ -292,6 +292,25 @@ def test_derivatives_of_the_rule(derivative, scale):
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9), ours, theirs)
 
 
+def test_forward_and_reverse_are_not_mixed_up():
+    @jax.custom_vjp
+    def skewed(x):
+        return x
+
+    skewed.defvjp(
+        lambda x: (x, None),
+        lambda _, g: (jnp.cumsum(g) * g if g.sum() > 0 else g,),
+    )
+    x = jnp.array([0.3, 1.2, 0.5])
+
+    def grad(t):
+        return t.grad(lambda x: jnp.sum(skewed(x) ** 2))
+
+    forward, reverse = (jacobian(grad(bm))(x) for jacobian in (bm.jacfwd, bm.jacrev))
+    np.testing.assert_allclose(forward, reverse, rtol=1e-6)
+    np.testing.assert_allclose(reverse, jax.jacrev(grad(jax))(x), rtol=1e-6)
+
+
 def test_derivatives_of_the_rule_in_a_batch():
     """Each element decides for itself, as JAX has it without a batch only."""
     points = jnp.array([[0.1, 0.2], [1.5, 2.0]])
