@@ -106,6 +106,21 @@ def test_residuals_stay_what_they_are():
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), ours, theirs)
 
 
+@pytest.mark.parametrize("make", [jax.random.key, jax.random.PRNGKey])
+def test_keys_among_the_residuals(make):
+    @jax.custom_vjp
+    def noisy(x, key):
+        return x + jax.random.normal(key, x.shape)
+
+    def bwd(key, g):
+        return (g if g.sum() > 1 else -g) * jax.random.normal(key, g.shape), None
+
+    noisy.defvjp(lambda x, key: (noisy(x, key), key), bwd)
+    x, key = jnp.arange(3.0), make(0)
+    ours, theirs = (t.grad(lambda x: jnp.sum(noisy(x, key) ** 2))(x) for t in (bm, jax))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_static_arguments_are_not_mixed_up():
     @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
     def scaled(x, scale):

@@ -69,8 +69,9 @@ class _Call:
 
 def _words_in(dtype: Any) -> int:
     """How many words a number is put into; 0 if it crosses as it is."""
-    is_wide = dtype.itemsize >= 8 and dtype != np.complex64
-    return dtype.itemsize // _WORD.itemsize if is_wide else 0
+    # Keys are words already.
+    is_plain = dtype == np.complex64 or jnp.issubdtype(dtype, jax.dtypes.extended)
+    return 0 if is_plain or dtype.itemsize < 8 else dtype.itemsize // _WORD.itemsize
 
 
 def _shape_in_words(aval: Any) -> tuple[tuple[int, ...], Any]:

@@ -237,15 +237,16 @@ def define_function(
     given, args = block.arguments[: len(effects)], block.arguments[len(effects) :]
     # The function is a scope of its own: it sees no constants, dimensions or tokens
     # of the place where it is called.
-    rules = dataclasses.replace(
-        target.lowering_parameters,
-        override_lowering_rules=rules_by_implementation(primitive, platforms),
+    parameters = target.lowering_parameters
+    rules = (
+        *(parameters.override_lowering_rules or ()),
+        *rules_by_implementation(primitive, platforms),
     )
     inner = ctx.replace(
         module_context=target.replace(
             platforms=platforms,
             shape_poly_state=mlir.ShapePolyLoweringState((), platforms),
-            lowering_parameters=rules,
+            lowering_parameters=dataclasses.replace(parameters, override_lowering_rules=rules),
         ),
         platforms=None,
         avals_in=tuple(in_avals),
