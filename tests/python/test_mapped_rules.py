@@ -285,6 +285,47 @@ def test_a_result_that_neither_the_value_nor_the_derivative_batches_is_shared():
     close(bm.grad(loss)(2.0), jax.grad(loss)(2.0))
 
 
+def counted(with_rule, traced):
+    """sin, twice its derivative, and a number that only the rule computes for each row."""
+    fun = with_rule(lambda x: (jnp.sin(x), jnp.int32(3)))
+
+    def of_rule(x):
+        traced.append(x)
+        return jnp.sin(x), jnp.int32(x * 0 + 3)
+
+    if with_rule is jax.custom_vjp:
+        fun.defvjp(lambda x: (of_rule(x), x), lambda x, cts: (2 * cts[0] * jnp.cos(x),))
+    else:
+        zero = np.zeros((), jax.dtypes.float0)
+        fun.defjvp(lambda x, t: (of_rule(*x), (2 * jnp.cos(x[0]) * t[0], zero)))
+    return fun
+
+
+@pytest.mark.parametrize("place", INSIDE)
+@pytest.mark.parametrize("with_rule", [jax.custom_jvp, jax.custom_vjp])
+def test_an_integer_that_the_function_computes_once_for_the_batch(with_rule, place):
+    fun = counted(with_rule, [])
+
+    def mapped(x):
+        result, count = jax.vmap(fun)(x)
+        return result * count
+
+    # By JAX the result of the rule has another shape than that of the function in a jaxpr.
+    want = 4 * 9 * jnp.sin(X) * jnp.cos(X)
+    loss = lambda x: jnp.sum(INSIDE[place](mapped)(x) ** 2)  # noqa: E731
+    close(bm.grad(loss)(X), want)
+    empty = jnp.zeros((0,))
+    close(bm.grad(loss)(empty), empty)
+
+
+@pytest.mark.parametrize("with_rule", [jax.custom_jvp, jax.custom_vjp])
+def test_rules_are_not_asked_about_integers(with_rule):
+    traced = []
+    fun = counted(with_rule, traced)
+    bm.grad(lambda x: jnp.sum(jax.vmap(fun)(x)[0]))(X)
+    assert len(traced) == 1
+
+
 def test_rules_that_raise_do_so_where_they_are_needed():
     fun = jax.custom_jvp(lambda x: jnp.zeros(()))
 

@@ -59,7 +59,8 @@ def _function(fun: Any, call: _Call, *args: Any) -> list[Any]:
 def _jvp(rule: Any, call: _Call, *args: Any) -> list[Any]:
     results = list(rule(*args))
     primals, tangents = results[: len(results) // 2], results[len(results) // 2 :]
-    primals = _moved(primals, call.of_function or map(_place, primals))
+    if call.of_function:
+        primals = _as_of_function(primals, call.of_function)
     # JAX moves tangents to where their primals have the batch, if these have it.
     call.of_rule = [
         _place(t if _place(p).dim is None else p) for p, t in zip(primals, tangents, strict=True)
@@ -70,7 +71,7 @@ def _jvp(rule: Any, call: _Call, *args: Any) -> list[Any]:
 def _fwd(rule: Any, call: _Call, *args: Any) -> list[Any]:
     results = list(rule(*args))
     first = len(results) - len(call.of_function)
-    of_function = _moved(results[first:], call.of_function)
+    of_function = _as_of_function(results[first:], call.of_function)
     call.of_rule = list(map(_place, of_function))
     return [*results[:first], *of_function]
 
@@ -93,6 +94,28 @@ def _moved(values: Sequence[Any], places: Iterable[_Place]) -> list[Any]:
         value if place.dim is None or place.rank != _rank(value) else _with_batch(value, place.dim)
         for value, place in zip(values, places, strict=True)
     ]
+
+
+def _as_of_function(values: Sequence[Any], places: Sequence[_Place]) -> list[Any]:
+    """What a rule computes of a function's results, with the batch where the function has it.
+
+    An integer that the function computes once for the batch is the same in all of it.
+    """
+    return [
+        _first_of_batch(value)
+        if place.dim is None and place.rank == _rank(value) and not has_tangent(jax.typeof(value))
+        else value
+        for value, place in zip(_moved(values, places), places, strict=True)
+    ]
+
+
+def _first_of_batch(value: Any) -> Any:
+    trace = core.trace_ctx.trace
+    inner, dim = trace.to_batch_info(value)
+    if dim is None or not trace.axis_data.size:
+        return value
+    with core.set_current_trace(trace.parent_trace):
+        return jax.lax.index_in_dim(inner, 0, dim, keepdims=False)
 
 
 def _with_batch(value: Any, dim: int) -> Any:
@@ -138,7 +161,12 @@ def _bound(
 
     call = _Call()
     results = bind(call)
-    is_shared = any(place.dim is None for place in call.of_function)
+    # None is asked about integers, which loops count with: that is to trace it once more. But an
+    # empty batch has no first.
+    is_shared = any(
+        place.dim is None and (has_tangent(jax.typeof(result)) or not trace.axis_data.size)
+        for place, result in zip(call.of_function, results, strict=False)
+    )
     is_batched = any(trace.to_batch_info(x)[1] is not None for x in tracers)
     may_ask = id(rule.f) not in asked and len(asked) < _MOST
     recorded = _recorded(results[0]) if is_shared and is_batched and may_ask else None
