@@ -140,6 +140,31 @@ class TestResults:
         with pytest.raises(TypeError, match="of type"):
             bm.grad(loss, has_aux=True).lower(2.0)
 
+    @pytest.mark.parametrize(
+        "aux",
+        [3, 2**40, 1e300, True, 1j, np.int64(2**40), np.float64(1 / 3), np.arange(3.0)],
+        ids=repr,
+    )
+    def test_auxiliary_numbers_and_what_numpy_computed_are_returned_as_they_are(self, aux):
+        loss = lambda x: (x**2, {"aux": aux, "twice": 2 * x})  # noqa: E731
+        results = [
+            bm.grad(loss, has_aux=True)(1.0)[1],
+            bm.value_and_grad(loss, has_aux=True)(1.0)[0][1],
+            bm.jacfwd(loss, has_aux=True)(1.0)[1],
+            bm.vjp(loss, 1.0, has_aux=True)[2],
+            bm.grad(lambda x: bm.grad(loss, has_aux=True)(x), has_aux=True)(1.0)[1],
+        ]
+        for result in results:
+            assert type(result["aux"]) is type(aux)
+            np.testing.assert_array_equal(result["aux"], aux)
+            assert isinstance(result["twice"], jax.Array)
+        assert isinstance(jax.jit(bm.grad(lambda x: (x, 3), has_aux=True))(1.0)[1], jax.Array)
+
+    def test_auxiliary_arrays_of_numpy_are_new_ones_at_each_call(self):
+        gradient = bm.grad(lambda x: (x**2, np.zeros(2)), has_aux=True)
+        gradient(1.0)[1][:] = 1
+        np.testing.assert_array_equal(gradient(1.0)[1], [0, 0])
+
     def test_has_aux_and_return_value(self):
         def g(x):
             return (x**2).sum(), {"double": 2 * x, "text": x.shape[0]}

@@ -26,7 +26,12 @@ from bmgrad._import import (
     _rules_sparse,
     _rules_windows,
 )
-from bmgrad._import._errors import MAY_ASK_FOR_VALUES, UnsupportedError, asks_for_values
+from bmgrad._import._errors import (
+    MAY_ASK_FOR_VALUES,
+    UnsupportedError,
+    ValuesAsked,
+    asks_for_values,
+)
 from bmgrad._import._logs import decoded
 from bmgrad._import._program import Imported, import_program
 
@@ -58,6 +63,7 @@ __all__ = [
     "MAY_ASK_FOR_VALUES",
     "Imported",
     "UnsupportedError",
+    "ValuesAsked",
     "asks_for_values",
     "decoded",
     "import_program",

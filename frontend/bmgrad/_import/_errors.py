@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from bmgrad.runtime._errors import ReverseModeError, UnsupportedError
+from bmgrad.runtime._jax_internals import is_marked_asked
 
 __all__ = ["Unsupported", "UnsupportedError"]
 
@@ -23,6 +24,13 @@ class RuleRaised(Exception):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+class ValuesAsked(TypeError):
+    """Python code asked for values that tracing does not have, and went on without them."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} asks for values, and catches the error that there are none")
 
 
 # What JAX raises where Python asks a tracer for its value: `if x > 0`, `int(n)`, `array[n]`.
@@ -39,9 +47,12 @@ MAY_ASK_FOR_VALUES = (TypeError, LookupError, ValueError, AttributeError, Overfl
 def asks_for_values(error: Exception) -> bool:
     """Whether `error` says that Python needs a value which tracing does not have."""
     if isinstance(
-        error, (*VALUE_ERRORS, ReverseModeError, jax.errors.NonConcreteBooleanIndexError)
+        error,
+        (*VALUE_ERRORS, ValuesAsked, ReverseModeError, jax.errors.NonConcreteBooleanIndexError),
     ):
         return True
+    if is_marked_asked(error):
+        return True  # It was raised in the place of one that was caught.
     text = str(error)
     if isinstance(error, jax.errors.UnexpectedTracerError):
         return "nondiff_argnums" in text

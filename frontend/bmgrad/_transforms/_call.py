@@ -239,8 +239,10 @@ class State:
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         # The inputs of a jit have no values; those of a trace around this one may.
-        if isinstance(context, _Inputs) or not self.transform.may_ask_values:
+        if not self.transform.may_ask_values:
             return trace_function
+        if isinstance(context, _Inputs):
+            return functools.partial(trace_function, heeds_asks=True)
         if context is not None:
             return trace_at_need
         at_values = functools.partial(trace_function, at_values=True, as_given=self._as_given)
@@ -299,16 +301,19 @@ class State:
                 if self._differences.are_here():
                     break
                 self._thread.is_second_try = True
-            except _OTHER_WAYS as error:
+            except Exception as error:
                 self._check_held(error, known.arrays)
-                # JAX refuses arguments that are no arrays: those are static.
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
-                elif self._takes_static or not Arguments.of(args, kwargs).static.values:
-                    raise
-                else:
+                elif isinstance(error, _OTHER_WAYS) and self._may_be_static(args, kwargs):
                     self._takes_static = True
+                else:
+                    raise
         return self._call_outside_jit(args, kwargs)
+
+    def _may_be_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+        """JAX refuses arguments that are no arrays."""
+        return not self._takes_static and bool(Arguments.of(args, kwargs).static.values)
 
     def _call_outside_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A call that traces the function anew, at values once that has asked for them.

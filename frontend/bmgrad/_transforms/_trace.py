@@ -18,7 +18,7 @@ import numpy as np
 
 from bmgrad._array import Array
 from bmgrad._base import Base
-from bmgrad._import import asks_for_values, import_program
+from bmgrad._import import ValuesAsked, asks_for_values, import_program
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import Arguments, aval_of
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
@@ -212,6 +212,7 @@ def trace_function(
     lifted: Sequence[Array] = (),
     wrt: Collection[int] = (),
     at_values: bool = False,
+    heeds_asks: bool = False,
     as_given: bool = False,
     flags_as_given: bool = False,
     held: Callable[[Any], bool] = is_of_trace,
@@ -229,6 +230,7 @@ def trace_function(
       wrt: positions of arguments of which one is taken too.
       at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
         program is then right only where it finds the same ones.
+      heeds_asks: whether ValuesAsked is raised where such code went on without values.
       as_given: whether it gets the arguments of which no derivative is taken as they are.
       flags_as_given: whether it gets those so that are flags.
       held: which references, of those that it closes over or is given, become inputs like
@@ -274,6 +276,8 @@ def trace_function(
     traced = internals.trace(
         flat, avals, name=name, arg_names=arguments.names, values=values, moving=wrt
     )
+    if heeds_asks and traced.was_asked:
+        raise ValuesAsked(name)
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
     scope = partial(tracing, context)
@@ -318,6 +322,9 @@ def trace_at_need(
         return trace_function(function, arguments, **keywords, at_values=True, as_given=as_given)
     try:
         return trace_with_bounds(function, arguments, **keywords)
+    except ValuesAsked:
+        for leaf in arguments.leaves:
+            internals.note_asked(leaf)  # What is traced around this one may have values.
     except Exception as error:
         if not asks_for_values(error) or not may_have_values(arguments):
             raise
@@ -328,7 +335,7 @@ def trace_with_bounds(
     function: Callable[..., Any], arguments: Arguments, **keywords: Any
 ) -> TracedFunction:
     """``trace_function``, at values where a transform around may ask for the bounds of a loop."""
-    traced = trace_function(function, arguments, **keywords)
+    traced = trace_function(function, arguments, **keywords, heeds_asks=True)
     may_be_asked = internals.may_be_differentiated() and may_have_values(arguments)
     if not may_be_asked or not traced.program.has_open_loop:
         return traced
@@ -350,20 +357,29 @@ def may_have_values(arguments: Arguments) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Aside:
-    """A result that is no array: no leaf, and itself again where a tree is put together."""
+    """A result that is no leaf, and itself again where a tree is put together."""
 
     value: Any
 
+    def again(self) -> Any:
+        # It may be changed in place where it was returned.
+        return self.value.copy() if isinstance(self.value, np.ndarray) else self.value
 
-jax.tree_util.register_pytree_node(_Aside, lambda x: ((), x), lambda x, _: x.value)
+
+jax.tree_util.register_pytree_node(_Aside, lambda x: ((), x), lambda x, _: x.again())
 
 
 def with_asides(tree: Any) -> Any:
-    """``tree`` where what is no array is no leaf, as JAX lets it pass in auxiliary results."""
+    """``tree`` where what JAX did not compute is no leaf: it lets that pass in auxiliary results.
+
+    That is numbers, what NumPy computed, and what is no array.
+    """
     return jax.tree.map(lambda leaf: leaf if _is_result(leaf) else _Aside(leaf), tree)
 
 
 def _is_result(leaf: Any) -> bool:
+    if isinstance(leaf, (int, float, complex, np.generic, np.ndarray)):
+        return getattr(leaf, "dtype", None) == jax.dtypes.float0
     try:
         is_other = internals.is_reference(leaf) or internals.is_hi_value(leaf)
         return is_other or aval_of(leaf) is not None

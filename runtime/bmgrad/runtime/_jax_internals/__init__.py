@@ -7,6 +7,7 @@ Next: `_primitive.py` uses the lowering half, the frontend the tracing half.
 """
 
 from bmgrad.runtime._jax_internals import _own_references as _own_references
+from bmgrad.runtime._jax_internals._asked_values import is_marked_asked, note_asked
 from bmgrad.runtime._jax_internals._avals import (
     ShapedArray,
     accept_as_array,
@@ -171,6 +172,7 @@ __all__ = [
     "is_hi_arrays",
     "is_hi_value",
     "is_inside_transform",
+    "is_marked_asked",
     "is_reference",
     "is_reference_aval",
     "is_saved",
@@ -185,6 +187,7 @@ __all__ = [
     "named_axes",
     "named_scope",
     "needs_devices",
+    "note_asked",
     "on_held",
     "on_mesh",
     "on_whole",

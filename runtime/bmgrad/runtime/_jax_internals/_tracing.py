@@ -12,6 +12,7 @@ from jax._src import core, dtypes, source_info_util
 from jax._src.interpreters import batching, partial_eval
 from jax.extend.core import DebugInfo
 
+from bmgrad.runtime._jax_internals._asked_values import mark_asked, was_asked
 from bmgrad.runtime._jax_internals._avals import ShapedArray, mesh_of_trace, replicated
 from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
@@ -55,7 +56,8 @@ class TracedJaxpr(NamedTuple):
 
     `jaxpr.invars` are the given inputs followed by the lifted ones, and
     `jaxpr.constvars` stand for `consts`: concrete arrays or tracers of an
-    enclosing trace.
+    enclosing trace. `was_asked` says whether code asked for values that were not known,
+    and went on without.
     """
 
     jaxpr: Any
@@ -63,6 +65,7 @@ class TracedJaxpr(NamedTuple):
     in_avals: list[ShapedArray]
     out_avals: list[ShapedArray]
     in_names: list[str]
+    was_asked: bool = False
 
 
 class OpenTrace:
@@ -174,11 +177,14 @@ def trace(
             )
             jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
             opened._inner = None
+            asked = was_asked(inner)
             del inner, tracers, results
             # ClosedJaxpr is how both versions say which leading variables are constants.
             closed = without_hi_values(ClosedJaxpr(jaxpr, consts))
-    except BaseException:
+    except BaseException as error:
         if opened._inner is not None:
+            if was_asked(opened._inner):
+                mark_asked(error)
             # What `fun` closed over is to go with the exception.
             opened._inner.invalidate()
         raise
@@ -195,6 +201,7 @@ def trace(
         [v.aval for v in jaxpr.invars],
         [v.aval for v in jaxpr.outvars],
         opened._names,
+        asked,
     )
 
 

@@ -1,0 +1,73 @@
+"""Whether Python code asked a tracer for its value, also where it goes on without it.
+
+JAX raises an error then. A program that catches it (`try: if x > 0`) takes another way than
+under `jax.grad`, where there is a value. In: the errors that JAX makes. Out: the traces whose
+tracers they are about.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax._src import core
+from jax._src.interpreters import ad
+
+_asked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+_ERRORS: tuple[Any, ...] = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
+
+def note_asked(value: Any) -> None:
+    """Says that `value`, if it is a tracer, was asked for what it is."""
+    while isinstance(value, ad.JVPTracer | ad.LinearizeTracer):
+        value = value.primal
+    if isinstance(value, jax.core.Tracer):
+        _asked.add(value._trace)
+
+
+def _note_here() -> None:
+    """Says so of some tracer of the trace that operations go into."""
+    trace: Any = core.trace_ctx.trace
+    while isinstance(trace, ad.JVPTrace | ad.LinearizeTrace):
+        trace = trace.parent_trace
+    _asked.add(trace)
+
+
+def was_asked(trace: Any) -> bool:
+    """Whether a tracer of `trace` was asked for its value and had none."""
+    return trace in _asked
+
+
+def mark_asked(error: BaseException) -> None:
+    """Says that `error` was raised by code that had asked for a value in vain."""
+    vars(error)["bmgrad_asked_values"] = True
+
+
+def is_marked_asked(error: BaseException) -> bool:
+    """Whether `mark_asked` said so."""
+    return "bmgrad_asked_values" in vars(error)
+
+
+def _noting(plain: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(plain)
+    def init(self: Any, tracer: Any, *args: Any, **keywords: Any) -> None:
+        plain(self, tracer, *args, **keywords)
+        if isinstance(tracer, jax.core.Tracer):
+            note_asked(tracer)
+        else:
+            _note_here()  # Of masks JAX gives the aval only.
+
+    return init
+
+
+# There is no other way in: code that catches them leaves no trace.
+for _error in _ERRORS:
+    _error.__init__ = _noting(_error.__init__)
