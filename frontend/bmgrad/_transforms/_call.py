@@ -35,6 +35,7 @@ from bmgrad._transforms._arguments import (
 from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._differences import Differences, Differs
 from bmgrad._transforms._held_reference import is_of_trace, never
+from bmgrad._transforms._surroundings import Surroundings
 from bmgrad._transforms._trace import (
     TracedFunction,
     knows_values,
@@ -43,7 +44,7 @@ from bmgrad._transforms._trace import (
     trace_with_bounds,
     with_asides,
 )
-from bmgrad._transforms._transform import Transform, count_function, is_made_anew
+from bmgrad._transforms._transform import Transform, count_function, is_often_made
 from bmgrad.runtime import _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
@@ -126,8 +127,9 @@ class _Known:
 class State:
     """What calls of equal transforms of one function share: array inputs, jit, counts."""
 
-    def __init__(self, transform: Transform) -> None:
+    def __init__(self, transform: Transform, *, is_made_anew: bool = False) -> None:
         self.transform = transform
+        self._surroundings = Surroundings(transform.function) if transform.sees_changes else None
         self._long_calls = 0
         # What repeated calls go to, but for those with static arguments.
         find_flags = holds_flags if transform.may_ask_values else None
@@ -137,11 +139,17 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
-        self._is_made_anew = transform.may_ask_values and is_made_anew(transform.function)
+        self._is_made_anew = transform.may_ask_values and (
+            is_made_anew or is_often_made(transform.function)
+        )
         self._calls_outside_jit = 0
         self._thread = _InThread()
         self._lock = threading.RLock()
         self._reset()
+
+    def has_changed(self, function: Callable[..., Any]) -> bool:
+        """Whether the function, which this is of, finds other things around it than at first."""
+        return self._surroundings is not None and Surroundings(function) != self._surroundings
 
     def _reset(self) -> None:
         self.shortcut.close()
@@ -458,8 +466,11 @@ _states: ByIdentity[dict[Hashable, State]] = ByIdentity()
 _states_lock = threading.Lock()
 
 
-def _state_of(transform: Transform) -> State:
-    """The state of this transform, shared by all wrappers made with equal arguments."""
+def _state_of(transform: Transform, *, is_accessed: bool = False) -> State:
+    """The state of this transform, shared by all wrappers made with equal arguments.
+
+    Those that are not just the access of a method see what has changed around the function.
+    """
     function = transform.function
     key = (transform.kind, getattr(function, "__func__", None), transform.options)
     try:
@@ -469,6 +480,8 @@ def _state_of(transform: Transform) -> State:
                 count_function(function)
             if key not in states:
                 states[key] = State(transform)
+            elif not is_accessed and states[key].has_changed(function):
+                states[key] = State(transform, is_made_anew=True)
             return states[key]
     except TypeError:  # No reference to the owner, or an option without hash: nothing is shared.
         return State(transform)
@@ -486,11 +499,13 @@ class Transformed(Dispatcher):
     ``.compile()``; and ``cache_info()``.
     """
 
-    def __init__(self, transform: Transform, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, transform: Transform, function: Callable[..., Any], *, is_accessed: bool = False
+    ) -> None:
         functools.update_wrapper(self, function, updated=())
         self._function = function
         self._transform = transform
-        self._state = _state_of(transform)
+        self._state = _state_of(transform, is_accessed=is_accessed)
         self._set_shortcut(self._state.shortcut)
 
     @api_boundary
@@ -507,7 +522,7 @@ class Transformed(Dispatcher):
         if instance is None:
             return self
         method = types.MethodType(self._function, instance)
-        return type(self)(self._transform.on(method), method)
+        return type(self)(self._transform.on(method), method, is_accessed=True)
 
     def __copy__(self) -> Transformed:
         return type(self)(self._transform, self._function)

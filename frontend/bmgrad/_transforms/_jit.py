@@ -35,6 +35,7 @@ class JitTransform(Transform):
 
     kind = "jit"
     may_ask_values = False
+    sees_changes = False
 
     def __init__(self, function: Callable[..., Any], static: StaticArguments | None = None) -> None:
         self.static = static or StaticArguments()

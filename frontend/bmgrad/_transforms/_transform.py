@@ -33,6 +33,8 @@ class Transform(abc.ABC):
     kind: str
     # Whether the function may ask for values (`if x > 0`) where the transform is not under jit.
     may_ask_values = True
+    # Whether one that is made anew sees what has changed around the function.
+    sees_changes = True
 
     def __init__(self, function: Callable[..., Any], options: Hashable) -> None:
         if not callable(function):
@@ -153,7 +155,7 @@ def count_function(function: Callable[..., Any]) -> None:
         _made[code] = _made.get(code, 0) + 1
 
 
-def is_made_anew(function: Callable[..., Any]) -> bool:
+def is_often_made(function: Callable[..., Any]) -> bool:
     """Whether functions like this one are made again and again, as a lambda in a loop is."""
     code = _code_of(function)
     return code is not None and _made.get(code, 0) > 2

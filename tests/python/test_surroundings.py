@@ -1,0 +1,154 @@
+"""Transforms that are made anew see what has changed around their function."""
+
+import functools
+import gc
+import types
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad as bp
+import bmgrad.math as bm
+
+FACTOR = 2.0
+
+
+def of_the_module(x):
+    return x * FACTOR
+
+
+def inner():
+    return FACTOR
+
+
+def by_another_function(x):
+    return jnp.sin(x) * inner()
+
+
+class Model:
+    def __init__(self):
+        self.w = jnp.ones(2)
+        self.beta = 1.0
+        self.table = np.ones(2)
+        self.layers = [{"scale": 1.0}, jnp.ones(2)]
+        self.part = types.SimpleNamespace(rate=1.0)
+
+    def loss(self, x):
+        scales = self.layers[0]["scale"] * self.layers[1] * self.part.rate
+        return (x * self.w * self.beta * self.table * scales).sum()
+
+
+def assign_array(model):
+    model.w = model.w * 2
+
+
+def assign_number(model):
+    model.beta *= 2
+
+
+def change_in_place(model):
+    model.table *= 2
+
+
+def assign_in_a_list(model):
+    model.layers[1] = model.layers[1] * 3
+
+
+def assign_in_a_dict(model):
+    model.layers[0]["scale"] += 1
+
+
+def assign_in_a_part(model):
+    model.part.rate += 1
+
+
+CHANGES = [assign_array, assign_number, change_in_place, assign_in_a_list, assign_in_a_dict]
+CHANGES += [assign_in_a_part]
+
+
+@pytest.mark.parametrize("transform", ["grad", "value_and_grad", "jacrev", "jacfwd", "hessian"])
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_of_methods(change, transform):
+    got, want = [], []
+    for results, library in ((got, bm), (want, jax)):
+        model = Model()
+        for _ in range(3):
+            results.append(getattr(library, transform)(model.loss)(1.5))
+            change(model)
+    np.testing.assert_allclose(np.array(got), np.array(want), 1e-6)
+
+
+@pytest.mark.parametrize("function", [of_the_module, by_another_function])
+def test_of_functions_that_read_what_is_global(function, monkeypatch):
+    for factor in (2.0, 3.0, 2.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        np.testing.assert_allclose(bm.grad(function)(0.5), jax.grad(function)(0.5), 1e-6)
+
+
+def test_of_closures_and_partials():
+    factor = 2.0
+
+    def function(x, y=1.0):
+        return x * factor * y
+
+    partial = functools.partial(function, y=2.0)
+    for factor in (2.0, 3.0):
+        assert bm.grad(function)(1.0) == factor
+        assert bm.grad(partial)(1.0) == 2 * factor
+
+
+def test_nothing_is_traced_again_where_nothing_changed():
+    model, traced = Model(), []
+
+    def loss(x):
+        traced.append(x)
+        return model.loss(x)
+
+    for _ in range(4):
+        bm.grad(loss)(1.0)
+    # That the list has changed was seen once.
+    assert len(traced) <= 5
+    count = len(traced)
+    model = Model()
+    bm.grad(model.loss)(1.0)
+    before = bm.grad(model.loss).cache_info().misses
+    for _ in range(4):
+        bm.grad(model.loss)(1.0)
+    assert bm.grad(model.loss).cache_info().misses == before
+    assert len(traced) == count
+
+
+def test_array_objects_are_inputs():
+    class Node(bp.Base):
+        def __init__(self):
+            super().__init__()
+            self.w = bm.Variable(bm.ones(2))
+
+        def loss(self, x):
+            return (x * self.w).sum()
+
+    node = Node()
+    for i in range(3):
+        assert bm.grad(node.loss)(1.0) == 2 * 2**i
+        node.w.value = node.w.value * 2
+    assert bm.grad(node.loss).cache_info().misses == 1
+
+
+def test_bm_jit_is_as_jax_jit():
+    model = Model()
+    assert bm.jit(model.loss)(1.0) == 2
+    model.beta = 2.0
+    assert bm.jit(model.loss)(1.0) == 2
+
+
+def test_arrays_that_were_replaced_are_not_kept():
+    model = Model()
+    bm.grad(model.loss)(1.0)
+    replaced = weakref.ref(model.table)
+    model.table = np.ones(2)
+    bm.grad(model.loss)(1.0)
+    gc.collect()
+    assert replaced() is None
