@@ -11,13 +11,14 @@ Next: ``runtime`` (the primitive that the body binds).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -129,7 +130,7 @@ class State:
 
     def __init__(self, transform: Transform, *, is_made_anew: bool = False) -> None:
         self.transform = transform
-        self._surroundings = Surroundings(transform.function) if transform.sees_changes else None
+        self._surroundings = self._surroundings_now()
         self._long_calls = 0
         # What repeated calls go to, but for those with static arguments.
         find_flags = holds_flags if transform.may_ask_values else None
@@ -147,9 +148,22 @@ class State:
         self._lock = threading.RLock()
         self._reset()
 
-    def has_changed(self, function: Callable[..., Any]) -> bool:
-        """Whether the function, which this is of, finds other things around it than at first."""
-        return self._surroundings is not None and Surroundings(function) != self._surroundings
+    def _surroundings_now(self) -> Surroundings | None:
+        return Surroundings(self.transform.function) if self.transform.sees_changes else None
+
+    def has_changed(self) -> bool:
+        """Whether the function finds other things around it than when this was made."""
+        return self._surroundings != self._surroundings_now()
+
+    @contextlib.contextmanager
+    def _its_own_changes(self) -> Iterator[None]:
+        """A scope for the function to run in: what it changes itself is not seen as a change."""
+        found = self._surroundings_now()
+        try:
+            yield
+        finally:
+            if found == self._surroundings:
+                self._surroundings = self._surroundings_now()
 
     def _reset(self) -> None:
         self.shortcut.close()
@@ -223,7 +237,8 @@ class State:
         if traced and not isinstance(context, _Inputs) and traced.program.has_open_loop:
             traced = None  # The bounds of a loop may be known here.
         if traced is None:
-            traced = self._tracer(context)(function, arguments, **keywords)
+            with self._its_own_changes():
+                traced = self._tracer(context)(function, arguments, **keywords)
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
             closes_over_trace |= len(traced.arrays) < len(traced.reads)
@@ -480,7 +495,7 @@ def _state_of(transform: Transform, *, is_accessed: bool = False) -> State:
                 count_function(function)
             if key not in states:
                 states[key] = State(transform)
-            elif not is_accessed and states[key].has_changed(function):
+            elif not is_accessed and states[key].has_changed():
                 states[key] = State(transform, is_made_anew=True)
             return states[key]
     except TypeError:  # No reference to the owner, or an option without hash: nothing is shared.

@@ -14,7 +14,7 @@ import types
 import weakref
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -77,7 +77,7 @@ def _values(function: Callable[..., Any]) -> Iterator[Any]:
 
 
 def _identity(value: Any) -> Any:
-    if isinstance(value, (Mapping, *_CONTAINERS)):
+    if isinstance(value, (dict, *_CONTAINERS)):
         return type(value), len(value)
     if isinstance(value, types.MethodType):
         return type(value)  # It is made at each access.
@@ -89,10 +89,10 @@ def _identity(value: Any) -> Any:
 
 def _held_by(value: Any, package: str) -> list[Any]:
     """What is looked at after `value`, because it is in it."""
-    if isinstance(value, Mapping):
-        return [*value, *value.values()]
+    if isinstance(value, dict):
+        return [*_first(value), *_first(value.values())]
     if isinstance(value, _CONTAINERS):
-        return list(value)
+        return _first(value)
     if isinstance(value, types.MethodType):
         return [value.__func__, value.__self__]
     if isinstance(value, types.FunctionType):
@@ -101,9 +101,13 @@ def _held_by(value: Any, package: str) -> list[Any]:
         return [value.func, value.args, value.keywords]
     if isinstance(value, (Array, jax.Array, np.ndarray, types.ModuleType, type)):
         return []
-    if (wrapped := getattr(value, "__wrapped__", None)) is not None:
-        return [wrapped]
-    return [] if _package(type(value)) in _CLOSED else [getattr(value, "__dict__", None)]
+    # Of a package that is not looked into it may be another function that is compiled.
+    is_closed = _package(type(value)) in _CLOSED
+    return [getattr(value, "__wrapped__" if is_closed else "__dict__", None)]
+
+
+def _first(values: Iterable[Any]) -> list[Any]:
+    return list(itertools.islice(values, _MOST_VALUES))
 
 
 def _read_by(function: types.FunctionType) -> list[Any]:
