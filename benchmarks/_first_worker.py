@@ -43,10 +43,11 @@ def least_squares(x: Any) -> Any:
     return optx.least_squares(residual, solver, jnp.ones(2), x).value.sum()
 
 
-def solved(solver: str, adjoint: str) -> Callable[[Any], Any]:
+def solved(solver: str, adjoint: str, times: Any = None) -> Callable[[Any], Any]:
     def loss(x: Any) -> Any:
         import diffrax
 
+        saved = {"t1": True} if times is None else {"ts": times}
         found = diffrax.diffeqsolve(
             diffrax.ODETerm(lambda t, y, args: -args * y),
             getattr(diffrax, solver)(),
@@ -55,12 +56,18 @@ def solved(solver: str, adjoint: str) -> Callable[[Any], Any]:
             0.1,
             x,
             args=2.0,
+            saveat=diffrax.SaveAt(**saved),
             stepsize_controller=diffrax.PIDController(1e-3, 1e-3),
             adjoint=getattr(diffrax, adjoint)(),
         )
         return found.ys.sum()
 
     return loss
+
+
+def solved_from_several(x: Any) -> Any:
+    solve = solved("Tsit5", "RecursiveCheckpointAdjoint", jnp.linspace(0.0, 1.0, 5))
+    return jnp.sum(jax.vmap(solve)(jnp.stack([x, 2 * x, 3 * x])))
 
 
 # With the library that a case needs, if that is not JAX alone.
@@ -75,6 +82,7 @@ CASES: dict[str, tuple[Callable[[], _models.Case], str]] = {
         lambda: (lambda: solved("Tsit5", "RecursiveCheckpointAdjoint"), (X,)),
         "diffrax",
     ),
+    "diffrax, Tsit5, checkpointed, vmap": (lambda: (lambda: solved_from_several, (X,)), "diffrax"),
     "diffrax, Tsit5, backsolve": (
         lambda: (lambda: solved("Tsit5", "BacksolveAdjoint"), (X,)),
         "diffrax",

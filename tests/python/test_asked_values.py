@@ -117,14 +117,15 @@ def test_variables_are_assigned_once():
     assert float(count) == 1
 
 
-def test_functions_that_do_not_ask_are_compiled_once():
+def test_functions_of_jax_that_can_do_without_a_value_do():
     traced = []
 
-    def loss(x):
+    def loss(x, i):
         traced.append(x)
-        return jnp.sin(x)
+        row = jnp.stack([x, 2 * x])
+        return row[i] + jnp.sum(jnp.roll(row, i) * jnp.arange(2))
 
     gradient = bm.grad(loss)
-    for x in (0.5, 0.7):
-        gradient(x)
+    for i in range(3):
+        gradient(0.5, jnp.int32(i % 2))
     assert len(traced) == 1

@@ -6,6 +6,8 @@ tracers they are about.
 """
 
 import functools
+import os
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,10 @@ from jax._src import core
 from jax._src.interpreters import ad
 
 _asked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+_JAX = os.path.dirname(jax.__file__)
+# Where JAX says what tracers answer to Python.
+_OF_TRACERS = tuple(os.path.join(_JAX, "_src", name) for name in ("core.py", "array_methods.py"))
 
 _ERRORS: tuple[Any, ...] = (
     jax.errors.ConcretizationTypeError,
@@ -46,6 +52,14 @@ def was_asked(trace: Any) -> bool:
     return trace in _asked
 
 
+def _is_asked_by_jax() -> bool:
+    """Whether a function of JAX asks, as `jnp.roll` does, which can do without a value."""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
+        frame = frame.f_back
+    return frame.f_code.co_filename.startswith(_JAX)
+
+
 def mark_asked(error: BaseException) -> None:
     """Says that `error` was raised by code that had asked for a value in vain."""
     vars(error)["bmgrad_asked_values"] = True
@@ -60,10 +74,10 @@ def _noting(plain: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(plain)
     def init(self: Any, tracer: Any, *args: Any, **keywords: Any) -> None:
         plain(self, tracer, *args, **keywords)
-        if isinstance(tracer, jax.core.Tracer):
+        if isinstance(self, jax.errors.NonConcreteBooleanIndexError):
+            _note_here()  # Of masks JAX may give the aval only.
+        elif not _is_asked_by_jax():
             note_asked(tracer)
-        else:
-            _note_here()  # Of masks JAX gives the aval only.
 
     return init
 
