@@ -18,7 +18,7 @@ from jax._src.interpreters import ad
 
 _asked: weakref.WeakSet[Any] = weakref.WeakSet()
 
-_JAX = os.path.dirname(jax.__file__)
+_JAX = os.path.join(os.path.dirname(jax.__file__), "")
 # Where JAX says what tracers answer to Python.
 _OF_TRACERS = tuple(os.path.join(_JAX, "_src", name) for name in ("core.py", "array_methods.py"))
 
