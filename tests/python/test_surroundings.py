@@ -113,6 +113,19 @@ def test_what_the_function_changes_itself_is_no_change():
     assert count == 1
 
 
+def test_numbers_that_compare_in_their_own_way():
+    count, huge, no_number = 0, 10**5000, float("nan")
+
+    def loss(x):
+        nonlocal count
+        count += 1
+        return x**2 if huge > 0 else no_number
+
+    for _ in range(3):
+        bm.grad(loss)(1.0)
+    assert count == 1
+
+
 def test_nor_is_it_where_it_asks_for_values():
     model, traced = Model(), []
 

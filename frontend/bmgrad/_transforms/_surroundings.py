@@ -26,7 +26,7 @@ from bmgrad._array import Array
 _MOST_VALUES = 500
 _MOST_BYTES = 1 << 16
 
-_NUMBERS = (int, float, complex, np.generic)
+_OTHER_NUMBERS = (float, complex, np.generic)
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 # Of packages whose functions and objects are not looked into.
 _CLOSED = frozenset({"builtins", "bmgrad", "jax", "jaxlib", "numpy", "scipy", "functools"})
@@ -64,7 +64,9 @@ def _values(function: Callable[..., Any]) -> Iterator[Any]:
     seen: set[int] = set()
     while todo:
         value = todo.popleft()
-        if isinstance(value, _NUMBERS):
+        if isinstance(value, int):
+            yield type(value), value
+        elif isinstance(value, _OTHER_NUMBERS):
             yield type(value), repr(value)  # 0.0 and -0.0 differ, NaN and NaN do not.
         elif value is None or isinstance(value, (str, bytes)):
             yield value
