@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from bmgrad._transforms._call import State
 from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
 from bmgrad._transforms._transform import Transform
-from bmgrad.runtime._jax_internals import put_together, tangents_put_together
+from bmgrad.runtime._jax_internals import placed_as_cotangent, put_together, tangents_put_together
 from bmgrad.runtime._origin import Origin
 
 
@@ -50,7 +50,11 @@ class GradTransform(Transform):
         outputs = traced.bind(program, arguments, origin=Origin.with_derivatives)
         num_primal = len(traced.program.out_avals)
         results = traced.commit(outputs[:num_primal])
-        of_input = dict(zip(wrt, outputs[num_primal:], strict=True))
+        inputs = traced.inputs(arguments.leaves)
+        of_input = {
+            i: placed_as_cotangent(ct, jax.typeof(inputs[i]))
+            for i, ct in zip(wrt, outputs[num_primal:], strict=True)
+        }
         of_arrays = targets.assemble(
             lambda i: of_input[i] if i in of_input else zero_gradient(traced.program.in_avals[i]),
             traced,
