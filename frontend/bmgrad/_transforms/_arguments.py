@@ -111,7 +111,7 @@ class Arguments:
     @property
     def avals(self) -> tuple[Any, ...]:
         """Those of the leaves, then of the references."""
-        return (*map(aval_of, self.leaves), *map(jax.typeof, self.references))
+        return (*map(internals.aval_on_mesh, self.leaves), *map(jax.typeof, self.references))
 
     def map(self, change: Callable[[int, Any], Any]) -> Arguments:
         """The same call with other array leaves: ``change(position, leaf)``."""

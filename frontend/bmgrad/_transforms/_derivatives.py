@@ -28,6 +28,7 @@ from bmgrad.runtime._jax_internals import (
     has_tangent,
     is_reference,
     is_reference_aval,
+    placed_as_cotangent,
     tangent_aval,
     tangents_put_together,
     tangents_taken_apart,
@@ -276,7 +277,10 @@ def with_zeros(
     """
     rest = iter(inexact)
     flags = map(has_tangent, avals) if moving is None else moving
-    return [next(rest) if moves else _zeros(aval) for aval, moves in zip(avals, flags, strict=True)]
+    return [
+        placed_as_cotangent(next(rest), aval) if moves else _zeros(aval)
+        for aval, moves in zip(avals, flags, strict=True)
+    ]
 
 
 def _zeros(aval: Any) -> Any:

@@ -40,6 +40,7 @@ from bmgrad.runtime._jax_internals import (
     NotNeeded,
     NotSaveable,
     api_boundary,
+    aval_on_mesh,
     has_tangent,
     is_reference,
     is_reference_aval,
@@ -185,7 +186,7 @@ def jvp(
     results = traced.commit(outputs[:num_primal])
     held.write_tangents(references, outputs[num_primal:])
     out, aux = put_together(_unflatten_results(results, value_tree, aux_tree))
-    values = [aval_of(value) for value in results[: value_tree.num_leaves]]
+    values = [aval_on_mesh(value) for value in results[: value_tree.num_leaves]]
     tangents_out = with_zeros(values, outputs[num_primal:])
     tangent = tangents_put_together(jax.tree.unflatten(value_tree, tangents_out))
     return (out, tangent, aux) if has_aux else (out, tangent)
@@ -246,13 +247,13 @@ def _linearized(
         arguments.static,
         tree,
         tuple(primal_avals),
-        tuple(map(aval_of, arguments.leaves)),
+        tuple(map(aval_on_mesh, arguments.leaves)),
         moving,
         held,
         Logs.of(traced),
         jax.tree.structure(plain(out)),
         value_tree,
-        tuple(map(aval_of, values)),
+        tuple(map(aval_on_mesh, values)),
         sum(map(_inexact, values)),
         sum(map(_inexact, outputs[:num_primal])),
     )

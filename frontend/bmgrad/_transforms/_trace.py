@@ -81,7 +81,7 @@ class FunctionTrace:
         value = None
         if self.knows_values:
             value = array._value if self._outer is None else self._outer.read(array)
-        aval, moves = aval_of(array._value), id(array) in self._moving
+        aval, moves = internals.aval_on_mesh(array._value), id(array) in self._moving
         self._values[id(array)] = self._opened.lift(aval, name, value, moves)
         self._names[id(array)] = name
         self.reads.append(array)
@@ -110,6 +110,7 @@ class TracedFunction:
     Inputs of the program: the flat arguments, the values of ``reads``, ``consts``.
     Outputs: the flat results (``out_tree``), the new values of ``writes``. Results of dtype
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
+    ``out_avals`` are those of the outputs, with their places on a mesh with explicit axes.
     ``logs`` is what backward rules log, see :class:`Imported`.
     By their names in the program ``references`` has the references that the function closes
     over, and the positions of those among the arguments.
@@ -122,6 +123,7 @@ class TracedFunction:
     reads: tuple[Array | HeldReference, ...]
     writes: tuple[Array | HeldReference, ...]
     out_tree: Any
+    out_avals: tuple[Any, ...]
     float0: dict[int, tuple[int, ...]]
     logs: dict[Any, Any]
     no_logs_because: str
@@ -178,6 +180,10 @@ class TracedFunction:
 
     def commit(self, outputs: Sequence[Any]) -> list[Any]:
         """Assign what the program wrote, given its outputs; returns the flat results."""
+        outputs = [
+            internals.placed_as(x, aval) if x.shape == aval.shape else x  # Not in a batch.
+            for x, aval in zip(outputs, self.out_avals, strict=True)
+        ]
         for array, value in zip(self.writes, outputs[self.num_results :], strict=True):
             array.value = value
         results = list(outputs[: self.num_results])
@@ -269,7 +275,7 @@ def trace_function(
         }
         return [*(x for i, x in enumerate(results) if i not in float0), *values]
 
-    avals = [aval_of(_with_values(leaf)) for leaf in arguments.leaves]
+    avals = [internals.aval_on_mesh(_with_values(leaf)) for leaf in arguments.leaves]
     values = None
     if at_values:
         values = [leaf if internals.has_value(leaf) else None for leaf in arguments.leaves]
@@ -304,6 +310,7 @@ def trace_function(
         reads=(*context.reads, *references),
         writes=(*written, *changed),
         out_tree=out_tree,
+        out_avals=tuple(traced.out_avals),
         float0=float0,
         logs=imported.logs,
         no_logs_because=imported.no_logs_because,

@@ -99,12 +99,27 @@ def placed_like(
     ]
 
 
+def aval_on_mesh(value: Any) -> ShapedArray:
+    """The aval of `value`, with its place on the mesh with explicit axes that is set, if any."""
+    aval, mesh = jax.typeof(value), explicit_mesh()
+    plain = plain_aval(aval)
+    if mesh is None or aval.sharding.mesh != mesh:
+        return plain
+    placed: ShapedArray = plain.update(sharding=aval.sharding)
+    return placed
+
+
+def placed_as(value: Any, aval: ShapedArray) -> Any:
+    """`value` on the explicit mesh axes of `aval`, if that has some."""
+    wanted = aval.sharding
+    if wanted.mesh.empty or jax.typeof(value).sharding == wanted:
+        return value
+    return jax.reshard(value, wanted)
+
+
 def placed_as_cotangent(ct: Any, primal: ShapedArray) -> Any:
     """`ct` on the explicit mesh axes that JAX expects of a cotangent of `primal`."""
-    wanted = primal.to_ct_aval().sharding
-    if wanted.mesh.empty or jax.typeof(ct).sharding == wanted:
-        return ct
-    return jax.reshard(ct, wanted)
+    return placed_as(ct, primal.to_ct_aval())
 
 
 @contextlib.contextmanager
