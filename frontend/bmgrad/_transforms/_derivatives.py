@@ -28,7 +28,7 @@ from bmgrad.runtime._jax_internals import (
     has_tangent,
     is_reference,
     is_reference_aval,
-    placed_as_cotangent,
+    placed_as,
     tangent_aval,
     tangents_put_together,
     tangents_taken_apart,
@@ -278,7 +278,7 @@ def with_zeros(
     rest = iter(inexact)
     flags = map(has_tangent, avals) if moving is None else moving
     return [
-        placed_as_cotangent(next(rest), aval) if moves else _zeros(aval)
+        placed_as(next(rest), aval) if moves else _zeros(aval)
         for aval, moves in zip(avals, flags, strict=True)
     ]
 

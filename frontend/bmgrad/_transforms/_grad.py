@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from bmgrad._transforms._call import State
 from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
 from bmgrad._transforms._transform import Transform
-from bmgrad.runtime._jax_internals import placed_as_cotangent, put_together, tangents_put_together
+from bmgrad.runtime._jax_internals import placed_as, put_together, tangents_put_together
 from bmgrad.runtime._origin import Origin
 
 
@@ -52,7 +52,7 @@ class GradTransform(Transform):
         results = traced.commit(outputs[:num_primal])
         inputs = traced.inputs(arguments.leaves)
         of_input = {
-            i: placed_as_cotangent(ct, jax.typeof(inputs[i]))
+            i: placed_as(ct, jax.typeof(inputs[i]))
             for i, ct in zip(wrt, outputs[num_primal:], strict=True)
         }
         of_arrays = targets.assemble(

@@ -99,27 +99,30 @@ def placed_like(
     ]
 
 
+def placed_as_cotangent(ct: Any, primal: ShapedArray) -> Any:
+    """`ct` on the explicit mesh axes that JAX expects of a cotangent of `primal`."""
+    wanted = primal.to_ct_aval().sharding
+    if wanted.mesh.empty or jax.typeof(ct).sharding == wanted:
+        return ct
+    return jax.reshard(ct, wanted)
+
+
 def aval_on_mesh(value: Any) -> ShapedArray:
-    """The aval of `value`, with its place on the mesh with explicit axes that is set, if any."""
-    aval, mesh = jax.typeof(value), explicit_mesh()
-    plain = plain_aval(aval)
-    if mesh is None or aval.sharding.mesh != mesh:
+    """The aval of `value`, with its place on explicit mesh axes, if it has one."""
+    aval = jax.typeof(value)
+    plain, mesh = plain_aval(aval), aval.sharding.mesh
+    if not mesh.explicit_axes or mesh.manual_axes:
         return plain
     placed: ShapedArray = plain.update(sharding=aval.sharding)
     return placed
 
 
 def placed_as(value: Any, aval: ShapedArray) -> Any:
-    """`value` on the explicit mesh axes of `aval`, if that has some."""
+    """`value` in the place of `aval` on the mesh with explicit axes that is set, if it has one."""
     wanted = aval.sharding
-    if wanted.mesh.empty or jax.typeof(value).sharding == wanted:
+    if wanted.mesh.empty or jax.typeof(value).sharding == wanted or explicit_mesh() != wanted.mesh:
         return value
     return jax.reshard(value, wanted)
-
-
-def placed_as_cotangent(ct: Any, primal: ShapedArray) -> Any:
-    """`ct` on the explicit mesh axes that JAX expects of a cotangent of `primal`."""
-    return placed_as(ct, primal.to_ct_aval())
 
 
 @contextlib.contextmanager
