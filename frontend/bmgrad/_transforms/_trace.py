@@ -110,7 +110,8 @@ class TracedFunction:
     Inputs of the program: the flat arguments, the values of ``reads``, ``consts``.
     Outputs: the flat results (``out_tree``), the new values of ``writes``. Results of dtype
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
-    ``out_avals`` are those of the outputs, with their places on a mesh with explicit axes.
+    ``out_avals`` are those of the outputs, with their places on a mesh with explicit axes, but
+    for references, which follow.
     ``logs`` is what backward rules log, see :class:`Imported`.
     By their names in the program ``references`` has the references that the function closes
     over, and the positions of those among the arguments.
@@ -180,16 +181,18 @@ class TracedFunction:
 
     def commit(self, outputs: Sequence[Any]) -> list[Any]:
         """Assign what the program wrote, given its outputs; returns the flat results."""
-        outputs = [
-            internals.placed_as(x, aval) if x.shape == aval.shape else x  # Not in a batch.
-            for x, aval in zip(outputs, self.out_avals, strict=True)
-        ]
+        outputs = list(map(_placed, outputs, self.out_avals)) + list(outputs[len(self.out_avals) :])
         for array, value in zip(self.writes, outputs[self.num_results :], strict=True):
             array.value = value
         results = list(outputs[: self.num_results])
         for position, shape in self.float0.items():
             results.insert(position, np.zeros(shape, jax.dtypes.float0))
         return results
+
+
+def _placed(output: Any, aval: Any) -> Any:
+    in_a_batch = output.shape != aval.shape
+    return output if in_a_batch else internals.placed_as(output, aval)
 
 
 def _with_values(leaf: Any) -> Any:
