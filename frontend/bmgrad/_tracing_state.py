@@ -39,6 +39,12 @@ class TraceContext(Protocol):
     def write(self, array: Array, value: Any) -> None:
         """Make ``value`` (a jax array or tracer of the array's shape and dtype) its value."""
 
+    def at_hand(self, value: Any) -> Any:
+        """What ``value``, an array object or a tracer, is at this call; None if that is not known.
+
+        Before the function of this trace has assigned anything.
+        """
+
     def own(self, array: Array) -> None:
         """``array`` is a new object made inside this trace: its held value is its value."""
 

@@ -44,6 +44,14 @@ def by_a_derivative(x):
     return x * jax.grad(by_branch)(x)
 
 
+def by_caught_item(x):
+    try:
+        factor = jnp.sin(2.0).item()
+    except TypeError:
+        factor = 5.0
+    return factor * jnp.sin(x)
+
+
 def by_another_error(x):
     try:
         factor = 2.0 if x > 0 else 3.0
@@ -59,7 +67,7 @@ def by_a_numpy_table(x):
 
 
 FUNCTIONS = [by_branch, by_numpy, by_index, by_mask, by_a_derivative, by_another_error]
-FUNCTIONS += [by_a_numpy_table]
+FUNCTIONS += [by_a_numpy_table, by_caught_item]
 ways = pytest.mark.parametrize("way", FUNCTIONS, ids=lambda f: f.__name__)
 
 
@@ -129,3 +137,132 @@ def test_functions_of_jax_that_can_do_without_a_value_do():
     for i in range(3):
         gradient(0.5, jnp.int32(i % 2))
     assert len(traced) == 1
+
+
+def by_sign(x):
+    return jnp.sin(x) if x > 0 else jnp.cos(x)
+
+
+def by_number(x):
+    return jnp.sin(x) * int(x) if x > 0 else jnp.cos(x)
+
+
+def by_item(x):
+    return x * jax.lax.stop_gradient(jnp.sin(x)).item()
+
+
+TRANSFORMS = {
+    "grad": bm.grad,
+    "value_and_grad": bm.value_and_grad,
+    "jacfwd": bm.jacfwd,
+    "jacrev": bm.jacrev,
+    "hessian": bm.hessian,
+    "grad_of_grad": lambda f: bm.grad(bm.grad(f)),
+    "grad_inside": lambda f: bm.grad(lambda x: x * bm.grad(f)(x)),
+    "vjp": lambda f: lambda x: bm.vjp(f, x)[1](1.0),
+    "jvp": lambda f: lambda x: bm.jvp(f, (x,), (1.0,)),
+    "linearize": lambda f: lambda x: bm.linearize(f, x)[1](1.0),
+    "made_anew": lambda f: lambda x: bm.grad(lambda x: f(x))(x),
+}
+OF_JAX = {
+    "grad_of_grad": lambda f: jax.grad(jax.grad(f)),
+    "grad_inside": lambda f: jax.grad(lambda x: x * jax.grad(f)(x)),
+    "vjp": lambda f: lambda x: jax.vjp(f, x)[1](1.0),
+    "jvp": lambda f: lambda x: jax.jvp(f, (x,), (1.0,)),
+    "linearize": lambda f: lambda x: jax.linearize(f, x)[1](1.0),
+    "made_anew": lambda f: jax.grad(f),
+}
+
+
+class Counted:
+    """A function that counts its calls; its method, as functions of one code are made anew."""
+
+    def __init__(self, function):
+        self.function, self.calls = function, 0
+
+    def call(self, x):
+        self.calls += 1
+        return self.function(x)
+
+
+@pytest.mark.parametrize("way", [by_sign, by_number], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_functions_that_ask_run_once_at_each_call(name, way):
+    counted = Counted(way)
+    of_bm, of_jax = TRANSFORMS[name](counted.call), OF_JAX.get(name, getattr(jax, name, None))(way)
+    for count, x in enumerate((2.5, -0.5, 2.5, 1.5), 1):
+        got, want = of_bm(x), of_jax(x)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), got, want)
+        assert counted.calls == count
+
+
+@pytest.mark.parametrize("way", [by_item, by_sign], ids=lambda f: f.__name__)
+def test_so_they_do_where_variables_decide(way):
+    variable, factor = bm.Variable(jnp.float32(2.5)), bm.Variable(jnp.float32(3.0))
+    calls = bm.Variable(jnp.int32(0))
+
+    def loss(x):
+        calls.value = calls + 1
+        traced.append(x)
+        return way(variable.value) * factor * x
+
+    traced, gradient = [], bm.grad(loss, factor)
+    for count, value in enumerate((2.5, -0.5, 1.5), 1):
+        variable.value = jnp.float32(value)
+        np.testing.assert_allclose(gradient(2.0), 2.0 * way(value), 1e-6)
+        assert len(traced) == count
+        assert int(calls) == count
+
+
+def test_items_of_iterators_are_not_lost():
+    items = iter([jnp.float32(3.0), jnp.float32(4.0)])
+
+    def loss(x):
+        y = next(items) * x
+        return y if y > 0 else 0.0 * x
+
+    assert [float(bm.grad(loss)(2.0)) for _ in range(2)] == [3.0, 4.0]
+
+
+def test_there_is_one_error_of_what_asks_and_fails():
+    calls = []
+
+    def loss(x):
+        calls.append(x)
+        if x > 0:
+            raise RuntimeError("as it should")
+        return x
+
+    gradient = bm.grad(loss)
+    for count in (1, 2):
+        with pytest.raises(RuntimeError, match="as it should"):
+            gradient(0.5)
+        assert len(calls) == count
+    assert float(gradient(-0.5)) == 1.0
+
+
+def test_code_that_can_do_without_a_value_does():
+    traced, seen = [], []
+
+    def loss(x):
+        traced.append(x)
+        seen.append(f"{x}" + repr(hasattr(x, "devices_of")))
+        return jnp.sin(x) * jnp.cos(1.0)
+
+    gradient = bm.grad(loss)
+    for x in (0.5, 0.7):
+        np.testing.assert_allclose(gradient(x), np.cos(x) * np.cos(1.0), 1e-6)
+    assert len(traced) == 1
+    assert "0.5" not in seen[0]
+
+
+@pytest.mark.parametrize("asks", [lambda x: x[0] > 0, lambda x: jnp.sin(1.0) > 0])
+def test_new_shapes_may_ask_for_the_first_time(asks):
+    def loss(x):
+        if x.ndim and asks(x):
+            return jnp.sum(jnp.sin(x))
+        return jnp.sum(jnp.cos(x))
+
+    of_bm, of_jax = bm.grad(loss), jax.grad(loss)
+    for x in (jnp.float32(0.5), jnp.float32(0.7), jnp.float32([0.5, 1.0]), jnp.float32([-0.5])):
+        np.testing.assert_allclose(of_bm(x), of_jax(x), 1e-6)

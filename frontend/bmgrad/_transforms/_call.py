@@ -25,7 +25,7 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
-from bmgrad._import import MAY_ASK_FOR_VALUES, asks_for_values
+from bmgrad._import import asks_for_values
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import (
     PLAIN_TYPES,
@@ -36,6 +36,7 @@ from bmgrad._transforms._arguments import (
 from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._differences import Differences, Differs
 from bmgrad._transforms._held_reference import is_of_trace, never
+from bmgrad._transforms._inputs import OTHER_WAYS, Inputs, InThread, IsAtValues, MissingInputs
 from bmgrad._transforms._surroundings import Surroundings
 from bmgrad._transforms._trace import (
     TracedFunction,
@@ -53,69 +54,9 @@ from bmgrad.runtime._dispatch import Dispatcher, Shortcut
 from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays
 from bmgrad.runtime._stages import Lowered, Traced
 
-
-class _MissingInputs(Exception):
-    """The body reads arrays that its jit does not have as inputs yet."""
-
-    def __init__(self, arrays: Sequence[Array]) -> None:
-        self.arrays = arrays
-
-
 # How often functions that are made anew are traced before they are worth compiling: to trace one
 # takes less than about a 20th of the time.
 _CALLS_WITHOUT_JIT = 20
-
-# What a call raises that is to be made in another way: with inputs, static arguments, at values.
-_OTHER_WAYS = (_MissingInputs, Differs, *MAY_ASK_FOR_VALUES)
-
-
-class _Inputs:
-    """The trace context of a body under jit: the arrays known so far are inputs."""
-
-    def __init__(self, arrays: Sequence[Array], values: Sequence[Any]) -> None:
-        self._index = {id(array): i for i, array in enumerate(arrays)}
-        self._values = list(values)
-        self._owned: dict[int, Array] = {}
-        self._written: set[int] = set()
-
-    def read(self, array: Array) -> Any:
-        if id(array) in self._owned:
-            return array._value
-        return self._values[self._position(array)]
-
-    def write(self, array: Array, value: Any) -> None:
-        if id(array) in self._owned:
-            array._value = value
-            return
-        position = self._position(array)
-        self._values[position] = value
-        self._written.add(position)
-
-    def own(self, array: Array) -> None:
-        self._owned[id(array)] = array
-
-    def require(self, arrays: Sequence[Array]) -> None:
-        missing = [a for a in arrays if id(a) not in self._index and id(a) not in self._owned]
-        if missing:
-            raise _MissingInputs(missing)
-
-    def _position(self, array: Array) -> int:
-        self.require([array])
-        return self._index[id(array)]
-
-    def written(self) -> dict[int, Any]:
-        return {position: self._values[position] for position in sorted(self._written)}
-
-
-class _InThread(threading.local):
-    """What is known of the call that is being made in this thread."""
-
-    def __init__(self) -> None:
-        # What a call outside jit reads, and what it assigns, as it was before.
-        self.reads: list[Array] = []
-        self.before: list[tuple[Array, Any]] = []
-        # Whether the call of a jit goes on after all that there is to know was noted.
-        self.is_second_try = False
 
 
 class _Known:
@@ -134,7 +75,7 @@ class State:
         self._long_calls = 0
         # What repeated calls go to, but for those with static arguments.
         find_flags = holds_flags if transform.may_ask_values else None
-        self.shortcut = Shortcut(_OTHER_WAYS, PLAIN_TYPES, find_flags)
+        self.shortcut = Shortcut(OTHER_WAYS, PLAIN_TYPES, find_flags)
         self.keys: list[CacheKey] = []
         # Whether the function asks for values, which it has outside jit only, and whether of
         # arguments that are not differentiated tracers with a value are not enough.
@@ -144,7 +85,7 @@ class State:
             is_made_anew or is_often_made(transform.function)
         )
         self._calls_outside_jit = 0
-        self._thread = _InThread()
+        self._thread = InThread()
         self._lock = threading.RLock()
         self._reset()
 
@@ -184,21 +125,21 @@ class State:
 
     # JAX reads these names, so they must not be those of a user's arguments.
     def _run_plain(self, known: _Known, /, *_args_: Any, **_kwargs_: Any) -> Any:
-        result, _ = self._run(known, [], _args_, _kwargs_)
+        result, _ = self._run(known, [], _args_, _kwargs_, (_args_, _kwargs_))
         return result
 
     def _run_dynamic(self, known: _Known, values: list[Any], args: Any, kwargs: Any) -> Any:
-        return self._run(known, values, args, kwargs)
+        return self._run(known, values, args, kwargs, (args, kwargs))
 
     def _run_static(self, known: _Known, values: list[Any], given: Any, static: Static) -> Any:
         args, kwargs = static.rebuild(*given)
-        return self._run(known, values, args, kwargs)
+        return self._run(known, values, args, kwargs, given)
 
     def _run(
-        self, known: _Known, values: list[Any], args: Any, kwargs: Any
+        self, known: _Known, values: list[Any], args: Any, kwargs: Any, tracers: Any
     ) -> tuple[Any, dict[int, Any]]:
         # Another thread may have added arrays since these values were read.
-        context = _Inputs(known.arrays[: len(values)], values)
+        context = Inputs(known.arrays[: len(values)], values, self._thread.given_by_id(tracers))
         leaves, tree = jax.tree.flatten((args, kwargs))
         with tracing(context):
             # JAX made the arrays in the arguments before this context could own them.
@@ -219,7 +160,7 @@ class State:
         """
         context = current()
         keywords["flags_as_given"] = self.transform.may_ask_values
-        if isinstance(context, _Inputs):
+        if isinstance(context, Inputs):
             # Those that are given are of this jit, in which no derivative is taken.
             given = set(map(id, arguments.references))
             keywords["held"] = lambda x: is_of_trace(x) and id(x) not in given
@@ -230,30 +171,34 @@ class State:
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
         # What is known was traced for all values, and for references that stay where they are.
-        is_usable = isinstance(context, _Inputs) or (
+        is_usable = isinstance(context, Inputs) or (
             context is not None and not arguments.references and not knows_values(context)
         )
         traced = self._traced.get(key) if is_usable else None
-        if traced and not isinstance(context, _Inputs) and traced.program.has_open_loop:
+        if traced and not isinstance(context, Inputs) and traced.program.has_open_loop:
             traced = None  # The bounds of a loop may be known here.
         if traced is None:
             with self._its_own_changes():
-                traced = self._tracer(context)(function, arguments, **keywords)
+                traced = self._traced_before(key) if context is None else None
+                traced = traced or self._tracer(context)(function, arguments, **keywords)
+            if traced.is_at_values and isinstance(context, Inputs):
+                raise IsAtValues(key, traced)
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
             closes_over_trace |= len(traced.arrays) < len(traced.reads)
             # Without a jit around, one that is given may also be one that is closed over.
             told_apart = all(isinstance(x, jax.core.Tracer) for x in arguments.references)
-            may_be_known = arguments.static.is_hashable and isinstance(context, _Inputs)
+            may_be_known = arguments.static.is_hashable and isinstance(context, Inputs)
             if may_be_known and told_apart and not closes_over_trace:
                 self._traced[key] = traced
-        if isinstance(context, _Inputs):
+        if isinstance(context, Inputs):
             context.require(traced.arrays)
             if self._thread.is_second_try:
                 self._thread.is_second_try = False
             else:
                 self._differences.note(traced, arguments, self.transform.may_ask_values)
         elif context is None:
+            self._thread.is_at_values |= traced.is_at_values
             arrays = traced.arrays
             self._thread.reads += arrays
             written = set(map(id, traced.writes))
@@ -264,12 +209,20 @@ class State:
         # The inputs of a jit have no values; those of a trace around this one may.
         if not self.transform.may_ask_values:
             return trace_function
-        if isinstance(context, _Inputs):
-            return functools.partial(trace_function, heeds_asks=True)
+        if isinstance(context, Inputs):
+            return functools.partial(trace_function, at_need=True)
         if context is not None:
             return trace_at_need
         at_values = functools.partial(trace_function, at_values=True, as_given=self._as_given)
         return at_values if self._at_values else trace_with_bounds
+
+    def _traced_before(self, key: Hashable) -> TracedFunction | None:
+        """What the jit of this call was to hold, which is right outside it."""
+        found, self._thread.at_values = self._thread.at_values, None
+        if found is None or found.key != key:
+            return None
+        has_references = len(found.traced.arrays) < len(found.traced.reads)
+        return None if has_references or found.traced.references else found.traced
 
     # -- Calls -------------------------------------------------------------------------------
 
@@ -306,32 +259,40 @@ class State:
                     arrays = known.arrays
                     values = [array._value for array in arrays]
                     given = arguments.leaves, arguments.references
+                    self._thread.given = given
                     result, written = static(values, given, arguments.static)
                 elif arrays := known.arrays:
                     values = [array._value for array in arrays]
+                    self._thread.given = args, kwargs
                     result, written = dynamic(values, args, kwargs)
                     self.shortcut.open(self._differences.watched(dynamic), epoch, arrays)
                 else:
+                    self._thread.given = args, kwargs
                     result = plain(*args, **kwargs)
                     written = {}  # Whatever it assigned would be an input.
                     self.shortcut.open(self._differences.watched(plain), epoch, None)
                 if written:
                     self.assign(written, arrays)
                 return result
-            except _MissingInputs as missing:
+            except MissingInputs as missing:
                 self._add(known, missing.arrays)
             except Differs:
                 if self._differences.are_here():
                     break
                 self._thread.is_second_try = True
+            except IsAtValues as found:
+                self._thread.at_values = found
+                break
             except Exception as error:
                 self._check_held(error, known.arrays)
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
-                elif isinstance(error, _OTHER_WAYS) and self._may_be_static(args, kwargs):
+                elif isinstance(error, OTHER_WAYS) and self._may_be_static(args, kwargs):
                     self._takes_static = True
                 else:
                     raise
+            finally:
+                self._thread.given = None
         return self._call_outside_jit(args, kwargs)
 
     def _may_be_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -346,10 +307,12 @@ class State:
         self._calls_outside_jit += 1
         while True:
             self._thread.reads, self._thread.before = [], []
+            self._thread.is_at_values = False
             try:
                 result = self.transform.body(self, args, kwargs)
                 for array, _ in self._thread.before:
                     self._check_assigned(array, array._value)
+                self._at_values |= self._thread.is_at_values
                 return result
             except Exception as error:
                 for array, value in reversed(self._thread.before):

@@ -73,14 +73,19 @@ class FunctionTrace:
     def own(self, array: Array) -> None:
         self._owned[id(array)] = array
 
+    def at_hand(self, value: Any) -> Any:
+        if isinstance(value, Array):
+            return self.read(value) if self._opened.may_answer else None
+        return value if internals.may_answer(value) else None
+
     def name_of(self, array: Array) -> str:
         return self._names.get(id(array), f"{type(array).__name__.lower()}{len(self.reads)}")
 
     def _lift(self, array: Array) -> None:
         name = self.name_of(array)
         value = None
-        if self.knows_values:
-            value = array._value if self._outer is None else self._outer.read(array)
+        if self._opened.may_answer:
+            value = array._value if self._outer is None else self._outer.at_hand(array)
         aval, moves = internals.aval_on_mesh(array._value), id(array) in self._moving
         self._values[id(array)] = self._opened.lift(aval, name, value, moves)
         self._names[id(array)] = name
@@ -112,7 +117,8 @@ class TracedFunction:
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
     ``out_avals`` are those of the outputs, with their places on a mesh with explicit axes, but
     for references, which follow.
-    ``logs`` is what backward rules log, see :class:`Imported`.
+    ``logs`` is what backward rules log, see :class:`Imported`. It ``is_at_values`` where it may be
+    right for the values of this call only.
     By their names in the program ``references`` has the references that the function closes
     over, and the positions of those among the arguments.
     """
@@ -128,6 +134,7 @@ class TracedFunction:
     float0: dict[int, tuple[int, ...]]
     logs: dict[Any, Any]
     no_logs_because: str
+    is_at_values: bool
 
     @property
     def arrays(self) -> list[Array]:
@@ -221,7 +228,7 @@ def trace_function(
     lifted: Sequence[Array] = (),
     wrt: Collection[int] = (),
     at_values: bool = False,
-    heeds_asks: bool = False,
+    at_need: bool = False,
     as_given: bool = False,
     flags_as_given: bool = False,
     held: Callable[[Any], bool] = is_of_trace,
@@ -239,7 +246,8 @@ def trace_function(
       wrt: positions of arguments of which one is taken too.
       at_values: whether Python code in it may ask for values, as in ``if x > 0``. The
         program is then right only where it finds the same ones.
-      heeds_asks: whether ValuesAsked is raised where such code went on without values.
+      at_need: whether such code, if it is not JAX's, is told the values that are at hand.
+        ValuesAsked is raised where it has asked for others and went on without.
       as_given: whether it gets the arguments of which no derivative is taken as they are.
       flags_as_given: whether it gets those so that are flags.
       held: which references, of those that it closes over or is given, become inputs like
@@ -280,12 +288,18 @@ def trace_function(
 
     avals = [internals.aval_on_mesh(_with_values(leaf)) for leaf in arguments.leaves]
     values = None
-    if at_values:
-        values = [leaf if internals.has_value(leaf) else None for leaf in arguments.leaves]
+    if at_values or at_need:
+        values = [_at_hand(leaf) for leaf in arguments.leaves]
     traced = internals.trace(
-        flat, avals, name=name, arg_names=arguments.names, values=values, moving=wrt
+        flat,
+        avals,
+        name=name,
+        arg_names=arguments.names,
+        values=values,
+        moving=wrt,
+        is_soft=at_need,
     )
-    if heeds_asks and traced.was_asked:
+    if at_need and traced.was_asked:
         raise ValuesAsked(name)
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
@@ -317,6 +331,7 @@ def trace_function(
         float0=float0,
         logs=imported.logs,
         no_logs_because=imported.no_logs_because,
+        is_at_values=at_values or traced.has_answered,
     )
 
 
@@ -345,11 +360,18 @@ def trace_with_bounds(
     function: Callable[..., Any], arguments: Arguments, **keywords: Any
 ) -> TracedFunction:
     """``trace_function``, at values where a transform around may ask for the bounds of a loop."""
-    traced = trace_function(function, arguments, **keywords, heeds_asks=True)
+    traced = trace_function(function, arguments, **keywords, at_need=True)
     may_be_asked = internals.may_be_differentiated() and may_have_values(arguments)
     if not may_be_asked or not traced.program.has_open_loop:
         return traced
     return trace_function(function, arguments, **keywords, at_values=True)
+
+
+def _at_hand(leaf: Any) -> Any:
+    outer = current()
+    if internals.has_value(leaf):
+        return leaf
+    return None if outer is None else outer.at_hand(leaf)
 
 
 def knows_values(context: TraceContext | None) -> TypeGuard[FunctionTrace]:

@@ -123,6 +123,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     variable_of,
     without_literal,
 )
+from bmgrad.runtime._jax_internals._valued_trace import may_answer
 
 __all__ = [
     "Checks",
@@ -186,6 +187,7 @@ __all__ = [
     "lower_each_platform",
     "mark_as_whole",
     "match_varying",
+    "may_answer",
     "may_be_differentiated",
     "named_axes",
     "named_scope",

@@ -19,8 +19,13 @@ from jax._src.interpreters import ad
 _asked: weakref.WeakSet[Any] = weakref.WeakSet()
 
 _JAX = os.path.join(os.path.dirname(jax.__file__), "")
-# Where JAX says what tracers answer to Python.
-_OF_TRACERS = tuple(os.path.join(_JAX, "_src", name) for name in ("core.py", "array_methods.py"))
+# Where it is said what tracers answer to Python, and by which functions they are asked there.
+_OF_TRACERS = (
+    os.path.join(_JAX, "_src", "core.py"),
+    os.path.join(_JAX, "_src", "numpy", "array_methods.py"),
+    os.path.join(os.path.dirname(__file__), "_valued_trace.py"),
+)
+_ASKERS = ("is_concrete", "to_concrete_value")
 
 _ERRORS: tuple[Any, ...] = (
     jax.errors.ConcretizationTypeError,
@@ -58,6 +63,20 @@ def _is_asked_by_jax() -> bool:
     while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
         frame = frame.f_back
     return frame.f_code.co_filename.startswith(_JAX)
+
+
+def is_asked_by_code() -> bool:
+    """Whether code that is not JAX's calls what needs the value that JAX asks a tracer for now.
+
+    That is `bool(x)`, not whether `x` is concrete: with that answered code goes on.
+    """
+    frame = sys._getframe(2)
+    while frame.f_back is not None and frame.f_code.co_name in _ASKERS:
+        frame = frame.f_back
+    needs_it = frame.f_code.co_filename in _OF_TRACERS
+    while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
+        frame = frame.f_back
+    return needs_it and not frame.f_code.co_filename.startswith(_JAX)
 
 
 def mark_asked(error: BaseException) -> None:

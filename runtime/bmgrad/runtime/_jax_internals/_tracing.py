@@ -18,7 +18,7 @@ from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._hi_values import without_hi_values
-from bmgrad.runtime._jax_internals._valued_trace import ValuedTrace
+from bmgrad.runtime._jax_internals._valued_trace import SoftTrace, ValuedTrace, has_answered
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
 # Where such a function reads a variable, its cached jaxpr closes over a tracer
@@ -57,7 +57,7 @@ class TracedJaxpr(NamedTuple):
     `jaxpr.invars` are the given inputs followed by the lifted ones, and
     `jaxpr.constvars` stand for `consts`: concrete arrays or tracers of an
     enclosing trace. `was_asked` says whether code asked for values that were not known,
-    and went on without.
+    and went on without, `has_answered` whether a soft trace told it some.
     """
 
     jaxpr: Any
@@ -66,6 +66,7 @@ class TracedJaxpr(NamedTuple):
     out_avals: list[ShapedArray]
     in_names: list[str]
     was_asked: bool = False
+    has_answered: bool = False
 
 
 class OpenTrace:
@@ -93,13 +94,18 @@ class OpenTrace:
 
     def _new_arg(self, aval: ShapedArray, value: Any, moves: bool) -> Any:
         tracer = self._inner.new_arg(replicated(aval), source_info_util.current())
-        if self.knows_values:
+        if self.may_answer:
             self._inner.give(tracer, value, moves)
         return tracer
 
     @property
     def knows_values(self) -> bool:
-        """Whether the tracers may know their values."""
+        """Whether the tracers may know their values, whoever asks."""
+        return self.may_answer and not isinstance(self._inner, SoftTrace)
+
+    @property
+    def may_answer(self) -> bool:
+        """Whether they may, for code at least that cannot go on without."""
         return isinstance(self._inner, ValuedTrace)
 
     def owns(self, value: Any) -> bool:
@@ -134,6 +140,7 @@ def trace(
     values: Sequence[Any] | None = None,
     moving: Collection[int] = (),
     is_rule: bool = False,
+    is_soft: bool = False,
 ) -> TracedJaxpr:
     """Traces `fun(open_trace, *tracers)`, which returns a flat sequence, to a jaxpr.
 
@@ -141,9 +148,12 @@ def trace(
     JAX transform, and inside itself. Exceptions of `fun` pass through. With `values`, one
     for each input or None, Python code in `fun` may ask for what is computed from them, but not
     lose a derivative by the `moving` ones; it may be a derivative rule, and get them as values.
+    Where the trace `is_soft`, JAX's code is told none.
     """
     debug_info = DebugInfo(_TRACED_FOR, name, tuple(arg_names), None)
-    kind = partial_eval.DynamicJaxprTrace if values is None else ValuedTrace
+    kind = partial_eval.DynamicJaxprTrace
+    if values is not None:
+        kind = SoftTrace if is_soft else ValuedTrace
     inner: Any = kind(debug_info, parent_trace=core.trace_ctx.trace)
     opened = OpenTrace(inner, arg_names)
     _epoch.renew_if_tainted()
@@ -177,7 +187,7 @@ def trace(
             )
             jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
             opened._inner = None
-            asked = was_asked(inner)
+            asked, answered = was_asked(inner), has_answered(inner)
             del inner, tracers, results
             # ClosedJaxpr is how both versions say which leading variables are constants.
             closed = without_hi_values(ClosedJaxpr(jaxpr, consts))
@@ -202,6 +212,7 @@ def trace(
         [v.aval for v in jaxpr.outvars],
         opened._names,
         asked,
+        answered,
     )
 
 

@@ -2,7 +2,8 @@
 
 In: avals, and the values of some of them. Out: a JAX trace that records the same jaxpr as
 any other; where Python needs a value (`if x > 0`, `int(n)`), what leads to it is computed.
-JAX's own transforms answer likewise outside `jit`.
+JAX's own transforms answer likewise outside `jit`. A soft trace answers code only that cannot go
+on without: whoever can, as functions of JAX, does what it does in any other trace.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from jax._src import ad_util, core
 from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
+from bmgrad.runtime._jax_internals._asked_values import is_asked_by_code
 from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
 from bmgrad.runtime._jax_internals._references import are_of_references
 
@@ -27,6 +29,7 @@ class _Known:
     Of references these are others, which hold what the references will after the `repeated` first
     equations; None where that is not known. A derivative is taken by the `moving` inputs. The
     trace of a function's rule `is_of_rule`: for it the innermost derivative around is none.
+    It `has_answered` where code was told a value.
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -34,9 +37,14 @@ class _Known:
     is_of_rule: bool = False
     values: dict[Any, Any] = dataclasses.field(default_factory=dict)
     repeated: int = 0
+    has_answered: bool = False
 
 
 _known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+
+
+_PlainTracer: Any = partial_eval.DynamicJaxprTracer
+_PlainTrace: Any = partial_eval.DynamicJaxprTrace
 
 
 class _ValuedTracer(partial_eval.DynamicJaxprTracer):
@@ -87,6 +95,17 @@ class _ValuedTracer(partial_eval.DynamicJaxprTracer):
         return plain() if value is None else value.tolist()
 
 
+class _SoftTracer(_ValuedTracer):
+    __slots__ = ()
+
+    def to_concrete_value(self) -> Any:
+        return self._trace.value_of(self) if is_asked_by_code() else None
+
+    # With their plain answers code goes on.
+    __format__ = _PlainTracer.__format__
+    __getattr__ = _PlainTracer.__getattr__
+
+
 class ValuedTrace(partial_eval.DynamicJaxprTrace):
     """Records a jaxpr; its inputs have the values that `give` says, its results follow."""
 
@@ -94,12 +113,14 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     # way to ask for another kind, so they become one of this kind when they are met.
     __slots__ = ()
 
+    _kind: type[_ValuedTracer] = _ValuedTracer
+
     def give(self, tracer: Any, value: Any, moves: bool = False) -> None:
         """Says what an input is: an array, a tracer that may know its value, or None.
 
         `moves` says whether a derivative is taken by it.
         """
-        tracer.__class__ = _ValuedTracer
+        tracer.__class__ = self._kind
         known = _known_of.setdefault(self, _Known())
         known.given[tracer.val] = value
         if moves:
@@ -112,13 +133,13 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     def var_to_tracer(self, var: Any, source_info: Any, parent: Any = None) -> Any:
         plain: Any = super().var_to_tracer
         tracer = plain(var, source_info, parent)
-        tracer.__class__ = _ValuedTracer
+        tracer.__class__ = self._kind
         return tracer
 
     def new_const(self, c: Any, *args: Any, **keywords: Any) -> Any:
         tracer: Any = super().new_const(c, *args, **keywords)
         if type(tracer) is partial_eval.DynamicJaxprTracer:
-            tracer.__class__ = _ValuedTracer
+            tracer.__class__ = self._kind
             if not isinstance(tracer.val, core.Literal):
                 # JAX forgets it once the trace has ended, and rules may ask later.
                 self.give(tracer, c)
@@ -262,12 +283,35 @@ def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
     rule = getattr(wrapped, "f", None)
     if not isinstance(rule, AtValues) or rule.call is None:
         return None
-    given, returned = ([_value_of(x) for x in some] for some in rule.call)
+    given, returned = ([x if core.is_concrete(x) else None for x in some] for some in rule.call)
     return given, returned
 
 
-def _value_of(x: Any) -> Any:
-    return x if core.is_concrete(x) else None
+class SoftTrace(ValuedTrace):
+    """One that tells values to code only that cannot go on without, and not in derivative rules."""
+
+    __slots__ = ()
+
+    _kind = _SoftTracer
+
+    def value_of(self, tracer: Any) -> Any:
+        value = super().value_of(tracer)
+        if value is not None:
+            _known_of[self].has_answered = True
+        return value
+
+    process_custom_jvp_call = _PlainTrace.process_custom_jvp_call
+    process_custom_vjp_call = _PlainTrace.process_custom_vjp_call
+
+
+def has_answered(trace: Any) -> bool:
+    """Whether a soft trace has told code a value."""
+    return isinstance(trace, SoftTrace) and trace in _known_of and _known_of[trace].has_answered
+
+
+def may_answer(x: Any) -> bool:
+    """Whether `x` is of a soft trace."""
+    return isinstance(x, _SoftTracer)
 
 
 class AtValues:
