@@ -73,7 +73,8 @@ def _new(value: Any) -> Array:
 def _to_jax(value: Any, dtype: DTypeLike | None = None) -> jax.Array:
     value = unwrap(value)
     if isinstance(value, jax.Array):
-        return value if dtype is None else value.astype(dtype)
+        array: jax.Array = _jax_internals.revived(value)
+        return array if dtype is None else array.astype(dtype)
     # jnp.array copies: a numpy array that the caller changes later must not change ours.
     return jnp.array(value, dtype=dtype)
 

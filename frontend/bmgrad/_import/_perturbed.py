@@ -16,19 +16,16 @@ from jax.extend.core import Literal
 
 from bmgrad._import._asked import AskedRules
 from bmgrad._import._errors import RuleRaised
-from bmgrad._import._registry import CALLEES, Equation, rule_of
+from bmgrad._import._jaxprs import READ, STEPS, equations, known_name
+from bmgrad._import._registry import CALLEES, Equation
 from bmgrad.runtime import _hijax
 from bmgrad.runtime._foreign import has_own_jvp
 from bmgrad.runtime._jax_internals import has_tangent, scan_counts
 
 Flags = tuple[bool, ...]
 
-# What has derivative zero of floats, as JAX says when it asks rules.
-_STEPS = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})
-
-# The parameters that are added to equations.
+# The parameter that is added to equations, beside `READ`.
 _PERTURBED = "bmgrad_perturbed"
-_READ = "bmgrad_read"
 
 
 def perturbed_arguments(eqn: Equation, num_consts: int = 0) -> tuple[bool, ...]:
@@ -53,53 +50,28 @@ def is_unperturbed(eqn: Equation) -> bool:
 
 def unmarked_params(eqn: Equation) -> dict[str, Any]:
     """The parameters of an equation without what is added here."""
-    return {name: value for name, value in eqn.params.items() if name not in (_PERTURBED, _READ)}
+    return {name: value for name, value in eqn.params.items() if name not in (_PERTURBED, READ)}
 
 
 def read_results(eqn: Equation) -> Flags:
     """Which results of a call may have a cotangent."""
-    read: Flags = eqn.params.get(_READ, (True,) * len(eqn.outvars))
+    read: Flags = eqn.params.get(READ, (True,) * len(eqn.outvars))
     return read
 
 
 def asks(jaxpr: Any) -> bool:
     """Whether a rule in `jaxpr`, or in what it calls, is told which arguments are perturbed."""
-    pending, known = [jaxpr], {id(jaxpr)}
-    while pending:
-        jaxpr = pending.pop()
-        for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-            if _is_asked(eqn):
-                return True
-            inner = [each for each in _inner_jaxprs(eqn) if id(each) not in known]
-            known.update(map(id, inner))
-            pending += inner
-    return False
-
-
-def _known_name(eqn: Equation) -> str:
-    """The primitive's name where the importer has a rule for it; another library's has none."""
-    return str(eqn.primitive.name) if rule_of(eqn.primitive) else ""
+    return any(map(_is_asked, equations(jaxpr)))
 
 
 def _is_asked(eqn: Equation) -> bool:
-    name = _known_name(eqn)
+    name = known_name(eqn)
     if name == "bmgrad_program":
         return bool(eqn.params["program"].asks)
     if name == "call_hi_primitive":
         prim = eqn.params["_prim"]
         return not (_hijax.mode_of(prim) is None or _hijax.has_own_derivative(prim))
     return bool(eqn.params.get("symbolic_zeros")) or has_own_jvp(eqn.primitive)
-
-
-def _inner_jaxprs(eqn: Equation) -> list[Any]:
-    params, name = eqn.params, _known_name(eqn)
-    if name in CALLEES:
-        return [params[CALLEES[name]]]
-    if name == "scan":
-        return [params["jaxpr"]]
-    if name == "while":
-        return [params["body_jaxpr"]]
-    return list(params["branches"]) if name == "cond" else []
 
 
 class Marker:
@@ -138,36 +110,23 @@ class Marker:
             if eqn.effects or not live.isdisjoint(eqn.outvars):
                 live.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
 
-        differentiated = self._differentiated(opened) if self._all_reverse else live
-
         def perturbed(atoms: Sequence[Any]) -> list[bool]:
             return [not isinstance(atom, Literal) and flags.get(atom, False) for atom in atoms]
 
         eqns = []
         for eqn in opened.eqns:
-            read = tuple(var in live for var in eqn.outvars)
-            if eqn.primitive.name == "custom_vjp_call" and differentiated.isdisjoint(eqn.outvars):
-                read = (False,) * len(read)
+            read = eqn.params.get(READ) or tuple(var in live for var in eqn.outvars)
             params, results = self._marked_call(eqn, perturbed(eqn.invars), read)
             eqns.append(eqn.replace(params={**eqn.params, **params}) if params else eqn)
             flags.update(zip(eqn.outvars, results, strict=True))
         marked, of_results = opened.replace(eqns=eqns), tuple(perturbed(opened.outvars))
         return (marked if opened is jaxpr else jaxpr.replace(jaxpr=marked)), of_results
 
-    def _differentiated(self, opened: Any) -> set[Any]:
-        """The variables that may have cotangents where results do."""
-        found = {var for var in opened.outvars if not isinstance(var, Literal)}
-        for eqn in reversed(opened.eqns):
-            if _known_name(eqn) not in _STEPS and not found.isdisjoint(eqn.outvars):
-                inputs = (x for x in eqn.invars if not isinstance(x, Literal))
-                found.update(x for x in inputs if has_tangent(x.aval))
-        return found
-
     def _marked_call(
         self, eqn: Equation, inputs: list[bool], read: Flags
     ) -> tuple[dict[str, Any], Sequence[bool]]:
         """The parameters to change, and which results are perturbed."""
-        name, params = _known_name(eqn), eqn.params
+        name, params = known_name(eqn), eqn.params
         if name in CALLEES:
             jaxpr, results = self.mark(params[CALLEES[name]], inputs, read)
             return {CALLEES[name]: jaxpr}, results
@@ -183,7 +142,7 @@ class Marker:
             marked = [self.mark(branch, inputs[1:], read) for branch in params["branches"]]
             by_result = zip(*(flags for _, flags in marked), strict=True)
             return {"branches": tuple(jaxpr for jaxpr, _ in marked)}, list(map(any, by_result))
-        passes = any(inputs) and name not in _STEPS
+        passes = any(inputs) and name not in STEPS
         perturbed = [passes and has_tangent(var.aval) for var in eqn.outvars]
         if not (_is_asked(eqn) or (self._all_reverse and name == "custom_vjp_call")):
             return {}, perturbed
@@ -191,7 +150,7 @@ class Marker:
             return {"program": params["program"].perturbed(inputs)}, perturbed
         if name == "custom_jvp_call" and any(perturbed):
             perturbed = self._told_by_rule(eqn, inputs, perturbed)
-        return {_PERTURBED: tuple(inputs), _READ: read}, perturbed
+        return {_PERTURBED: tuple(inputs), READ: read}, perturbed
 
     def _told_by_rule(
         self, eqn: Equation, inputs: Sequence[bool], perturbed: list[bool]

@@ -22,6 +22,7 @@ from bmgrad._import._logs import Logs
 from bmgrad._import._perturbed import Marker, asks
 from bmgrad._import._rebatching import Rebatching
 from bmgrad._import._rule_scope import RuleScope
+from bmgrad._import._unread import with_unread_marked
 from bmgrad._import._write import held, input_names, write_module
 from bmgrad.runtime import _edits
 from bmgrad.runtime._jax_internals import (
@@ -80,7 +81,7 @@ def import_program(
     traced in. `differentiated` are the inputs of the jaxpr that a derivative will be taken of,
     if that is known. `with_logs` says whether what rules log is wanted.
     """
-    jaxpr = traced.jaxpr
+    jaxpr = with_unread_marked(traced.jaxpr)
     consts = [const for const in traced.consts if not is_reference(const)]
     in_rules = RuleScope(scope)
     asking, count = asks(jaxpr), len(jaxpr.invars)

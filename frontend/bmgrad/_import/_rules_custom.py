@@ -27,6 +27,7 @@ from bmgrad._import._perturbed import is_unperturbed, perturbed_arguments, read_
 from bmgrad._import._references import Reference, split_references, with_references
 from bmgrad._import._registry import Equation, WithRule, rule
 from bmgrad._import._text import TensorType, Value, i64
+from bmgrad._import._unread import unread_in
 from bmgrad.runtime._errors import UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import (
     CustomVjp,
@@ -228,8 +229,7 @@ def _custom_vjp(b: Importer, eqn: Equation) -> list[Value]:
     operands, count = b.read_operands(eqn), eqn.params["num_consts"]
     active, read = perturbed_arguments(eqn, count), read_results(eqn)
     closed, given = b.bind(eqn.params["call_jaxpr"], operands)
-    _, references = split_references(operands)
-    name = function_name(closed)
+    references, name = split_references(operands)[1], function_name(closed)
     if not any(active) or not any(map(has_tangent, closed.out_avals)):
         return b.call(closed, given, name)
 
@@ -297,8 +297,8 @@ def traced_vjp(
 ) -> TracedVjp:
     """Traces the backward rule of function `closed`; `read` says which results anybody reads.
 
-    `count` and `references` as in `vjp_functions`. `logs` says whether somebody wants to know what
-    it logs.
+    If that is none, nobody asks the rule. `count` and `references` as in `vjp_functions`. `logs`
+    says whether somebody wants to know what it logs.
     """
     in_avals, out_avals = closed.in_avals, closed.out_avals
     num_results = len(custom.fwd.outvars) - custom.num_made + custom.num_errors
@@ -317,6 +317,10 @@ def traced_vjp(
         for is_argument, number in custom.residuals
     ]
     name = f"{function_name(closed)}.bwd"
+    if not any(read):
+        custom = custom._replace(fwd=unread_in(custom.fwd))
+        unknown = UnsupportedError(f"{name} was not known to be needed")
+        return TracedVjp(custom, residual_avals, unknown, [])
     backward = _Backward(custom, all_avals[count:], residual_avals, out_avals, read, logs, name)
     try:
         with asking_a_rule(backward.in_avals):

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from bmgrad._array import Array
+from bmgrad._transforms._skeleton import skeleton
 from bmgrad.runtime import _jax_internals as internals
 
 
@@ -89,7 +90,14 @@ class Arguments:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """What the leaves are to the user, such as ``x`` or ``params.w``."""
-        spelled = _spelled(*self.rebuild(self.leaves), self.function)
+        count = len(self.static.others)
+        try:
+            spelled = _spelled(*self.rebuild(self.leaves), self.function)
+        except Exception:  # Constructors of users' containers may refuse what is no array.
+            spelled = []
+        if len(spelled) != count:
+            args, kwargs = skeleton(self.static.tree, range(count))
+            spelled = _spelled(args, kwargs, self.function)
         pairs = zip(spelled, self.static.others, strict=True)
         return tuple(name for name, other in pairs if _is_leaf(other))
 
@@ -137,12 +145,37 @@ class Arguments:
 
     @property
     def num_positional(self) -> int:
-        return len(self.rebuild(self.leaves)[0])
+        return len(self.static.args.children())
+
+    @cached_property
+    def numbers(self) -> list[int | None]:
+        """Of all leaves of the call, the position among ``leaves``; None of what is no array."""
+        count = itertools.count()
+        return [next(count) if is_array else None for is_array in self.static.are_arrays]
 
     def positions(self, argnum: int) -> list[int]:
         """Which of ``leaves`` belong to positional argument ``argnum``."""
-        args, _ = self.rebuild(range(len(self.leaves)))
-        return [leaf for leaf in jax.tree.leaves(args[argnum]) if type(leaf) is int]
+        found = self.numbers[self._slice(argnum)]
+        return [position for position in found if position is not None]
+
+    def argument(self, argnum: int, of_leaf: Callable[[int], Any]) -> Any:
+        """Positional argument ``argnum`` with other array leaves, given their positions."""
+        place = self._slice(argnum)
+        pairs = zip(self.numbers[place], self.static.others[place], strict=True)
+        leaves = [_value(other) if i is None else of_leaf(i) for i, other in pairs]
+        return jax.tree.unflatten(self.static.args.children()[argnum], leaves)
+
+    def _slice(self, argnum: int) -> slice:
+        counts = [arg.num_leaves for arg in self.static.args.children()]
+        first = sum(counts[:argnum])
+        return slice(first, first + counts[argnum])
+
+    def skeleton(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """``args, kwargs`` like ``rebuild``, without containers of users' types."""
+        numbers = zip(self.numbers, self.static.others, strict=True)
+        merged = [_value(other) if i is None else leaves[i] for i, other in numbers]
+        args, kwargs = skeleton(self.static.tree, merged)
+        return args, kwargs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +186,29 @@ class Static:
     others: tuple[Hashable, ...]
 
     @property
+    def args(self) -> Any:
+        """The tree of the positional arguments."""
+        return self.tree.children()[0]
+
+    @property
     def values(self) -> tuple[Hashable, ...]:
         """The leaves that are no arrays."""
         return tuple(other for _, other in self.positions)
+
+    @property
+    def are_arrays(self) -> tuple[bool, ...]:
+        """Which of all leaves are array leaves."""
+        return tuple(map(_is_leaf, self.others))
+
+    @property
+    def are_references(self) -> tuple[bool, ...]:
+        """Which are references."""
+        return tuple(other is _REFERENCE for other in self.others)
+
+    @property
+    def plain_values(self) -> tuple[Any, ...]:
+        """The same, as they were passed."""
+        return tuple(map(_value, self.values))
 
     @property
     def positions(self) -> tuple[tuple[int, Hashable], ...]:
@@ -201,7 +254,7 @@ class Static:
             _REFERENCE: itertools.chain(references, missing),
         }
         merged = [next(given[x]) if type(x) is _Given else x for x in self.others]
-        merged = [x.value if isinstance(x, (_Flag, _Unhashable)) else x for x in merged]
+        merged = list(map(_value, merged))
         args, kwargs = jax.tree.unflatten(self.tree, merged)
         return args, kwargs
 
@@ -235,6 +288,13 @@ class _Unhashable:
 
     value: Any
     name: Callable[[], str]
+
+
+def _value(other: Any) -> Any:
+    """What was passed, given what ``Static`` has of it; None of a reference."""
+    if isinstance(other, (_Flag, _Unhashable)):
+        return other.value
+    return None if type(other) is _Given else other
 
 
 def is_flag(leaf: Any) -> bool:

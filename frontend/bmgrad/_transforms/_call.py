@@ -37,7 +37,8 @@ from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._differences import Differences, Differs
 from bmgrad._transforms._held_reference import is_of_trace, never
 from bmgrad._transforms._inputs import OTHER_WAYS, Inputs, InThread, IsAtValues, MissingInputs
-from bmgrad._transforms._surroundings import Surroundings
+from bmgrad._transforms._skeleton import skeleton
+from bmgrad._transforms._surroundings import Surroundings, arrays_around, has_outlived_trace
 from bmgrad._transforms._trace import (
     TracedFunction,
     knows_values,
@@ -81,6 +82,8 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
+        # How many traces on end have kept arrays that they made: it finds others at the next call.
+        self._traces_that_keep = 0
         self._is_made_anew = transform.may_ask_values and (
             is_made_anew or is_often_made(transform.function)
         )
@@ -98,10 +101,17 @@ class State:
 
     @contextlib.contextmanager
     def _its_own_changes(self) -> Iterator[None]:
-        """A scope for the function to run in: what it changes itself is not seen as a change."""
+        """A scope for the function to run in: what it changes itself is not seen as a change.
+
+        But that it keeps arrays, as one does that makes its parameters when it is first called.
+        """
         found = self._surroundings_now()
+        before = arrays_around(self.transform.function) if found else {}
         try:
             yield
+            after = arrays_around(self.transform.function) if found else {}
+            new = [has_outlived_trace(array) for key, array in after.items() if key not in before]
+            self._traces_that_keep = self._traces_that_keep + 1 if any(new) else 0
         finally:
             if found == self._surroundings:
                 self._surroundings = self._surroundings_now()
@@ -234,7 +244,7 @@ class State:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_outside_jit(args, kwargs)
-        if self._differences and self._differences.are_here():
+        if self._traces_that_keep > 1 or (self._differences and self._differences.are_here()):
             return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
@@ -273,6 +283,8 @@ class State:
                     self.shortcut.open(self._differences.watched(plain), epoch, None)
                 if written:
                     self.assign(written, arrays)
+                if self._traces_that_keep:
+                    self._reset()
                 return result
             except MissingInputs as missing:
                 self._add(known, missing.arrays)
@@ -374,8 +386,8 @@ class State:
                 f"{self.transform.name} returns gradients of integers (dtype float0), which have "
                 "no values to compile or save; differentiate for float arguments only"
             )
-        out = jax.tree.unflatten(traced.out_tree, range(traced.out_tree.num_leaves))
-        if has_hi_arrays((arguments.rebuild(arguments.leaves), out)):
+        out = skeleton(traced.out_tree, range(traced.out_tree.num_leaves))
+        if has_hi_arrays((arguments.skeleton(arguments.leaves), out)):
             raise TypeError(
                 f"{self.transform.name} takes or returns values of types that users define "
                 "(jax.experimental.hijax), as a function compiled ahead of time cannot; compile it "

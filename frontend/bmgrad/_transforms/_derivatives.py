@@ -18,7 +18,7 @@ import numpy as np
 from bmgrad._import import decoded
 from bmgrad._transforms._arguments import Static, aval_of
 from bmgrad._transforms._held_primals import HeldPrimals, check_gradient, check_reference
-from bmgrad._transforms._leaf_flags import mirrored
+from bmgrad._transforms._skeleton import mirrored, skeleton
 from bmgrad._transforms._trace import TracedFunction
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import (
@@ -136,8 +136,10 @@ class _Derivative:
     def _name_of(self, position: int) -> str:
         """What a primal is called, `args[0]['w']`."""
         positions = range(len(self.point.in_avals))
-        args, _ = self.point.static.rebuild(list(positions))
-        paths, _ = jax.tree_util.tree_flatten_with_path(plain(args))
+        arrays = iter(positions)
+        given = [next(arrays) if is_array else None for is_array in self.point.static.are_arrays]
+        args = skeleton(self.point.static.args, given)
+        paths, _ = jax.tree_util.tree_flatten_with_path(args)
         (found,) = (path for path, leaf in paths if leaf is positions[position])
         return f"args{jax.tree_util.keystr(found)}"
 

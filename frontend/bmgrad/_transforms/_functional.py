@@ -27,7 +27,8 @@ from bmgrad._transforms._derivatives import (
 )
 from bmgrad._transforms._held_primals import HeldPrimals
 from bmgrad._transforms._held_reference import as_primals
-from bmgrad._transforms._leaf_flags import flags_of_leaves, mirrored
+from bmgrad._transforms._leaf_flags import flags_of_leaves
+from bmgrad._transforms._skeleton import mirrored
 from bmgrad._transforms._targets import split_aux
 from bmgrad._transforms._trace import (
     TracedFunction,
@@ -268,17 +269,15 @@ def _args_res(
     arguments: Arguments, needed: frozenset[int | None], is_saveable: Sequence[bool]
 ) -> list[Any]:
     """The leaves of each primal, in place of what is not kept what says so."""
-    args, _ = arguments.rebuild(range(len(arguments.leaves)))
 
-    def leaf(position: Any) -> Any:
-        if type(position) is not int:
+    def leaf(position: int | None) -> Any:
+        if position is None:
             return ()  # No array.
         if position not in needed:
             return NotNeeded()
         return arguments.leaves[position] if is_saveable[position] else NotSaveable()
 
-    leaves, tree = jax.tree.flatten(plain(args))
-    return list(mirrored(tree, map(leaf, leaves)))
+    return list(mirrored(arguments.static.args, map(leaf, arguments.numbers)))
 
 
 def _tree_and_avals(primals: tuple[Any, ...]) -> tuple[Any, list[Any]]:
@@ -288,8 +287,7 @@ def _tree_and_avals(primals: tuple[Any, ...]) -> tuple[Any, list[Any]]:
 
 
 def _refuse_others(arguments: Arguments, function: str) -> None:
-    for position, _ in arguments.static.positions:
-        value = jax.tree.leaves(arguments.rebuild(arguments.leaves))[position]
+    for value in arguments.static.plain_values:
         raise TypeError(
             f"a primal of {function} is {value!r} of type {type(value).__name__}, which is not a "
             f"valid JAX type and has no tangent; close over it, as in "

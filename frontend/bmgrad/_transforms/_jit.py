@@ -6,7 +6,8 @@ In: a function. Out: transforms whose bodies bind its program, or that program's
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,13 +17,13 @@ from jax.api_util import flatten_axes
 
 from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._call import State, Transformed
+from bmgrad._transforms._skeleton import skeleton
 from bmgrad._transforms._static_arguments import StaticArguments, unpinned
 from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import Program
 from bmgrad.runtime._jax_internals import (
     api_boundary,
     is_hi_arrays,
-    is_reference,
     put_together,
     with_axes,
 )
@@ -130,7 +131,7 @@ class VmapTransform(Transform):
     ) -> Any:
         """A batch of ``function``, or of the function of this transform."""
         axes = self._leaf_axes(arguments)
-        _refuse_mapped(arguments.rebuild(axes))
+        _refuse_mapped(arguments.skeleton(axes))
         size = self._batch_size(arguments, axes)
         element = arguments.map(lambda i, leaf: _element(leaf, axes[i]))
         named = [] if self.axis_name is None else [(self.axis_name, size)]
@@ -141,7 +142,7 @@ class VmapTransform(Transform):
             if axis is not None:
                 in_axes[position] = axis
         placed = flatten_axes("vmap out_axes", traced.out_tree, out_axes_of)
-        _refuse_mapped(jax.tree.unflatten(traced.out_tree, placed))
+        _refuse_mapped(skeleton(traced.out_tree, placed))
         out_axes = [
             -1 if axis is None else 0 for i, axis in enumerate(placed) if i not in traced.float0
         ]
@@ -166,11 +167,7 @@ class VmapTransform(Transform):
 
     def _leaf_axes(self, arguments: Arguments) -> list[int | None]:
         """The batch axis of each array leaf."""
-        positions = list(range(len(arguments.leaves)))
-        axes: list[int | None] = [0] * len(positions)
-        for leaf, axis in self._with_axes(arguments.rebuild(positions)):
-            if type(leaf) is int:
-                axes[leaf] = axis
+        axes = list(itertools.compress(self._axes(arguments), arguments.static.are_arrays))
         for position, axis in enumerate(axes):
             rank = jnp.ndim(arguments.leaves[position])
             if axis is not None and not -rank <= axis < rank:
@@ -185,12 +182,12 @@ class VmapTransform(Transform):
         """That of each reference."""
         if not arguments.references:
             return []
-        pairs = self._with_axes(arguments.rebuild(arguments.leaves))
-        return [axis for leaf, axis in pairs if is_reference(leaf)]
+        return list(itertools.compress(self._axes(arguments), arguments.static.are_references))
 
-    def _with_axes(self, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
-        """The leaves of a call with their axes; those of keyword arguments are mapped at 0."""
-        args, kwargs = call
+    def _axes(self, arguments: Arguments) -> list[int | None]:
+        """That of each leaf of a call; those of keyword arguments are mapped at 0."""
+        args, kwargs = arguments.static.tree.children()
+        args = args.children()
         in_axes = list(self.in_axes) if isinstance(self.in_axes, (tuple, list)) else self.in_axes
         if isinstance(in_axes, list) and len(in_axes) != len(args):
             raise ValueError(
@@ -198,11 +195,8 @@ class VmapTransform(Transform):
                 "arguments"
             )
         spread = tuple(in_axes) if isinstance(in_axes, list) else (in_axes,) * len(args)
-        for arg, given in zip(args, spread, strict=True):
-            leaves, tree = jax.tree.flatten(arg)
-            yield from zip(leaves, flatten_axes("vmap in_axes", tree, given), strict=True)
-        for leaf in jax.tree.leaves(kwargs):
-            yield leaf, 0
+        of_args = map(partial(flatten_axes, "vmap in_axes"), args, spread)
+        return [*itertools.chain(*of_args), *[0] * kwargs.num_leaves]
 
     def _batch_size(self, arguments: Arguments, axes: list[int | None]) -> int:
         sizes = {

@@ -6,7 +6,7 @@ The containers of both need not be of one type, as those of JAX need not: for a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -47,20 +47,3 @@ def _flags(prefix: Any, tree: Any, where: str) -> Iterator[bool]:
             )
     for i, (child, subtree) in enumerate(zip(children, tree.children(), strict=True)):
         yield from _flags(child, subtree, f"{where}[{i}]")
-
-
-def mirrored(tree: Any, leaves: Iterable[Any]) -> Any:
-    """``leaves`` in containers like those of ``tree``, and tuples in place of users' own."""
-    return _mirrored(tree, iter(leaves))
-
-
-def _mirrored(tree: Any, leaves: Iterator[Any]) -> Any:
-    if tree.node_data() is None:
-        return next(leaves)
-    kind, keys = tree.node_data()
-    children = [_mirrored(child, leaves) for child in tree.children()]
-    if kind is type(None):
-        return None
-    if kind is dict:
-        return dict(zip(keys, children, strict=True))
-    return children if kind is list else tuple(children)

@@ -21,12 +21,14 @@ import jax
 import numpy as np
 
 from bmgrad._array import Array
+from bmgrad.runtime import _jax_internals as internals
 
 # How many values are looked at, and how large arrays of NumPy are read: the rest is taken to stay.
 _MOST_VALUES = 500
 _MOST_BYTES = 1 << 16
 
 _OTHER_NUMBERS = (float, complex, np.generic)
+_PLAIN = (int, str, bytes, *_OTHER_NUMBERS)
 _CONTAINERS = (list, tuple, set, frozenset, deque)
 # Of packages whose functions and objects are not looked into.
 _CLOSED = frozenset({"builtins", "bmgrad", "jax", "jaxlib", "numpy", "scipy", "functools"})
@@ -44,6 +46,20 @@ class Surroundings:
     __hash__ = None  # type: ignore[assignment]
 
 
+def arrays_around(function: Callable[..., Any]) -> dict[int, Any]:
+    """The arrays and array objects that a snapshot would have, by their ids."""
+    found = itertools.islice(_around(function), _MOST_VALUES)
+    return {id(value): value for value in found if isinstance(value, (Array, jax.Array))}
+
+
+def has_outlived_trace(array: Any) -> bool:
+    """Whether an array or array object has a value after the trace in which it was made."""
+    if isinstance(array, Array):
+        array._value = internals.revived(array._value)
+        array = array._value
+    return not isinstance(internals.revived(array), jax.core.Tracer)
+
+
 class _Same:
     """Equal where it is of the same object, which still lives."""
 
@@ -58,23 +74,32 @@ class _Same:
 
 
 def _values(function: Callable[..., Any]) -> Iterator[Any]:
-    """What stands for each value around `function`, those nearest to it first."""
-    package = _package(_innermost(function))
-    todo: deque[Any] = deque([function])
-    seen: set[int] = set()
-    while todo:
-        value = todo.popleft()
+    """What stands for each value around `function`."""
+    for value in _around(function):
         if isinstance(value, int):
             yield type(value), value
         elif isinstance(value, _OTHER_NUMBERS):
             yield type(value), repr(value)  # 0.0 and -0.0 differ, NaN and NaN do not.
         elif value is None or isinstance(value, (str, bytes)):
             yield value
-        elif id(value) not in seen:
-            seen.add(id(value))
+        else:
             yield _identity(value)
             if isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES:
                 yield zlib.crc32(value.tobytes())
+
+
+def _around(function: Callable[..., Any]) -> Iterator[Any]:
+    """The values around `function`, those nearest to it first."""
+    package = _package(_innermost(function))
+    todo: deque[Any] = deque([function])
+    seen: set[int] = set()
+    while todo:
+        value = todo.popleft()
+        if value is None or isinstance(value, _PLAIN):
+            yield value
+        elif id(value) not in seen:
+            seen.add(id(value))
+            yield value
             todo += _held_by(value, package)
 
 

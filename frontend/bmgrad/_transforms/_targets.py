@@ -187,9 +187,8 @@ class Targets:
         of_variables = self.hold_variables(
             [of_input(self._read_index(traced, variable)) for variable in self.variables]
         )
-        leaves = [of_input(i) for i in range(len(arguments.leaves))]
-        args, _ = arguments.rebuild(leaves)
-        chosen = tuple(args[i] for i in self.argnum_list(len(args)))
+        wanted = self.argnum_list(arguments.num_positional)
+        chosen = tuple(arguments.argument(argnum, of_input) for argnum in wanted)
         of_arguments = chosen[0] if isinstance(self.argnums, int) else chosen
         if self.container is None:
             return of_arguments

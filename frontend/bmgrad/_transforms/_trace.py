@@ -299,6 +299,7 @@ def trace_function(
         moving=wrt,
         is_soft=at_need,
     )
+    traced = traced._replace(consts=list(map(internals.revived, traced.consts)))
     if at_need and traced.was_asked:
         raise ValuesAsked(name)
     assert context is not None

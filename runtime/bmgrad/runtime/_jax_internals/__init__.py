@@ -81,6 +81,7 @@ from bmgrad.runtime._jax_internals._hi_residuals import custom_jvp_rule, custom_
 from bmgrad.runtime._jax_internals._hi_types import (
     has_hi_arrays,
     is_hi_arrays,
+    is_hi_node,
     is_hi_value,
     put_together,
     taken_apart,
@@ -123,7 +124,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     variable_of,
     without_literal,
 )
-from bmgrad.runtime._jax_internals._valued_trace import may_answer
+from bmgrad.runtime._jax_internals._valued_trace import may_answer, revived
 
 __all__ = [
     "Checks",
@@ -174,6 +175,7 @@ __all__ = [
     "is_check",
     "is_dead",
     "is_hi_arrays",
+    "is_hi_node",
     "is_hi_value",
     "is_inside_transform",
     "is_marked_asked",
@@ -214,6 +216,7 @@ __all__ = [
     "register_needs_devices",
     "register_pruning",
     "result_avals",
+    "revived",
     "rules_hold_tracers",
     "says_varying",
     "scan_counts",

@@ -23,7 +23,7 @@ _JAX = os.path.join(os.path.dirname(jax.__file__), "")
 _OF_TRACERS = (
     os.path.join(_JAX, "_src", "core.py"),
     os.path.join(_JAX, "_src", "numpy", "array_methods.py"),
-    os.path.join(os.path.dirname(__file__), "_valued_trace.py"),
+    *(os.path.join(os.path.dirname(__file__), f"_valued_{x}.py") for x in ("trace", "tracers")),
 )
 _ASKERS = ("is_concrete", "to_concrete_value")
 

@@ -211,6 +211,11 @@ def is_hi_arrays(leaf: Any) -> bool:
     return isinstance(leaf, HiArrays)
 
 
+def is_hi_node(kind: type) -> bool:
+    """The like of the type of a container."""
+    return kind is HiArrays
+
+
 def has_hi_arrays(tree: Any) -> bool:
     """Whether anything in `tree` does."""
     return are_defined() and any(map(is_hi_arrays, jax.tree.leaves(tree, is_leaf=is_hi_arrays)))

@@ -18,7 +18,7 @@ from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._hi_values import without_hi_values
-from bmgrad.runtime._jax_internals._valued_trace import SoftTrace, ValuedTrace, has_answered
+from bmgrad.runtime._jax_internals._valued_trace import SoftTrace, ValuedTrace, end, has_answered
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
 # Where such a function reads a variable, its cached jaxpr closes over a tracer
@@ -188,6 +188,8 @@ def trace(
             jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
             opened._inner = None
             asked, answered = was_asked(inner), has_answered(inner)
+            # Rules may ask later for values that were known from the start.
+            end(inner, keeps_inputs=answered or not is_soft)
             del inner, tracers, results
             # ClosedJaxpr is how both versions say which leading variables are constants.
             closed = without_hi_values(ClosedJaxpr(jaxpr, consts))
@@ -197,6 +199,7 @@ def trace(
                 mark_asked(error)
             # What `fun` closed over is to go with the exception.
             opened._inner.invalidate()
+            end(opened._inner, keeps_inputs=False)
         raise
     finally:
         opened._inner = None

@@ -3,28 +3,28 @@
 In: avals, and the values of some of them. Out: a JAX trace that records the same jaxpr as
 any other; where Python needs a value (`if x > 0`, `int(n)`), what leads to it is computed.
 JAX's own transforms answer likewise outside `jit`. A soft trace answers code only that cannot go
-on without: whoever can, as functions of JAX, does what it does in any other trace.
+on without: whoever can, as functions of JAX, does what it does in any other trace. What code has
+kept of a trace that is over (in a cache, an attribute) is told to all, unless it depends on inputs.
 """
 
 import dataclasses
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 from jax._src import ad_util, core
-from jax._src.interpreters import partial_eval
+from jax._src.interpreters import partial_eval, pxla
 from jax.extend import linear_util
 
-from bmgrad.runtime._jax_internals._asked_values import is_asked_by_code
 from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
 from bmgrad.runtime._jax_internals._references import are_of_references
+from bmgrad.runtime._jax_internals._valued_tracers import SoftTracer, ValuedTracer
 
 
 @dataclasses.dataclass
 class _Known:
-    """By variable: what inputs were given, and the values found so far.
+    """By variable: what inputs were given, what was closed over, and the values found so far.
 
     Of references these are others, which hold what the references will after the `repeated` first
     equations; None where that is not known. A derivative is taken by the `moving` inputs. The
@@ -33,77 +33,23 @@ class _Known:
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    closed_over: dict[Any, Any] = dataclasses.field(default_factory=dict)
     moving: set[Any] = dataclasses.field(default_factory=set)
     is_of_rule: bool = False
     values: dict[Any, Any] = dataclasses.field(default_factory=dict)
     repeated: int = 0
     has_answered: bool = False
 
+    def source_of(self, variable: Any) -> Any:
+        """The array or tracer that a variable stands for, None if that is not known."""
+        given = self.given.get(variable)
+        return self.closed_over.get(variable) if given is None else given
+
 
 _known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 
 
-_PlainTracer: Any = partial_eval.DynamicJaxprTracer
 _PlainTrace: Any = partial_eval.DynamicJaxprTrace
-
-
-class _ValuedTracer(partial_eval.DynamicJaxprTracer):
-    __slots__ = ()
-
-    _trace: "ValuedTrace"
-
-    def to_concrete_value(self) -> Any:
-        return self._trace.value_of(self)
-
-    def _constant(self) -> Any:
-        """The value, None where a derivative would be lost with it."""
-        value = self.to_concrete_value()
-        return None if value is None or self._trace.is_perturbed(self) else value
-
-    def __array__(self, *args: Any, **keywords: Any) -> Any:
-        if (value := self._constant()) is None:
-            plain: Any = super().__array__
-            return plain(*args, **keywords)
-        return np.asarray(value, *args, **keywords)
-
-    def __float__(self) -> float:
-        plain: Any = super().__float__
-        value = self._constant()
-        return float(plain() if value is None else value)
-
-    def __complex__(self) -> complex:
-        plain: Any = super().__complex__
-        value = self._constant()
-        return complex(plain() if value is None else value)
-
-    def __format__(self, spec: str) -> str:
-        value = self._constant()
-        return super().__format__(spec) if value is None else format(value, spec)
-
-    def __getattr__(self, name: str) -> Any:
-        plain: Any = super().__getattr__
-        try:
-            return plain(name)
-        except AttributeError:
-            if name.startswith("__") or (value := self._constant()) is None:
-                raise
-            return getattr(value, name)
-
-    def tolist(self) -> Any:
-        plain: Any = super().tolist
-        value = self._constant()
-        return plain() if value is None else value.tolist()
-
-
-class _SoftTracer(_ValuedTracer):
-    __slots__ = ()
-
-    def to_concrete_value(self) -> Any:
-        return self._trace.value_of(self) if is_asked_by_code() else None
-
-    # With their plain answers code goes on.
-    __format__ = _PlainTracer.__format__
-    __getattr__ = _PlainTracer.__getattr__
 
 
 class ValuedTrace(partial_eval.DynamicJaxprTrace):
@@ -113,7 +59,8 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     # way to ask for another kind, so they become one of this kind when they are met.
     __slots__ = ()
 
-    _kind: type[_ValuedTracer] = _ValuedTracer
+    _kind: type[ValuedTracer] = ValuedTracer
+    is_soft = is_over = False
 
     def give(self, tracer: Any, value: Any, moves: bool = False) -> None:
         """Says what an input is: an array, a tracer that may know its value, or None.
@@ -142,7 +89,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             tracer.__class__ = self._kind
             if not isinstance(tracer.val, core.Literal):
                 # JAX forgets it once the trace has ended, and rules may ask later.
-                self.give(tracer, c)
+                _known_of.setdefault(self, _Known()).closed_over[tracer.val] = c
         return tracer
 
     # -- Values ------------------------------------------------------------------------------
@@ -175,7 +122,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             return atom.val
         known = _known_of.setdefault(self, _Known())
         if atom not in known.values:
-            given = known.given.get(atom)
+            given = known.source_of(atom)
             value = core.to_concrete_value(self.get_const(tracer) if given is None else given)
             if value is None:
                 return None
@@ -242,7 +189,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             if not skip and atom in known.moving:
                 return True
             if (equation := x.parent) is None:
-                given = known.given.get(atom)
+                given = known.source_of(atom)
                 given = self.get_const(x) if given is None else given
                 if given is None or self._is_perturbed_outside(given, outside):
                     return True
@@ -254,8 +201,9 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
 
     @staticmethod
     def _is_perturbed_outside(given: Any, skip: int) -> bool:
-        if isinstance(given, _ValuedTracer):
-            return given._trace.is_perturbed(given, skip=skip)
+        if isinstance(given, ValuedTracer):
+            trace: ValuedTrace = given._trace
+            return trace.is_perturbed(given, skip=skip)
         return isinstance(given, core.Tracer)
 
     # -- Functions with custom rules ---------------------------------------------------------
@@ -292,7 +240,8 @@ class SoftTrace(ValuedTrace):
 
     __slots__ = ()
 
-    _kind = _SoftTracer
+    _kind = SoftTracer
+    is_soft = True
 
     def value_of(self, tracer: Any) -> Any:
         value = super().value_of(tracer)
@@ -304,6 +253,50 @@ class SoftTrace(ValuedTrace):
     process_custom_vjp_call = _PlainTrace.process_custom_vjp_call
 
 
+class _EndedTrace(ValuedTrace):
+    """One that is over."""
+
+    __slots__ = ()
+
+    is_over = True
+
+    def _repeat_effects(self, last: Any) -> None:
+        # What happened to references is forgotten.
+        if last is not None:
+            _known_of[self].values.update(dict.fromkeys(last.outvars))
+
+
+def end(trace: Any, *, keeps_inputs: bool) -> None:
+    """To be called with a trace that is over, and whether it still tells what inputs were."""
+    if not isinstance(trace, ValuedTrace):
+        return
+    known = _known_of.setdefault(trace, _Known())
+    if not keeps_inputs:
+        known.given, known.values = {}, {}
+    trace.__class__ = _EndedTrace
+
+
+def revived(value: Any) -> Any:
+    """What a tracer of a trace that is over was, unless it depends on inputs; others as they are.
+
+    JAX's transforms have such values instead of tracers. JAX itself asks for them where it runs
+    operations (`full_lower`).
+    """
+    return value.full_lower() if isinstance(value, ValuedTracer) else value
+
+
+def _shard_kept(values: Sequence[Any], *how: Any) -> Sequence[Any]:
+    values = [revived(value) for value in values]
+    core.check_eval_args(values)
+    shard: Callable[..., Sequence[Any]] = pxla.shard_args
+    return shard(*how, values)
+
+
+# JAX puts what is given to `jax.device_put` somewhere by its type.
+for _kind in (ValuedTracer, SoftTracer):
+    pxla.shard_arg_handlers[_kind] = _shard_kept
+
+
 def has_answered(trace: Any) -> bool:
     """Whether a soft trace has told code a value."""
     return isinstance(trace, SoftTrace) and trace in _known_of and _known_of[trace].has_answered
@@ -311,7 +304,7 @@ def has_answered(trace: Any) -> bool:
 
 def may_answer(x: Any) -> bool:
     """Whether `x` is of a soft trace."""
-    return isinstance(x, _SoftTracer)
+    return isinstance(x, SoftTracer)
 
 
 class AtValues:
@@ -349,9 +342,9 @@ def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
 
 
 def _origin(x: Any) -> Any:
-    while isinstance(x, _ValuedTracer):
+    while isinstance(x, ValuedTracer):
         known = _known_of.get(x._trace)
-        given = known.given.get(x.val) if known else None
+        given = known.source_of(x.val) if known else None
         if not isinstance(given, core.Tracer):
             return x.val
         x = given

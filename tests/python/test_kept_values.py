@@ -1,0 +1,190 @@
+"""What a function makes of constants and keeps: a cache, parameters made at the first call.
+
+Under JAX's transforms these are arrays. Under ours they were tracers while the function ran.
+"""
+
+import copy
+import functools
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad.math as bm
+
+X = np.float32([0.5, 1.0, 2.0])
+
+TRANSFORMS = {
+    "grad": lambda m: m.grad,
+    "value_and_grad": lambda m: m.value_and_grad,
+    "jacfwd": lambda m: m.jacfwd,
+    "hessian": lambda m: m.hessian,
+    "vmap": lambda m: m.vmap,
+    "vjp": lambda m: lambda f: lambda x: m.vjp(f, x)[1](np.float32(1.0)),
+    "jvp": lambda m: lambda f: lambda x: m.jvp(f, (x,), (x,)),
+    "linearize": lambda m: lambda f: lambda x: m.linearize(f, x)[1](x),
+    "grad_inside": lambda m: lambda f: m.grad(lambda x: jnp.sum(x * m.grad(f)(x))),
+}
+
+
+def assert_equal(got, want):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-5), got, want)
+
+
+class Lazy:
+    """Makes its parameters when it is first called."""
+
+    weights = None
+
+    def __call__(self, x):
+        if self.weights is None:
+            self.weights = jax.random.normal(jax.random.key(0), (3,))
+        return jnp.sum(jnp.sin(x) * self.weights)
+
+
+class Counting:
+    """Takes new random numbers at each call, and keeps an array of each."""
+
+    def __init__(self):
+        self.key, self.seen = jax.random.key(0), []
+
+    def __call__(self, x):
+        self.key, key = jax.random.split(self.key)
+        self.seen.append(jnp.arange(3.0) + len(self.seen))
+        return jnp.sum(x**2 * jax.random.normal(key, (3,)))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_parameters_made_at_the_first_call_are_found_at_the_next(name):
+    def run(m):
+        model = Lazy()
+        transformed = TRANSFORMS[name](m)(model)
+        first = transformed(X)
+        value = model(X[0])
+        model.weights = model.weights * 2
+        return first, value, transformed(X), model.weights, np.asarray(model.weights)
+
+    assert_equal(run(bm), run(jax))
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_arrays_kept_at_each_call_are_those_of_each_call(name):
+    def run(m):
+        model = Counting()
+        transformed = TRANSFORMS[name](m)(model)
+        results = [transformed(X) for _ in range(4)]
+        return results, model.seen, jax.random.key_data(model.key)
+
+    assert_equal(run(bm), run(jax))
+
+
+def test_a_cached_table_serves_other_functions():
+    @functools.lru_cache
+    def table(n):
+        return jnp.linspace(0.0, 1.0, n)
+
+    def first(x):
+        return jnp.sum(jnp.sin(x) * table(x.shape[0]))
+
+    def second(x):
+        return jax.lax.scan(lambda c, y: (c * y, c), x[0], x * table(3) + 1.0)[0]
+
+    assert_equal(bm.grad(first)(X), np.cos(X) * np.linspace(0, 1, 3))
+    assert_equal(bm.grad(second)(X), jax.grad(second)(X))
+    assert_equal(jax.grad(second)(X), jax.jit(bm.grad(second))(X))
+    assert_equal(bm.grad(first)(X), np.cos(X) * np.linspace(0, 1, 3))
+    assert_equal(bm.jit(lambda x: x + table(3))(X), X + np.linspace(0, 1, 3))
+
+
+def test_variables_made_at_the_first_call_are_trained():
+    class Model(bm.Base if hasattr(bm, "Base") else object):
+        weights = None
+
+        def loss(self, x):
+            if self.weights is None:
+                self.weights = bm.Variable(jnp.ones(3))
+            return jnp.sum(self.weights.value * x**2)
+
+    model = Model()
+    gradient = bm.grad(model.loss)
+    assert_equal(gradient(X), 2 * X)
+    model.weights.value = 3 * model.weights.value
+    assert_equal(gradient(X), 6 * X)
+    assert_equal(bm.grad(model.loss, model.weights)(X), X**2)
+
+
+@pytest.fixture
+def kept():
+    model = Lazy()
+    bm.grad(model)(X)
+    return model.weights, np.asarray(jax.random.normal(jax.random.key(0), (3,)))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: x + 1,
+        jnp.sin,
+        jax.jit(jnp.sin),
+        lambda x: jax.jit(lambda y: x * y)(2.0),
+        lambda x: jax.grad(lambda y: jnp.sum(x * y))(x),
+        lambda x: jax.vmap(lambda y: jnp.sum(x * y))(jnp.ones((2, 3))),
+        lambda x: bm.jit(lambda y: x * y)(2.0),
+        lambda x: bm.grad(lambda y: jnp.sum(x * y))(x),
+        lambda x: bm.Variable(x).value,
+        np.asarray,
+        jax.device_put,
+        jax.device_get,
+        jax.block_until_ready,
+        lambda x: float(x[0]),
+        lambda x: x.tolist(),
+        lambda x: pickle.loads(pickle.dumps(x)),
+        copy.deepcopy,
+        list,
+        lambda x: x.at[0].set(1.0),
+    ],
+)
+def test_what_was_kept_is_an_array(kept, use):
+    assert_equal(use(kept[0]), use(jnp.asarray(kept[1])))
+
+
+def test_it_looks_like_one(kept):
+    assert isinstance(kept[0], jax.Array)
+    assert repr(kept[0]) == repr(jnp.asarray(kept[1]))
+    assert f"{kept[0]}" == f"{jnp.asarray(kept[1])}"
+    assert kept[0].devices() == jnp.asarray(kept[1]).devices()
+
+
+def test_what_depends_on_arguments_cannot_be_kept():
+    seen = []
+
+    def loss(x, y):
+        seen.append((jnp.sin(y), x * 2))
+        return jnp.sum(x * y)
+
+    gradient = bm.grad(loss)
+    gradient(X, X)
+    gradient(X, X)
+    assert len(seen) == 1
+    for value in seen[0]:
+        with pytest.raises(jax.errors.UnexpectedTracerError):
+            value + 1
+        with pytest.raises(jax.errors.UnexpectedTracerError):
+            bm.grad(lambda x, value=value: jnp.sum(x * value))(X)
+
+
+def test_a_function_that_keeps_nothing_more_is_compiled():
+    traced = []
+
+    class Model(Lazy):
+        def __call__(self, x):
+            traced.append(0)
+            return super().__call__(x)
+
+    gradient = bm.grad(Model())
+    for _ in range(4):
+        gradient(X)
+    # At the first call, which makes the weights, and at the second, which finds them.
+    assert len(traced) == 2
