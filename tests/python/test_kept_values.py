@@ -188,3 +188,44 @@ def test_a_function_that_keeps_nothing_more_is_compiled():
         gradient(X)
     # At the first call, which makes the weights, and at the second, which finds them.
     assert len(traced) == 2
+
+
+def test_nothing_is_computed_for_what_cannot_be_kept():
+    calls, seen = [], []
+
+    def count():
+        calls.append(0)
+        return np.float32(2.0)
+
+    def loss(x):
+        table = jax.pure_callback(count, jax.ShapeDtypeStruct((), jnp.float32))
+        seen.append(jnp.sum(x) * table)
+        return seen[-1] * 2
+
+    assert_equal(bm.grad(loss)(X), np.full(3, 4.0))
+    assert len(calls) == 1
+
+
+def test_a_function_that_keeps_arrays_at_each_call_is_compiled_once():
+    seen, compiled = [], []
+
+    class Recording:
+        def loss(self, x):
+            seen.append(jnp.ones(3))
+            return jnp.sum(jnp.sin(x))
+
+    gradient = bm.grad(Recording().loss)
+    for _ in range(4):
+        gradient(X)
+
+    def listen(event, *_, **__):
+        if "backend_compile" in event:
+            compiled.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        assert_equal(gradient(X), np.cos(X))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert not compiled
+    assert len(seen) == 5

@@ -98,6 +98,8 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         """The value of a tracer, None where it depends on an input without one."""
         if is_reference_aval(tracer.aval):
             self._repeat_effects(None)
+        if not self._follows_from_known(tracer):
+            return None
         todo = [tracer]
         while todo:
             if self._known(todo[-1]) is not None:
@@ -115,6 +117,26 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             else:
                 self._evaluate(equation)
         return self._known(tracer)
+
+    def _follows_from_known(self, tracer: Any) -> bool:
+        """Whether no input without a value leads to a tracer, but for what effects may hide."""
+        values = _known_of.setdefault(self, _Known()).values
+        todo, seen = [tracer], set()
+        while todo:
+            x = todo.pop()
+            atom = x.val
+            if isinstance(atom, core.Literal) or atom in seen:
+                continue
+            seen.add(atom)
+            if atom in values:
+                if values[atom] is None:
+                    return False
+            elif x.parent is None:
+                if self._known(x) is None:
+                    return False
+            elif not x.parent.effects:
+                todo += x.parent.in_tracers
+        return True
 
     def _known(self, tracer: Any) -> Any:
         atom = tracer.val
