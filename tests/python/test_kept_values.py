@@ -229,3 +229,20 @@ def test_a_function_that_keeps_arrays_at_each_call_is_compiled_once():
         jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled
     assert len(seen) == 5
+
+
+def test_where_jax_computes_constants_at_once_they_are_arrays():
+    seen = []
+
+    def loss(x):
+        seen.append(jnp.ones(3) / 3)
+        seen.append(jax.random.normal(jax.random.key(0), (3,)))
+        assert not any(isinstance(value, jax.core.Tracer) for value in seen)
+        return jnp.sum(x * seen[0] * seen[1])
+
+    jax.config.update("eager_constant_folding", True)
+    try:
+        got = bm.grad(loss)(X)
+    finally:
+        jax.config.update("eager_constant_folding", False)
+    assert_equal(got, seen[0] * seen[1])
