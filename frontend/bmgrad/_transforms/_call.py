@@ -251,6 +251,7 @@ class State:
             self.shortcut.close()
         epoch, known = self._epoch, self._known
         plain, dynamic, static = self._plain, self._dynamic, self._static
+        traced: IsAtValues | None = None
         while not self._at_values:
             try:
                 if has_flags or self._takes_static:
@@ -293,7 +294,7 @@ class State:
                     break
                 self._thread.is_second_try = True
             except IsAtValues as found:
-                self._thread.at_values = found
+                traced = found
                 break
             except Exception as error:
                 self._check_held(error, known.arrays)
@@ -305,20 +306,24 @@ class State:
                     raise
             finally:
                 self._thread.given = None
-        return self._call_outside_jit(args, kwargs)
+        return self._call_outside_jit(args, kwargs, traced)
 
     def _may_be_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """JAX refuses arguments that are no arrays."""
         return not self._takes_static and bool(Arguments.of(args, kwargs).static.values)
 
-    def _call_outside_jit(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _call_outside_jit(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], traced: IsAtValues | None = None
+    ) -> Any:
         """A call that traces the function anew, at values once that has asked for them.
 
-        Programs that come out equal are one, so each path is compiled once.
+        Programs that come out equal are one, so each path is compiled once. ``traced`` is what a
+        jit has traced for this call.
         """
         self._calls_outside_jit += 1
         while True:
             self._thread.reads, self._thread.before = [], []
+            self._thread.at_values, traced = traced, None
             self._thread.is_at_values = False
             try:
                 result = self.transform.body(self, args, kwargs)
