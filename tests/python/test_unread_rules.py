@@ -94,3 +94,14 @@ def test_the_sign_of_a_complex_number_is_a_derivative_to_ask_for():
     value = np.sin(X) + 0.25
     # Of the real part of z / |z| with z = value + 1j, times that of the rule.
     np.testing.assert_allclose(got, 3 * np.cos(X) / (value**2 + 1) ** 1.5, 1e-5)
+
+
+def test_what_has_no_results_is_passed_by():
+    f, calls = make()
+
+    def loss(x):
+        jax.debug.callback(lambda y: None, x)
+        return jnp.sum(jax.lax.stop_gradient(f(x)) * x)
+
+    np.testing.assert_allclose(bm.grad(loss)(X), np.sin(X) + 0.25, 1e-6)
+    assert calls["bwd"] == 0

@@ -37,9 +37,10 @@ def with_unread_marked(jaxpr: Any) -> Any:
 
 
 def _is_step(eqn: Equation) -> bool:
+    if known_name(eqn) not in STEPS:
+        return False
     # The sign of a complex number has a derivative.
-    is_complex = jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.complexfloating)
-    return known_name(eqn) in STEPS and not is_complex
+    return not jnp.issubdtype(eqn.outvars[0].aval.dtype, jnp.complexfloating)
 
 
 def unread_in(jaxpr: Any) -> Any:
