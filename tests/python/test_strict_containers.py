@@ -3,12 +3,16 @@
 JAX calls them with arrays, tracers, and what stands for gradients; so do we.
 """
 
+import hijax_types
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import bmgrad.math as bm
+
+# Where users have defined types (hijax), trees are searched for values of them.
+assert hijax_types
 
 
 def converts(a, b):

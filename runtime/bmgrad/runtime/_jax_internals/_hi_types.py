@@ -254,7 +254,7 @@ def tangents_taken_apart(tree: Any, tangents: Any) -> Any:
 
     Where they have another tree they are as they were.
     """
-    if not are_defined():
+    if not are_defined() or not _has_hi_node(tree):
         return tangents
     outer: Any
     skeleton = jax.tree.unflatten(tree, range(tree.num_leaves))
@@ -264,6 +264,11 @@ def tangents_taken_apart(tree: Any, tangents: Any) -> Any:
     except ValueError:
         return tangents
     return jax.tree.unflatten(outer, map(_tangent_taken_apart, leaves, given))
+
+
+def _has_hi_node(tree: Any) -> bool:
+    node = tree.node_data()
+    return node is not None and (is_hi_node(node[0]) or any(map(_has_hi_node, tree.children())))
 
 
 def _tangent_taken_apart(leaf: Any, tangent: Any) -> Any:
