@@ -129,6 +129,7 @@ def kept():
         jnp.sin,
         jax.jit(jnp.sin),
         lambda x: jax.jit(lambda y: x * y)(2.0),
+        lambda x: jax.jit(lambda y: x * y).lower(2.0).compile()(2.0),
         lambda x: jax.grad(lambda y: jnp.sum(x * y))(x),
         lambda x: jax.vmap(lambda y: jnp.sum(x * y))(jnp.ones((2, 3))),
         lambda x: bm.jit(lambda y: x * y)(2.0),
@@ -153,7 +154,8 @@ def test_what_was_kept_is_an_array(kept, use):
 def test_it_looks_like_one(kept):
     assert isinstance(kept[0], jax.Array)
     assert repr(kept[0]) == repr(jnp.asarray(kept[1]))
-    assert f"{kept[0]}" == f"{jnp.asarray(kept[1])}"
+    assert f"{kept[0]}" == str(kept[0]) == f"{jnp.asarray(kept[1])}"
+    assert len(kept[0].addressable_shards) == 1
     assert kept[0].devices() == jnp.asarray(kept[1]).devices()
 
 

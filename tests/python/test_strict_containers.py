@@ -87,6 +87,9 @@ WAYS = {
     "grad_of_grad": lambda m, P: m.grad(lambda p: f(m.grad(f)(p)))(P(X, X)),
     "jacfwd": lambda m, P: m.jacfwd(lambda x, p: x**2 * p.a)(X, P(X, X)),
     "jit": lambda m, P: jax.jit(m.grad(f))(P(X, X)),
+    "aux_as_it_is": lambda m, P: m.grad(
+        lambda x: (jnp.sum(x**2), {"pair": P(ROWS[0], x), "n": 2}), has_aux=True
+    )(X),
     "aux": lambda m, P: m.grad(lambda x: (jnp.sum(x**2), P(x, x)), has_aux=True)(X),
 }
 TAKES = [converts, converts_others, asks_for_shapes, adds, refuses_others]

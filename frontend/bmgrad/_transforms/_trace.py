@@ -301,6 +301,7 @@ def trace_function(
     )
     traced = traced._replace(consts=list(map(internals.revived, traced.consts)))
     if at_need and traced.was_asked:
+        traced.end()
         raise ValuesAsked(name)
     assert context is not None
     # The import traces derivative rules, which read variables as the function did.
@@ -315,7 +316,10 @@ def trace_function(
         differentiated=differentiated,
         with_logs=with_logs,
     )
-    imported, references, changed = import_holding(traced, held, load)
+    try:
+        imported, references, changed = import_holding(traced, held, load)
+    finally:
+        traced.end()
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
         program=imported.program,
@@ -402,12 +406,31 @@ class _Aside:
 jax.tree_util.register_pytree_node(_Aside, lambda x: ((), x), lambda x, _: x.again())
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Whole:
+    """A tree with asides, and the tree itself where it is put together.
+
+    So containers of users' types are made of what is to be in them only.
+    """
+
+    leaves: list[Any]
+    tree: Any
+
+
+jax.tree_util.register_pytree_node(
+    _Whole, lambda x: (x.leaves, x.tree), lambda tree, leaves: jax.tree.unflatten(tree, leaves)
+)
+
+
 def with_asides(tree: Any) -> Any:
     """``tree`` where what JAX did not compute is no leaf: it lets that pass in auxiliary results.
 
     That is numbers, what NumPy computed, and what is no array.
     """
-    return jax.tree.map(lambda leaf: leaf if _is_result(leaf) else _Aside(leaf), tree)
+    leaves, structure = jax.tree.flatten(tree)
+    if all(map(_is_result, leaves)):
+        return tree
+    return _Whole([leaf if _is_result(leaf) else _Aside(leaf) for leaf in leaves], structure)
 
 
 def _is_result(leaf: Any) -> bool:

@@ -1,6 +1,7 @@
 """Tracing to a jaxpr whose inputs may grow."""
 
 import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import Callable, Collection, Sequence
@@ -57,7 +58,9 @@ class TracedJaxpr(NamedTuple):
     `jaxpr.invars` are the given inputs followed by the lifted ones, and
     `jaxpr.constvars` stand for `consts`: concrete arrays or tracers of an
     enclosing trace. `was_asked` says whether code asked for values that were not known,
-    and went on without, `has_answered` whether a soft trace told it some.
+    and went on without, `has_answered` whether a soft trace told it some. `end` is to be called
+    once nothing is traced any more that belongs to it, as rules do: from then on tracers that code
+    has kept are values.
     """
 
     jaxpr: Any
@@ -67,6 +70,7 @@ class TracedJaxpr(NamedTuple):
     in_names: list[str]
     was_asked: bool = False
     has_answered: bool = False
+    end: Callable[[], None] = lambda: None
 
 
 class OpenTrace:
@@ -189,7 +193,7 @@ def trace(
             opened._inner = None
             asked, answered = was_asked(inner), has_answered(inner)
             # Rules may ask later for values that were known from the start.
-            end(inner, keeps_inputs=answered or not is_soft)
+            end_of_trace = functools.partial(end, inner, keeps_inputs=answered or not is_soft)
             del inner, tracers, results
             # ClosedJaxpr is how both versions say which leading variables are constants.
             closed = without_hi_values(ClosedJaxpr(jaxpr, consts))
@@ -216,6 +220,7 @@ def trace(
         opened._names,
         asked,
         answered,
+        end_of_trace,
     )
 
 

@@ -9,12 +9,12 @@ kept of a trace that is over (in a cache, an attribute) is told to all, unless i
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-from jax._src import ad_util, core
-from jax._src.interpreters import partial_eval, pxla
+from jax._src import ad_util, core, dtypes
+from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
 from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
@@ -29,7 +29,8 @@ class _Known:
     Of references these are others, which hold what the references will after the `repeated` first
     equations; None where that is not known. A derivative is taken by the `moving` inputs. The
     trace of a function's rule `is_of_rule`: for it the innermost derivative around is none.
-    It `has_answered` where code was told a value.
+    It `has_answered` where code was told a value. No derivative is taken of what is `unperturbed`,
+    as far as that has been asked.
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -39,6 +40,7 @@ class _Known:
     values: dict[Any, Any] = dataclasses.field(default_factory=dict)
     repeated: int = 0
     has_answered: bool = False
+    unperturbed: set[Any] = dataclasses.field(default_factory=set)
 
     def source_of(self, variable: Any) -> Any:
         """The array or tracer that a variable stands for, None if that is not known."""
@@ -198,12 +200,13 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         Those of the `skip` innermost derivatives do not count.
         """
         known = _known_of.setdefault(self, _Known())
+        unperturbed = set() if skip else known.unperturbed
         outside = max(skip - bool(known.moving), 0) + known.is_of_rule
         todo, seen = [tracer], set()
         while todo:
             x = todo.pop()
             atom = x.val
-            if isinstance(atom, core.Literal) or atom in seen:
+            if isinstance(atom, core.Literal) or atom in seen or atom in unperturbed:
                 continue
             seen.add(atom)
             if not has_tangent(x.aval):
@@ -219,6 +222,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
                 return True  # What comes out of a reference may be any derivative's.
             elif equation.primitive is not ad_util.stop_gradient_p:
                 todo += equation.in_tracers
+        unperturbed |= seen
         return False
 
     @staticmethod
@@ -304,19 +308,16 @@ def revived(value: Any) -> Any:
     JAX's transforms have such values instead of tracers. JAX itself asks for them where it runs
     operations (`full_lower`).
     """
-    return value.full_lower() if isinstance(value, ValuedTracer) else value
+    return _canonical(value) if isinstance(value, ValuedTracer) else value
 
 
-def _shard_kept(values: Sequence[Any], *how: Any) -> Sequence[Any]:
-    values = [revived(value) for value in values]
-    core.check_eval_args(values)
-    shard: Callable[..., Sequence[Any]] = pxla.shard_args
-    return shard(*how, values)
+def _canonical(tracer: Any) -> Any:
+    return tracer.full_lower() if tracer._trace.is_over else tracer
 
 
-# JAX puts what is given to `jax.device_put` somewhere by its type.
+# What JAX is given becomes arrays so: operands, what is put on a device, what `jit` closes over.
 for _kind in (ValuedTracer, SoftTracer):
-    pxla.shard_arg_handlers[_kind] = _shard_kept
+    dtypes.register_canonicalize_value_handler(_kind, _canonical)
 
 
 def has_answered(trace: Any) -> bool:

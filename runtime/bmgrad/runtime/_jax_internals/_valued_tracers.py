@@ -31,6 +31,10 @@ class ValuedTracer(partial_eval.DynamicJaxprTracer):
         text: str = _PlainTracer.__repr__(self) if (kept := self._kept()) is None else repr(kept)
         return text
 
+    def __str__(self) -> str:
+        text: str = _PlainTracer.__str__(self) if (kept := self._kept()) is None else str(kept)
+        return text
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         kept = self._kept()
         return (super() if kept is None else kept).__reduce_ex__(protocol)
@@ -90,12 +94,16 @@ def _of_array(name: str) -> Any:
 
 for _name in (
     "addressable_data",
+    "addressable_shards",
+    "committed",
+    "delete",
     "devices",
     "global_shards",
     "is_deleted",
     "is_fully_addressable",
     "is_fully_replicated",
     "on_device_size_in_bytes",
+    "tobytes",
     "tolist",
     "unsafe_buffer_pointer",
 ):
