@@ -69,6 +69,25 @@ def test_parameters_made_at_the_first_call_are_found_at_the_next(name):
     assert_equal(run(bm), run(jax))
 
 
+def test_so_are_those_in_slots():
+    class Slotted:
+        __slots__ = ("scale",)
+
+        def __init__(self):
+            self.scale = jnp.ones(3)
+
+        def loss(self, x):
+            self.scale = self.scale * 2
+            return jnp.sum(x * self.scale)
+
+    def run(m):
+        model = Slotted()
+        gradient = m.grad(model.loss)
+        return [gradient(X) for _ in range(4)], model.scale
+
+    assert_equal(run(bm), run(jax))
+
+
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_arrays_kept_at_each_call_are_those_of_each_call(name):
     def run(m):

@@ -129,8 +129,16 @@ def _held_by(value: Any, package: str) -> list[Any]:
     if isinstance(value, (Array, jax.Array, np.ndarray, types.ModuleType, type)):
         return []
     # Of a package that is not looked into it may be another function that is compiled.
-    is_closed = _package(type(value)) in _CLOSED
-    return [getattr(value, "__wrapped__" if is_closed else "__dict__", None)]
+    if _package(type(value)) in _CLOSED:
+        return [getattr(value, "__wrapped__", None)]
+    return [getattr(value, "__dict__", None), *_in_slots(value)]
+
+
+def _in_slots(value: Any) -> Iterator[Any]:
+    for kind in type(value).__mro__:
+        names = vars(kind).get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            yield getattr(value, name, None)
 
 
 def _first(values: Iterable[Any]) -> list[Any]:
