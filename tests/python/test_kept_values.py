@@ -267,3 +267,33 @@ def test_where_jax_computes_constants_at_once_they_are_arrays():
     finally:
         jax.config.update("eager_constant_folding", False)
     assert_equal(got, seen[0] * seen[1])
+
+
+def test_functions_that_close_over_it_are_called_again(kept):
+    value, plain = kept
+    linear = jax.jit(jax.grad(lambda y: jnp.sum(y * value)))
+    scanned = jax.jit(lambda y: jax.lax.scan(lambda c, z: (c + z * value, None), y, X)[0])
+    for _ in range(3):
+        assert_equal(linear(X), plain)
+        assert_equal(scanned(X), X + plain * np.sum(X))
+
+
+def test_state_that_is_made_of_the_last_one_does_not_pile_up():
+    def run(m, calls):
+        state = [jnp.ones(3), jnp.arange(3.0)]
+
+        def loss(x):
+            state[:] = state[0] + 0.5 * state[1], state[0] * 0.5 - state[1] * 0.25
+            return jnp.sum(x * state[0])
+
+        gradient = m.grad(loss)
+        counts = []
+        for _ in range(calls):
+            result = gradient(X)
+            counts.append(len(jax.live_arrays()))
+        return result, counts
+
+    # Were all calls before looked through, the time would double at each.
+    got, counts = run(bm, 40)
+    assert_equal(got, run(jax, 40)[0])
+    assert counts[-1] <= counts[9]
