@@ -1,5 +1,8 @@
 """Functions that ask for a value and catch JAX's error: they get the value, as under `jax.grad`."""
 
+import gc
+import weakref
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -266,3 +269,17 @@ def test_new_shapes_may_ask_for_the_first_time(asks):
     of_bm, of_jax = bm.grad(loss), jax.grad(loss)
     for x in (jnp.float32(0.5), jnp.float32(0.7), jnp.float32([0.5, 1.0]), jnp.float32([-0.5])):
         np.testing.assert_allclose(of_bm(x), of_jax(x), 1e-6)
+
+
+def test_what_the_first_call_was_given_goes_with_the_last_reference():
+    gc.collect()
+    gc.disable()
+    try:
+        gradient = bm.grad(lambda x: by_sign(jnp.sum(x)))
+        x = jnp.full(5, 0.5)
+        held = weakref.ref(x)
+        gradient(x)
+        del x
+        assert held() is None
+    finally:
+        gc.enable()

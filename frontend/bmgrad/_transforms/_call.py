@@ -36,7 +36,14 @@ from bmgrad._transforms._arguments import (
 from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._differences import Differences, Differs
 from bmgrad._transforms._held_reference import is_of_trace, never
-from bmgrad._transforms._inputs import OTHER_WAYS, Inputs, InThread, IsAtValues, MissingInputs
+from bmgrad._transforms._inputs import (
+    OTHER_WAYS,
+    Inputs,
+    InThread,
+    IsAtValues,
+    KeyAndTraced,
+    MissingInputs,
+)
 from bmgrad._transforms._skeleton import skeleton
 from bmgrad._transforms._surroundings import Surroundings, arrays_around, has_outlived_trace
 from bmgrad._transforms._trace import (
@@ -192,7 +199,7 @@ class State:
                 traced = self._traced_before(key) if context is None else None
                 traced = traced or self._tracer(context)(function, arguments, **keywords)
             if traced.is_at_values and isinstance(context, Inputs):
-                raise IsAtValues(key, traced)
+                raise IsAtValues((key, traced))
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
             closes_over_trace |= len(traced.arrays) < len(traced.reads)
@@ -229,10 +236,11 @@ class State:
     def _traced_before(self, key: Hashable) -> TracedFunction | None:
         """What the jit of this call was to hold, which is right outside it."""
         found, self._thread.at_values = self._thread.at_values, None
-        if found is None or found.key != key:
+        if found is None or found[0] != key:
             return None
-        has_references = len(found.traced.arrays) < len(found.traced.reads)
-        return None if has_references or found.traced.references else found.traced
+        traced = found[1]
+        has_references = traced.references or len(traced.arrays) < len(traced.reads)
+        return None if has_references else traced
 
     # -- Calls -------------------------------------------------------------------------------
 
@@ -251,7 +259,7 @@ class State:
             self.shortcut.close()
         epoch, known = self._epoch, self._known
         plain, dynamic, static = self._plain, self._dynamic, self._static
-        traced: IsAtValues | None = None
+        traced: KeyAndTraced | None = None
         while not self._at_values:
             try:
                 if has_flags or self._takes_static:
@@ -294,7 +302,8 @@ class State:
                     break
                 self._thread.is_second_try = True
             except IsAtValues as found:
-                traced = found
+                # Not the exception: this frame is in its traceback, and would keep itself.
+                traced = found.traced
                 break
             except Exception as error:
                 self._check_held(error, known.arrays)
@@ -313,7 +322,7 @@ class State:
         return not self._takes_static and bool(Arguments.of(args, kwargs).static.values)
 
     def _call_outside_jit(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], traced: IsAtValues | None = None
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], traced: KeyAndTraced | None = None
     ) -> Any:
         """A call that traces the function anew, at values once that has asked for them.
 

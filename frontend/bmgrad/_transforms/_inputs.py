@@ -18,6 +18,9 @@ from bmgrad._import import MAY_ASK_FOR_VALUES
 from bmgrad._transforms._differences import Differs
 from bmgrad._transforms._trace import TracedFunction
 
+# What was traced, and what for.
+KeyAndTraced = tuple[Hashable, TracedFunction]
+
 
 class MissingInputs(Exception):
     """The body reads arrays that its jit does not have as inputs yet."""
@@ -29,8 +32,8 @@ class MissingInputs(Exception):
 class IsAtValues(Exception):
     """The body of a jit has traced its function, which holds for the values of this call only."""
 
-    def __init__(self, key: Hashable, traced: TracedFunction) -> None:
-        self.key, self.traced = key, traced
+    def __init__(self, traced: KeyAndTraced) -> None:
+        self.traced = traced
 
 
 # What a call raises that is to be made in another way: with inputs, static arguments, at values.
@@ -101,8 +104,8 @@ class InThread(threading.local):
         self.is_second_try = False
         # What a jit is called with, while what it makes may depend on it.
         self.given: Any = None
-        # What was traced at the values of this call, and what for.
-        self.at_values: IsAtValues | None = None
+        # What was traced at the values of this call.
+        self.at_values: KeyAndTraced | None = None
         self.is_at_values = False
 
     def given_by_id(self, tracers: Any) -> dict[int, Any] | None:
