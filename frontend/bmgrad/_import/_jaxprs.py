@@ -10,6 +10,9 @@ from bmgrad._import._registry import CALLEES, Equation, rule_of
 # The parameter that says which results of a call anybody reads.
 READ = "bmgrad_read"
 
+# Loops, and the parameters that are their bodies.
+LOOPS = {"scan": "jaxpr", "while": "body_jaxpr"}
+
 # What has derivative zero of floats, as JAX says when it asks rules.
 STEPS = frozenset({"ceil", "floor", "round", "sign", "stop_gradient"})
 
@@ -24,10 +27,8 @@ def inner_jaxprs(eqn: Equation) -> list[Any]:
     params, name = eqn.params, known_name(eqn)
     if name in CALLEES:
         return [params[CALLEES[name]]]
-    if name == "scan":
-        return [params["jaxpr"]]
-    if name == "while":
-        return [params["body_jaxpr"]]
+    if name in LOOPS:
+        return [params[LOOPS[name]]]
     return list(params["branches"]) if name == "cond" else []
 
 

@@ -15,13 +15,11 @@ from typing import Any
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
-from bmgrad._import._jaxprs import READ, STEPS, equations, known_name
+from bmgrad._import._jaxprs import LOOPS, READ, STEPS, equations, known_name
 from bmgrad._import._registry import CALLEES, Equation
 from bmgrad.runtime._jax_internals import has_tangent
 
 Flags = tuple[bool, ...]
-
-_LOOPS = {"scan": "jaxpr", "while": "body_jaxpr"}
 
 
 def has_reverse_rules(jaxpr: Any) -> bool:
@@ -92,9 +90,9 @@ class _Marker:
         elif name == "cond":
             marked = [self.mark(branch, read) for branch in params["branches"]]
             changed["branches"] = tuple(branch for branch, _ in marked)
-        elif name in _LOOPS:
-            body = params[_LOOPS[name]]
-            changed[_LOOPS[name]], _ = self.mark(body, (True,) * len(body.out_avals))
+        elif name in LOOPS:
+            body = params[LOOPS[name]]
+            changed[LOOPS[name]], _ = self.mark(body, (True,) * len(body.out_avals))
         elif _is_step(eqn):
             inputs = (False,) * len(inputs)
         return (eqn.replace(params={**params, **changed}) if changed else eqn), inputs

@@ -104,7 +104,7 @@ class InThread(threading.local):
         self.is_second_try = False
         # What a jit is called with, while what it makes may depend on it.
         self.given: Any = None
-        # What was traced at the values of this call.
+        # What was traced at the values of this call, by its jit, and whether anything was.
         self.at_values: KeyAndTraced | None = None
         self.is_at_values = False
 

@@ -59,10 +59,14 @@ def was_asked(trace: Any) -> bool:
 
 def _is_asked_by_jax() -> bool:
     """Whether a function of JAX asks, as `jnp.roll` does, which can do without a value."""
-    frame = sys._getframe(2)
+    return _calls_from_jax(sys._getframe(2))
+
+
+def _calls_from_jax(frame: Any) -> bool:
+    """Whether what leads to a `frame` of tracers is a function of JAX."""
     while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
         frame = frame.f_back
-    return frame.f_code.co_filename.startswith(_JAX)
+    return str(frame.f_code.co_filename).startswith(_JAX)
 
 
 def is_asked_by_code() -> bool:
@@ -73,10 +77,7 @@ def is_asked_by_code() -> bool:
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_name in _ASKERS:
         frame = frame.f_back
-    needs_it = frame.f_code.co_filename in _OF_TRACERS
-    while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
-        frame = frame.f_back
-    return needs_it and not frame.f_code.co_filename.startswith(_JAX)
+    return frame.f_code.co_filename in _OF_TRACERS and not _calls_from_jax(frame)
 
 
 def mark_asked(error: BaseException) -> None:
