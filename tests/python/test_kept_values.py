@@ -129,6 +129,7 @@ def test_variables_made_at_the_first_call_are_trained():
     model = Model()
     gradient = bm.grad(model.loss)
     assert_equal(gradient(X), 2 * X)
+    assert not isinstance(model.weights.value, jax.core.Tracer)
     model.weights.value = 3 * model.weights.value
     assert_equal(gradient(X), 6 * X)
     assert_equal(bm.grad(model.loss, model.weights)(X), X**2)
@@ -175,6 +176,7 @@ def test_it_looks_like_one(kept):
     assert repr(kept[0]) == repr(jnp.asarray(kept[1]))
     assert f"{kept[0]}" == str(kept[0]) == f"{jnp.asarray(kept[1])}"
     assert len(kept[0].addressable_shards) == 1
+    assert not isinstance(bm.Variable(kept[0]).value, jax.core.Tracer)
     assert kept[0].devices() == jnp.asarray(kept[1]).devices()
 
 
@@ -297,3 +299,20 @@ def test_state_that_is_made_of_the_last_one_does_not_pile_up():
     got, counts = run(bm, 40)
     assert_equal(got, run(jax, 40)[0])
     assert counts[-1] <= counts[9]
+
+
+def test_functions_with_rules_may_return_it(kept):
+    value, plain = kept
+    by_jvp = jax.custom_jvp(lambda x: (value, x))
+    by_jvp.defjvp(lambda primals, tangents: (by_jvp(*primals), (value, 2 * tangents[0])))
+    by_vjp = jax.custom_vjp(lambda x: (value, x))
+    by_vjp.defvjp(lambda x: ((value, x), value), lambda kept, cts: (cts[1] * kept,))
+
+    def loss(f, x):
+        first, second = f(x)
+        return jnp.sum(first * second)
+
+    # Of both results the derivative is the rule's.
+    assert_equal(bm.grad(lambda x: loss(by_vjp, x))(X), plain * plain)
+    got = bm.jvp(lambda x: loss(by_jvp, x), (X,), (X,))
+    assert_equal(got, (np.sum(plain * X), np.sum(plain * X + 2 * X * plain)))

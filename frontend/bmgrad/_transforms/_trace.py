@@ -299,7 +299,6 @@ def trace_function(
         moving=wrt,
         is_soft=at_need,
     )
-    traced = traced._replace(consts=list(map(internals.revived, traced.consts)))
     if at_need and traced.was_asked:
         traced.end()
         raise ValuesAsked(name)
