@@ -316,3 +316,81 @@ def test_functions_with_rules_may_return_it(kept):
     assert_equal(bm.grad(lambda x: loss(by_vjp, x))(X), plain * plain)
     got = bm.jvp(lambda x: loss(by_jvp, x), (X,), (X,))
     assert_equal(got, (np.sum(plain * X), np.sum(plain * X + 2 * X * plain)))
+
+
+def with_rules(kind, table, users):
+    """A function that scales its argument, with rules; `users` are who of them asks for `table`."""
+
+    def scale(user):
+        return jnp.sum(table()) if user in users else np.float32(6)
+
+    if kind == "custom_jvp":
+        f = jax.custom_jvp(lambda x: x * scale("function"))
+        f.defjvp(lambda primals, tangents: (f(*primals), tangents[0] * scale("rule")))
+        return f
+    f = jax.custom_vjp(lambda x: x * scale("function"))
+    f.defvjp(
+        lambda x: (x * scale("forward"), None),
+        lambda _, ct: (ct * scale("backward"),),
+    )
+    return f
+
+
+@pytest.mark.parametrize("at_values", [False, True], ids=["traced", "at_values"])
+@pytest.mark.parametrize(
+    ("kind", "users"),
+    [
+        ("custom_jvp", ["function"]),
+        ("custom_jvp", ["rule"]),
+        ("custom_jvp", ["function", "rule"]),
+        ("custom_vjp", ["function", "forward", "backward"]),
+        ("custom_vjp", ["forward"]),
+        ("custom_vjp", ["forward", "backward"]),
+        ("custom_vjp", ["backward"]),
+    ],
+)
+def test_functions_with_rules_and_their_rules_keep_arrays(kind, users, at_values):
+    def run(m):
+        kept = []
+
+        def table():
+            if not kept:
+                kept.append(jnp.arange(4.0))
+            return kept[0]
+
+        scaled = with_rules(kind, table, users)
+
+        def loss(x):
+            if at_values and x > 0:
+                x = x * 2
+            return scaled(jnp.sin(x)) ** 2
+
+        first = m.grad(loss)(X[0])
+        other = m.jit(lambda x: x * kept[0])(X[0])
+        return first, m.grad(loss)(X[1]), kept[0] + 1, other, m.grad(m.grad(loss))(X[0])
+
+    assert_equal(run(bm), run(jax))
+
+
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_what_a_function_with_rules_keeps_the_others_use(kind):
+    def run(m):
+        table = functools.cache(lambda: jnp.arange(4.0))
+        scaled = with_rules(kind, table, ["function", "rule", "forward", "backward"])
+        return m.grad(lambda x: scaled(x) * jnp.sum(x * table()))(X[0])
+
+    assert_equal(run(bm), run(jax))
+
+
+def test_a_rule_may_return_what_it_keeps():
+    def run(m):
+        table = functools.cache(lambda: jnp.arange(3.0))
+
+        @jax.custom_vjp
+        def f(x):
+            return x * table()
+
+        f.defvjp(lambda x: (f(x), table()), lambda kept, ct: (ct * kept,))
+        return m.grad(lambda x: jnp.sum(jnp.sin(f(x))))(X), m.jacrev(f)(X)
+
+    assert_equal(run(bm), run(jax))

@@ -88,7 +88,7 @@ class Rebatching:
             batched_aval(v.aval, axis, size) for v, axis in zip(variables, mapped, strict=True)
         ]
         names = [*self.traced.in_names, *(f"const{i}" for i in range(len(variables) - num_args))]
-        traced = internals.trace(
+        traced = internals.trace_rule(
             lambda _, *args: batch(*args), avals, name="batch", arg_names=names
         )
         return traced, differing

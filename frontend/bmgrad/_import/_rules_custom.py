@@ -38,7 +38,7 @@ from bmgrad.runtime._jax_internals import (
     is_reference_aval,
     keeps_order,
     tangent_aval,
-    trace,
+    trace_rule,
 )
 
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ class _Backward:
             *(f"residual{i}" for i in range(count)),
             *(f"ct{i}" for i in range(num_cts)),
         ]
-        traced = partial(trace, self._run, self.in_avals, name=self._name, arg_names=arg_names)
+        traced = partial(trace_rule, self._run, self.in_avals, name=self._name, arg_names=arg_names)
         try:
             return traced()
         except VALUE_OR_ARRAY_ERRORS:

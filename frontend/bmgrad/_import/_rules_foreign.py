@@ -19,7 +19,7 @@ from bmgrad._import._rules_custom import differentiable, side_effect, union, wit
 from bmgrad._import._text import TensorType, Value, i64, i64_array
 from bmgrad.runtime import _foreign
 from bmgrad.runtime._errors import put_off
-from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace
+from bmgrad.runtime._jax_internals import TracedJaxpr, has_tangent, tangent_aval, trace_rule
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
@@ -309,4 +309,4 @@ def _transpose_body(b: Importer, rules: ForeignRules, transpose: _Transpose) -> 
 def trace_flat(fun: Callable[..., list[Any]], avals: Sequence[Any], name: str) -> TracedJaxpr:
     """`fun`, which takes arguments of these avals and returns a list, as a jaxpr."""
     names = [f"x{i}" for i in range(len(avals))]
-    return trace(lambda _, *args: fun(*args), avals, name=name, arg_names=names)
+    return trace_rule(lambda _, *args: fun(*args), avals, name=name, arg_names=names)

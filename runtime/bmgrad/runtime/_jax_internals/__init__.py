@@ -121,6 +121,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     is_staged,
     may_be_differentiated,
     trace,
+    trace_rule,
     variable_of,
     without_literal,
 )
@@ -226,6 +227,7 @@ __all__ = [
     "tangents_put_together",
     "tangents_taken_apart",
     "trace",
+    "trace_rule",
     "user_location",
     "variable_of",
     "with_axes",

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax._src import linear_util
 
-from bmgrad.runtime._jax_internals._valued_trace import AtValues
+from bmgrad.runtime._jax_internals._valued_trace import InOurTrace
 
 # What is looked at of one call at most; a rule may hold a model, and that anything.
 _MOST = 2000
@@ -61,7 +61,7 @@ def _content(cell: Any) -> Any:
 def closed_over(wrapped: Any, *path: str) -> Any:
     """What the function inside `wrapped` closes over under these names, one in the other."""
     value: Any = getattr(wrapped, "f", None)
-    while isinstance(value, AtValues):
+    while isinstance(value, InOurTrace):
         value = value.followed.f
     for name in path:
         names = getattr(getattr(value, "__code__", None), "co_freevars", ())

@@ -20,7 +20,7 @@ from bmgrad.runtime._jax_internals._closures import closed_over
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._equations import needed_inputs
-from bmgrad.runtime._jax_internals._valued_trace import AtValues, values_of_rule
+from bmgrad.runtime._jax_internals._valued_trace import AtValues, InOurTrace, values_of_rule
 
 # What rules of hijax add cotangents to, those that count and the others.
 NullAccum: Any = internal_ad.NullAccum
@@ -311,9 +311,10 @@ def _wrapped_key(wrapped: Any) -> Hashable:
     steps: list[Hashable] = []
     while True:
         steps += [(step, _static_key(params)) for step, params in wrapped.transforms]
-        if isinstance(wrapped.f, AtValues):
-            # It holds them, so no other object gets their identity.
-            steps.append(tuple(map(id, wrapped.f.origins)))
+        if isinstance(wrapped.f, InOurTrace):
+            if isinstance(wrapped.f, AtValues):
+                # It holds them, so no other object gets their identity.
+                steps.append(tuple(map(id, wrapped.f.origins)))
             wrapped = wrapped.f.followed
             continue
         # A call that JAX evaluates from a jaxpr again (`vmap` of `jit`) has its rule there.

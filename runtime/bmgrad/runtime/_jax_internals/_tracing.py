@@ -19,7 +19,13 @@ from bmgrad.runtime._jax_internals._axes import mesh_of_rules, without_varying
 from bmgrad.runtime._jax_internals._batch_dims import rules_with_axes_of_functions
 from bmgrad.runtime._jax_internals._discharge import ClosedJaxpr, discharge_inner
 from bmgrad.runtime._jax_internals._hi_values import without_hi_values
-from bmgrad.runtime._jax_internals._valued_trace import SoftTrace, ValuedTrace, end, has_answered
+from bmgrad.runtime._jax_internals._valued_trace import (
+    SoftTrace,
+    UnansweringTrace,
+    ValuedTrace,
+    end,
+    has_answered,
+)
 
 # JAX caches the jaxpr of each inner `jit`, `scan`, ... by function and avals.
 # Where such a function reads a variable, its cached jaxpr closes over a tracer
@@ -110,7 +116,7 @@ class OpenTrace:
     @property
     def may_answer(self) -> bool:
         """Whether they may, for code at least that cannot go on without."""
-        return isinstance(self._inner, ValuedTrace)
+        return self._inner is not None and self._inner.answers
 
     def owns(self, value: Any) -> bool:
         """Whether `value` is a tracer of this very trace, not of one inside or around it."""
@@ -155,7 +161,7 @@ def trace(
     Where the trace `is_soft`, JAX's code is told none.
     """
     debug_info = DebugInfo(_TRACED_FOR, name, tuple(arg_names), None)
-    kind = partial_eval.DynamicJaxprTrace
+    kind: type[ValuedTrace] = UnansweringTrace
     if values is not None:
         kind = SoftTrace if is_soft else ValuedTrace
     inner: Any = kind(debug_info, parent_trace=core.trace_ctx.trace)
@@ -222,6 +228,15 @@ def trace(
         answered,
         end_of_trace,
     )
+
+
+def trace_rule(
+    fun: Callable[..., Sequence[Any]], in_avals: Sequence[ShapedArray], **keywords: Any
+) -> TracedJaxpr:
+    """Traces a rule, of which nothing is traced afterwards; for arguments see `trace`."""
+    traced = trace(fun, in_avals, **keywords)
+    traced.end()
+    return traced
 
 
 def is_staged() -> bool:

@@ -28,9 +28,9 @@ class _Known:
 
     Of references these are others, which hold what the references will after the `repeated` first
     equations; None where that is not known. A derivative is taken by the `moving` inputs. The
-    trace of a function's rule `is_of_rule`: for it the innermost derivative around is none.
-    It `has_answered` where code was told a value. No derivative is taken of what is `unperturbed`,
-    as far as that has been asked.
+    trace of a function's rule `is_of_rule`: for it the innermost derivative around is none; those
+    of rules that were followed at values are `rules`. It `has_answered` where code was told a
+    value. No derivative is taken of what is `unperturbed`, as far as that has been asked.
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -41,6 +41,7 @@ class _Known:
     repeated: int = 0
     has_answered: bool = False
     unperturbed: set[Any] = dataclasses.field(default_factory=set)
+    rules: list[Any] = dataclasses.field(default_factory=list)
 
     def source_of(self, variable: Any) -> Any:
         """The array or tracer that a variable stands for, None if that is not known."""
@@ -62,7 +63,7 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     __slots__ = ()
 
     _kind: type[ValuedTracer] = ValuedTracer
-    is_soft = is_over = False
+    answers, is_soft, is_over = True, False, False
 
     def give(self, tracer: Any, value: Any, moves: bool = False) -> None:
         """Says what an input is: an array, a tracer that may know its value, or None.
@@ -238,15 +239,19 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         self, prim: Any, fun: Any, jvp: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
         plain: Any = super().process_custom_jvp_call
-        rules = (_at_values_of(tracers, f) for f in (fun, jvp))
-        return plain(prim, *rules, tracers, **keywords)
+        fun, jvp = (_followed(self._rule(f, tracers), f) for f in (fun, jvp))
+        return plain(prim, fun, jvp, tracers, **keywords)
 
     def process_custom_vjp_call(
         self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
         plain: Any = super().process_custom_vjp_call
-        rules = (_at_values_of(tracers, f) for f in (fun, fwd))
-        return plain(prim, *rules, bwd, tracers, **keywords)
+        fun, fwd = (_followed(self._rule(f, tracers), f) for f in (fun, fwd))
+        return plain(prim, fun, fwd, bwd, tracers, **keywords)
+
+    def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
+        """What JAX is to trace instead of `fun`, a function with rules or a rule of it."""
+        return AtValues(fun, tracers, _known_of.setdefault(self, _Known()))
 
 
 def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
@@ -275,8 +280,22 @@ class SoftTrace(ValuedTrace):
             _known_of[self].has_answered = True
         return value
 
-    process_custom_jvp_call = _PlainTrace.process_custom_jvp_call
-    process_custom_vjp_call = _PlainTrace.process_custom_vjp_call
+    def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
+        return InOurTrace(fun)
+
+
+class UnansweringTrace(ValuedTrace):
+    """One that tells no values while it is open, as any other of JAX."""
+
+    __slots__ = ()
+
+    answers = False
+
+    def value_of(self, tracer: Any) -> Any:
+        return None
+
+    def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
+        return InOurTrace(fun)
 
 
 class _EndedTrace(ValuedTrace):
@@ -297,6 +316,9 @@ def end(trace: Any, *, keeps_inputs: bool) -> None:
     if not isinstance(trace, ValuedTrace):
         return
     known = _known_of.setdefault(trace, _Known())
+    for rule in known.rules:
+        end(rule, keeps_inputs=True)
+    known.rules = []
     if not keeps_inputs:
         known.given, known.values = {}, {}
     trace.__class__ = _EndedTrace
@@ -330,7 +352,36 @@ def may_answer(x: Any) -> bool:
     return isinstance(x, SoftTracer)
 
 
-class AtValues:
+class InOurTrace:
+    """`followed`, a function with rules or a rule, in the trace that JAX makes for it.
+
+    That becomes one of ours, so that what is kept of it has values afterwards.
+    """
+
+    def __init__(self, followed: Any) -> None:
+        self.followed = followed
+
+    def __call__(self, *args: Any) -> Any:
+        trace: Any = core.trace_ctx.trace
+        is_ours = type(trace) is _PlainTrace
+        if is_ours:
+            self._enter(trace, args)
+        for store in self.followed.stores:
+            if store:
+                store.reset()
+        results = self.followed.call_wrapped(*args)
+        return self._left(trace, results) if is_ours else results
+
+    def _enter(self, trace: Any, args: Sequence[Any]) -> None:
+        trace.__class__ = UnansweringTrace
+
+    def _left(self, trace: Any, results: Sequence[Any]) -> Sequence[Any]:
+        end(trace, keeps_inputs=False)
+        # JAX is not to take for values what it returns.
+        return [_plain(x) if _is_of(trace, x) else x for x in results]
+
+
+class AtValues(InOurTrace):
     """`followed`, which JAX traces for inputs that have no values, for those of `outer`.
 
     Attributes:
@@ -338,30 +389,37 @@ class AtValues:
       call: what was given and returned.
     """
 
-    def __init__(self, outer: Sequence[Any], followed: Any) -> None:
-        self.outer, self.followed = outer, followed
+    def __init__(self, followed: Any, outer: Sequence[Any], around: _Known) -> None:
+        super().__init__(followed)
+        self.outer, self._around = outer, around
         self.origins = [_origin(x) for x in outer]
         self.call: tuple[Sequence[Any], Sequence[Any]] | None = None
 
-    def __call__(self, *args: Any) -> Any:
+    def _enter(self, trace: Any, args: Sequence[Any]) -> None:
+        trace.__class__ = ValuedTrace
+        trace.is_for_rule()
         # Primals come first; between and after them are tangents and flags of zeros.
-        inner = [x for x in args if isinstance(x, partial_eval.DynamicJaxprTracer)]
-        if inner:
-            trace: Any = inner[0]._trace
-            trace.__class__ = ValuedTrace
-            trace.is_for_rule()
-            for tracer, value in zip(inner, self.outer, strict=False):
-                trace.give(tracer, value)
-        for store in self.followed.stores:
-            if store:
-                store.reset()
-        results = self.followed.call_wrapped(*args)
+        inner = [x for x in args if _is_of(trace, x)]
+        for tracer, value in zip(inner, self.outer, strict=False):
+            trace.give(tracer, value)
+
+    def _left(self, trace: Any, results: Sequence[Any]) -> Sequence[Any]:
         self.call = self.outer, results
+        self._around.rules.append(trace)
         return results
 
 
-def _at_values_of(outer: Sequence[Any], fun: Any) -> Any:
-    return linear_util.wrap_init(AtValues(outer, fun), debug_info=fun.debug_info)
+def _followed(rule: InOurTrace, fun: Any) -> Any:
+    return linear_util.wrap_init(rule, debug_info=fun.debug_info)
+
+
+def _is_of(trace: Any, x: Any) -> bool:
+    return isinstance(x, partial_eval.DynamicJaxprTracer) and x._trace is trace
+
+
+def _plain(tracer: Any) -> Any:
+    """Another tracer of the same result, of which nobody asks what it was."""
+    return _PlainTrace.var_to_tracer(tracer._trace, tracer.val, tracer._line_info, tracer.parent)
 
 
 def _origin(x: Any) -> Any:
