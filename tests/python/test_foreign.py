@@ -173,7 +173,9 @@ def test_linear_in_all_operands():
     check_batching(lambda x, y: jnp.sin(blend_p.bind(x, y)), V, 2 * V)
 
 
-def test_a_linearization_in_the_place_of_a_forward_rule():
+@pytest.mark.parametrize("structured", [(), ({"factor": 2.0},)], ids=["plain", "structured"])
+def test_a_linearization_in_the_place_of_a_forward_rule(structured):
+    """From 0.12 on JAX has rules return residuals that keep their structure, too."""
     raised_p = primitive("raised", lambda x, y: x**3 * y, lambda x, y: x)
     batching.defbroadcasting(raised_p)
     asked = []
@@ -181,11 +183,12 @@ def test_a_linearization_in_the_place_of_a_forward_rule():
     def linearize(is_vjp, perturbed, x, y):
         asked.append(tuple(perturbed))
 
-        def linear(factors, dx, dy):
-            pairs = zip(factors, (dx, dy), strict=True)
+        def linear(factors, *others):
+            assert others[:-2] == structured
+            pairs = zip(factors, others[-2:], strict=True)
             return sum(factor * t for factor, t in pairs if type(t) is not ad.Zero)
 
-        return raised_p.bind(x, y), True, (3 * x**2 * y, x**3), linear
+        return raised_p.bind(x, y), True, (3 * x**2 * y, x**3), *structured, linear
 
     # JAX has no public name for them.
     internal_ad.primitive_linearizations[raised_p] = linearize

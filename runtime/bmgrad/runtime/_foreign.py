@@ -79,8 +79,9 @@ def _jvp_by_linearization(primitive: Any) -> Callable[..., Any] | None:
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
         perturbed = [not isinstance(t, ad.Zero) for t in tangents]
-        results, _, residuals, linear = linearize(True, perturbed, *primals, **params)
-        return results, linear(residuals, *tangents)
+        # Of the versions of JAX one has residuals with a structure beside those without.
+        results, _, *residuals, linear = linearize(True, perturbed, *primals, **params)
+        return results, linear(*residuals, *tangents)
 
     return jvp
 

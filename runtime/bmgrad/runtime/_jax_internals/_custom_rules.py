@@ -35,8 +35,8 @@ _ZEROS = (ad.Zero, SymbolicZero)
 def linearization_of(primitive: Any) -> Callable[..., Any] | None:
     """What a primitive has instead of a forward rule, or beside it.
 
-    `(is_vjp, perturbed, *primals, **params) -> (results, perturbed, residuals, linear)`, where
-    `linear(residuals, *tangents)` gives the tangents of the results.
+    `(is_vjp, perturbed, *primals, **params) -> (results, perturbed, *residuals, linear)`, where
+    `linear(*residuals, *tangents)` gives the tangents of the results.
     """
     return internal_ad.primitive_linearizations.get(primitive)
 
