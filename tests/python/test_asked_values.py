@@ -154,6 +154,17 @@ def by_item(x):
     return x * jax.lax.stop_gradient(jnp.sin(x)).item()
 
 
+def by_selection(x):
+    row = jnp.stack([x, 2 * x, -x])
+    return jnp.sum(jnp.sin(row[row > 0])) * jnp.roll(row, jnp.int32(1))[0]
+
+
+def by_size(x):
+    row = jnp.stack([x, 2 * x, -x, 0 * x])
+    (positions,) = jnp.nonzero(row >= 0)
+    return jnp.sum(jnp.repeat(jnp.sin(row[positions]), 1 + jnp.int32(x > 0)))
+
+
 TRANSFORMS = {
     "grad": bm.grad,
     "value_and_grad": bm.value_and_grad,
@@ -188,7 +199,9 @@ class Counted:
         return self.function(x)
 
 
-@pytest.mark.parametrize("way", [by_sign, by_number], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "way", [by_sign, by_number, by_selection, by_size], ids=lambda f: f.__name__
+)
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_functions_that_ask_run_once_at_each_call(name, way):
     counted = Counted(way)

@@ -26,6 +26,9 @@ _OF_TRACERS = (
     *(os.path.join(os.path.dirname(__file__), f"_valued_{x}.py") for x in ("trace", "tracers")),
 )
 _ASKERS = ("is_concrete", "to_concrete_value")
+# What in JAX raises an error where there is no value, and who catches that.
+_NEEDING = ("_canonicalize_dimension", "concrete_or_error", "expand_bool_indices")
+_CATCHING = "roll"
 
 _ERRORS: tuple[Any, ...] = (
     jax.errors.ConcretizationTypeError,
@@ -59,25 +62,37 @@ def was_asked(trace: Any) -> bool:
 
 def _is_asked_by_jax() -> bool:
     """Whether a function of JAX asks, as `jnp.roll` does, which can do without a value."""
-    return _calls_from_jax(sys._getframe(2))
-
-
-def _calls_from_jax(frame: Any) -> bool:
-    """Whether what leads to a `frame` of tracers is a function of JAX."""
+    frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
         frame = frame.f_back
     return str(frame.f_code.co_filename).startswith(_JAX)
 
 
-def is_asked_by_code() -> bool:
-    """Whether code that is not JAX's calls what needs the value that JAX asks a tracer for now.
+def is_answered() -> bool:
+    """Whether the code that JAX asks a tracer's value for now cannot go on without.
 
-    That is `bool(x)`, not whether `x` is concrete: with that answered code goes on.
+    That is `bool(x)` in code that is not JAX's, not whether `x` is concrete, and masks and sizes.
     """
     frame = sys._getframe(2)
     while frame.f_back is not None and frame.f_code.co_name in _ASKERS:
         frame = frame.f_back
-    return frame.f_code.co_filename in _OF_TRACERS and not _calls_from_jax(frame)
+    is_of_tracers = frame.f_code.co_filename in _OF_TRACERS
+    while frame.f_back is not None and frame.f_code.co_filename in _OF_TRACERS:
+        if frame.f_code.co_name in _NEEDING:
+            break
+        frame = frame.f_back
+    if not str(frame.f_code.co_filename).startswith(_JAX):
+        return is_of_tracers
+    return frame.f_code.co_name in _NEEDING and not _is_called_by(frame, _CATCHING)
+
+
+def _is_called_by(frame: Any, name: str) -> bool:
+    """Whether the function of this name, in the same package, leads to `frame`."""
+    while frame is not None and str(frame.f_code.co_filename).startswith(_JAX):
+        if frame.f_code.co_name == name:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def mark_asked(error: BaseException) -> None:

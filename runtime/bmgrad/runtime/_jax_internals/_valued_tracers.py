@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jax._src.interpreters import partial_eval
 
-from bmgrad.runtime._jax_internals._asked_values import is_asked_by_code
+from bmgrad.runtime._jax_internals._asked_values import is_answered
 
 _PlainTracer: Any = partial_eval.DynamicJaxprTracer
 
@@ -115,7 +115,7 @@ class SoftTracer(ValuedTracer):
 
     def to_concrete_value(self) -> Any:
         is_soft = self._trace.is_soft
-        return None if is_soft and not is_asked_by_code() else self._trace.value_of(self)
+        return None if is_soft and not is_answered() else self._trace.value_of(self)
 
     # With their plain answers code goes on.
 
