@@ -40,7 +40,7 @@ def _random_gamma(b: Importer, eqn: Equation) -> list[Value]:
         sample = drawn
         if eqn.params["log_space"]:
             # The sample may be less than the smallest number.
-            tiny = b.constant(np.asarray(np.finfo(type.dtype).tiny), type.shape)
+            tiny = b.constant(np.asarray(jax.numpy.finfo(type.dtype).tiny), type.shape)
             sample = b.op("bm.max", [b.op("bm.exp", [drawn], type), tiny], type)
         speed = _speed(b, eqn, shape, sample)
         if eqn.params["log_space"]:

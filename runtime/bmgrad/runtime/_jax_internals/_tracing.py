@@ -139,6 +139,16 @@ class OpenTrace:
 
 # What JAX is told about our own traces.
 _TRACED_FOR = "bmgrad"
+_RULE_TRACED_FOR = "a rule, by bmgrad"
+# Of these traces it is not known what is around them: JAX says nothing, and rules are traced
+# later than the function around them, whose values they may read.
+_ANYWHERE = (
+    "custom_jvp fun",
+    "custom_jvp jvp",
+    "custom_vjp fun",
+    "custom_vjp fwd",
+    _RULE_TRACED_FOR,
+)
 
 
 def trace(
@@ -151,6 +161,7 @@ def trace(
     moving: Collection[int] = (),
     is_rule: bool = False,
     is_soft: bool = False,
+    traced_for: str = _TRACED_FOR,
 ) -> TracedJaxpr:
     """Traces `fun(open_trace, *tracers)`, which returns a flat sequence, to a jaxpr.
 
@@ -160,7 +171,7 @@ def trace(
     lose a derivative by the `moving` ones; it may be a derivative rule, and get them as values.
     Where the trace `is_soft`, JAX's code is told none.
     """
-    debug_info = DebugInfo(_TRACED_FOR, name, tuple(arg_names), None)
+    debug_info = DebugInfo(traced_for, name, tuple(arg_names), None)
     kind: type[ValuedTrace] = UnansweringTrace
     if values is not None:
         kind = SoftTrace if is_soft else ValuedTrace
@@ -234,7 +245,7 @@ def trace_rule(
     fun: Callable[..., Sequence[Any]], in_avals: Sequence[ShapedArray], **keywords: Any
 ) -> TracedJaxpr:
     """Traces a rule, of which nothing is traced afterwards; for arguments see `trace`."""
-    traced = trace(fun, in_avals, **keywords)
+    traced = trace(fun, in_avals, **keywords, traced_for=_RULE_TRACED_FOR)
     traced.end()
     return traced
 
@@ -247,7 +258,7 @@ def is_staged() -> bool:
             info = trace.frame.debug_info
         trace = getattr(trace, "parent_trace", None)
     # The outermost counts.
-    return info is not None and info.traced_for != _TRACED_FOR
+    return info is not None and info.traced_for not in (_TRACED_FOR, _RULE_TRACED_FOR)
 
 
 def is_inside_transform() -> bool:
@@ -264,13 +275,17 @@ def may_be_differentiated() -> bool:
 
 
 def is_dead(value: Any) -> bool:
-    """Whether `value` is a tracer of a trace that has finished."""
+    """Whether `value` is a tracer of a trace that has finished, as far as can be told."""
     trace = core.trace_ctx.trace
     while isinstance(value, jax.core.Tracer):
         if trace is value._trace:
             return False
         if trace is None:
             return True
+        if isinstance(trace, partial_eval.DynamicJaxprTrace):
+            info = trace.frame.debug_info
+            if info is not None and info.traced_for in _ANYWHERE:
+                return False
         trace = getattr(trace, "parent_trace", None)
     return False
 
