@@ -1,4 +1,4 @@
-"""Our transforms inside functions with derivative rules and their rules, of what is around these."""
+"""Our transforms inside functions with derivative rules and in rules, of what is around these."""
 
 import functools
 

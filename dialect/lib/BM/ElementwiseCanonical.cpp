@@ -43,13 +43,25 @@ static bool isSplat(Attribute attribute, double number) {
 /// zero of a symbolic tangent is meant as no sum at all.
 static bool isZero(Attribute attribute) { return isSplat(attribute, 0.0); }
 
+/// Whether numbers are folded. Narrow types without infinities, NaN, signs or
+/// zero say in ways of their own what stands for these, which XLA knows.
+static bool isFolded(Type type) {
+  auto element = dyn_cast<FloatType>(type);
+  if (!element)
+    return false;
+  const llvm::fltSemantics &semantics = element.getFloatSemantics();
+  return APFloat::semanticsHasInf(semantics) &&
+         APFloat::semanticsHasNaN(semantics) &&
+         APFloat::semanticsHasSignedRepr(semantics) &&
+         APFloat::semanticsHasZero(semantics);
+}
+
 /// Folds a binary op of two equal-typed float splats.
 template <typename Compute>
 static Attribute foldSplats(ArrayRef<Attribute> operands, Compute compute) {
   auto x = dyn_cast_or_null<SplatElementsAttr>(operands[0]);
   auto y = dyn_cast_or_null<SplatElementsAttr>(operands[1]);
-  if (!x || !y || x.getType() != y.getType() ||
-      !isa<FloatType>(x.getElementType()))
+  if (!x || !y || x.getType() != y.getType() || !isFolded(x.getElementType()))
     return {};
   APFloat value = x.getSplatValue<APFloat>();
   compute(value, y.getSplatValue<APFloat>());
@@ -62,7 +74,7 @@ OpFoldResult NegOp::fold(FoldAdaptor adaptor) {
   if (auto inner = getX().getDefiningOp<NegOp>())
     return inner.getX();
   if (auto splat = dyn_cast_or_null<SplatElementsAttr>(adaptor.getX()))
-    if (isa<FloatType>(splat.getElementType()))
+    if (isFolded(splat.getElementType()))
       return DenseElementsAttr::get(splat.getType(),
                                     -splat.getSplatValue<APFloat>());
   return {};
@@ -74,7 +86,7 @@ OpFoldResult ConvertOp::fold(FoldAdaptor adaptor) {
   auto splat = dyn_cast_or_null<SplatElementsAttr>(adaptor.getX());
   auto to =
       dyn_cast<FloatType>(cast<RankedTensorType>(getType()).getElementType());
-  if (!splat || !to || !isa<FloatType>(splat.getElementType()))
+  if (!splat || !to || !isFolded(to) || !isFolded(splat.getElementType()))
     return {};
   APFloat value = splat.getSplatValue<APFloat>();
   bool losesInfo;

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from bmgrad._import._registry import Equation, rule
 from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._text import Value, i64, i64_array
@@ -89,6 +91,8 @@ def _sort(b: Importer, eqn: Equation) -> list[Value]:
 
 @rule("top_k")
 def _top_k(b: Importer, eqn: Equation) -> list[Value]:
+    if eqn.invars[0].aval.dtype == np.bool_:
+        return import_kernel(b, eqn)
     operands = b.read_all(eqn)
     types = [b.type(var.aval) for var in eqn.outvars]
     return b.multi_op("bm.top_k", operands, types, f"axis = {i64(eqn.params['axis'])}")

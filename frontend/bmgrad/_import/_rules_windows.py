@@ -12,6 +12,7 @@ from jax.extend.core import Literal
 from bmgrad._import._errors import Unsupported
 from bmgrad._import._importer import open_jaxpr
 from bmgrad._import._registry import Equation, rule
+from bmgrad._import._rules_kernel import import_kernel
 from bmgrad._import._rules_reduction import precisions
 from bmgrad._import._text import Value, i64, i64_array
 
@@ -26,6 +27,8 @@ def _lists(lists: Mapping[str, Any]) -> str:
 @rule("conv_general_dilated")
 def _convolution(b: Importer, eqn: Equation) -> Value:
     params = eqn.params
+    if any(atom.aval.dtype == np.bool_ for atom in eqn.invars):
+        return import_kernel(b, eqn)[0]
     numbers = params["dimension_numbers"]
     attributes = _lists(
         {

@@ -71,6 +71,9 @@ def dense(array: np.ndarray[Any, Any], type: TensorType) -> str:
         return f"dense<{_scalar(array.reshape(-1)[0])}> : {type.text}"
     if array.dtype == np.bool_:
         return f"dense<{str(array.tolist()).lower()}> : {type.text}"
+    if array.dtype.kind == "V" and jax.numpy.issubdtype(array.dtype, np.integer):
+        # Narrower than a byte.
+        return f"dense<{array.astype(np.int8).tolist()}> : {type.text}"
     return f'dense<"0x{data.hex().upper()}"> : {type.text}'
 
 
@@ -78,7 +81,7 @@ def _scalar(x: Any) -> str:
     kind = x.dtype.kind
     if kind == "b":
         return "true" if x else "false"
-    if kind in "iu":
+    if kind in "iu" or jax.numpy.issubdtype(x.dtype, np.integer):
         return str(int(x))
     if kind == "c":
         return f"({_float(x.real)}, {_float(x.imag)})"

@@ -18,6 +18,8 @@ _PlainTracer: Any = partial_eval.DynamicJaxprTracer
 
 class ValuedTracer(partial_eval.DynamicJaxprTracer):
     __slots__ = ()
+    # Libraries (autoray) tell by it whose array something is.
+    __module__ = _PlainTracer.__module__
 
     _trace: Any
 
@@ -112,6 +114,7 @@ for _name in (
 
 class SoftTracer(ValuedTracer):
     __slots__ = ()
+    __module__ = _PlainTracer.__module__
 
     def to_concrete_value(self) -> Any:
         is_soft = self._trace.is_soft
