@@ -28,6 +28,7 @@ AROUND = {
     "grad": lambda m, f: m.grad(lambda x: jnp.sum(f(jax.lax.stop_gradient(A * x[0]), x)))(X),
     "jvp": lambda m, f: m.jvp(lambda x: f(jax.lax.stop_gradient(A * x[0]), x), (X,), (X,)),
     "vmap": lambda m, f: m.vmap(f, (None, 0))(A, A),
+    "jax.vmap": lambda m, f: jax.vmap(f)(np.stack([A, A + 1]), A),
 }
 
 

@@ -278,16 +278,21 @@ def is_dead(value: Any) -> bool:
     """Whether `value` is a tracer of a trace that has finished, as far as can be told."""
     trace = core.trace_ctx.trace
     while isinstance(value, jax.core.Tracer):
-        if trace is value._trace:
-            return False
         if trace is None:
             return True
+        if trace is value._trace or _tag_of(trace) is _tag_of(value._trace) is not None:
+            return False
         if isinstance(trace, partial_eval.DynamicJaxprTrace):
             info = trace.frame.debug_info
             if info is not None and info.traced_for in _ANYWHERE:
                 return False
         trace = getattr(trace, "parent_trace", None)
     return False
+
+
+def _tag_of(trace: Any) -> Any:
+    """What JAX's traces of one transform share."""
+    return getattr(trace, "tag", None)
 
 
 def has_value(x: Any) -> bool:
