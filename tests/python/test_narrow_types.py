@@ -83,6 +83,29 @@ def test_narrow_integers(dtype):
     same(bm.vjp(lambda c: c.astype("float32") * X, codes)[0], codes.astype("float32") * X)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("number", [np.nan, -np.inf, 1e6, -0.0])
+def test_constants_that_narrow_floats_do_not_have(dtype, number):
+    def fun(w):
+        constant = jnp.full(4, number, "float32").astype(dtype)
+        return constant, constant * w, jnp.where(w > 1, w, -constant)
+
+    same(bm.jit(fun)(X.astype(dtype)), jax.jit(fun)(X.astype(dtype)))
+
+
+@pytest.mark.parametrize("dtype", ["int2", "int4", "uint2", "uint4", "int8"])
+def test_constants_of_narrow_integers(dtype):
+    codes = jnp.array([0, 1, 1, -1]).astype(dtype)
+
+    def fun(x):
+        one, row = jnp.ones((), dtype), jnp.asarray(np.array([1, 0, -1, 1]).astype(dtype))
+        return x + one, jnp.where(x > 0, x, 0), jnp.maximum(x, row), jnp.pad(x, 1), x[TABLE + 2]
+
+    same(bm.jit(fun)(codes), jax.jit(fun)(codes))
+    scaled = lambda x: jnp.sum(x * jnp.maximum(codes, 1).astype("float32"))  # noqa: E731
+    same(bm.grad(scaled)(X), jax.grad(scaled)(X))
+
+
 def test_floats_that_are_powers_of_two():
     """They have no zero: JAX's is NaN."""
     w = jnp.array([0.5, 2.0, 4.0]).astype("float8_e8m0fnu")

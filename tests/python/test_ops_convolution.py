@@ -94,7 +94,9 @@ def test_complex():
     check_batching(fun, x, w)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.int8, jnp.uint32])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.int8, jnp.uint32, jnp.bool_]
+)
 @pytest.mark.parametrize("wanted", [None, jnp.float32, jnp.int32], ids=str)
 def test_types(dtype, wanted):
     kinds = {None: jnp.number, jnp.float32: jnp.floating, jnp.int32: jnp.signedinteger}

@@ -234,3 +234,11 @@ def test_integer_and_boolean_ops_compute_and_stop_derivatives():
     x, i = jnp.asarray([0.5, 1.5, -1.0]), jnp.asarray([1, 2, 7])
     np.testing.assert_allclose(bm.grad(fun)(x, i), jax.grad(fun)(x, i))
     np.testing.assert_allclose(bm.jit(fun)(x, i), fun(x, i))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int32", "uint8", "uint32", "uint4"])
+def test_signs_of_integers(dtype):
+    values = jnp.asarray([0, 1, 5, -1]).astype(dtype)
+    got, want = bm.jit(jnp.sign)(values), jnp.sign(values)
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got.astype("int32"), want.astype("int32"))

@@ -179,3 +179,54 @@ def test_what_is_around_is_not_kept():
     del model.not_read
     gc.collect()
     assert not_read() is None
+
+
+def refuse(*args, **keywords):
+    raise RuntimeError("nobody has asked for that")
+
+
+Quantity = type("Quantity", (np.ndarray,), {"tobytes": refuse, "__eq__": refuse})
+Slotted = type("Slotted", (), {"__slots__": ("value", "__weakref__")})
+OWN_WAYS = {
+    "array": np.ones(2).view(Quantity),
+    "list": type("Rows", (list,), {"__iter__": refuse, "__len__": refuse})([1.0]),
+    "dict": type("Table", (dict,), dict.fromkeys(("__iter__", "keys", "values"), refuse))(a=1.0),
+    "set": type("Some", (set,), {"__iter__": refuse, "__len__": refuse})([1.0]),
+    "proxy": type("Proxy", (), {"__class__": property(refuse), "__getattr__": refuse})(),
+    "attributes": type("Lazy", (), {"__getattribute__": refuse})(),
+    "dict of attributes": type("NoDict", (), {"__dict__": property(refuse)})(),
+    "property over a slot": type("Hidden", (Slotted,), {"value": property(refuse)})(),
+    "int": type("Whole", (int,), {"__eq__": refuse, "__hash__": refuse, "__int__": refuse})(3),
+    "float": type("Real", (float,), {"__repr__": refuse, "__eq__": refuse})(3.0),
+    "str": type("Text", (str,), {"__eq__": refuse, "__hash__": refuse, "__str__": refuse})("a"),
+    "type": type("Meta", (type,), {"__eq__": refuse, "__hash__": refuse})("OfMeta", (), {})(),
+}
+
+
+class Holder:
+    def __init__(self, value):
+        self.value, self.factor = value, 1.0
+
+    def loss(self, x):
+        return self.factor * x**2 if self.value is not None else x
+
+
+@pytest.mark.parametrize("kind", OWN_WAYS)
+def test_no_code_of_the_user_runs(kind):
+    holder = Holder(OWN_WAYS[kind])
+    kept = bm.grad(holder.loss)
+    for factor in (1.0, 2.0, 3.0):
+        holder.factor = factor
+        assert bm.grad(holder.loss)(1.5) == 3.0 * factor
+        assert bm.vmap(holder.loss)(np.ones(2)).tolist() == [factor] * 2
+        assert kept(1.5) == 3.0
+
+
+def test_what_is_in_slots_and_objects_of_own_ways_changes():
+    inside = type("Inside", (Slotted,), {"__getattribute__": refuse})()
+    row = type("Row", (list,), {"__iter__": refuse})([inside])
+    holder = Holder(row)
+    holder.loss = lambda x: x * Slotted.value.__get__(list.__getitem__(row, 0))
+    for value in (2.0, 3.0):
+        Slotted.value.__set__(inside, value)
+        assert bm.grad(holder.loss)(1.0) == value

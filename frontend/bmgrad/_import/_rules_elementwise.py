@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._import._module import Body
@@ -35,6 +36,14 @@ def _mul(b: Importer, eqn: Equation) -> Value:
 def _integer_pow(b: Importer, eqn: Equation) -> Value:
     x = b.read(eqn.invars[0])
     return b.op("bm.integer_pow", [x], x.type, f"exponent = {i64(eqn.params['y'])}")
+
+
+@rule("sign")
+def _sign(b: Importer, eqn: Equation) -> Value:
+    x = b.read(eqn.invars[0])
+    if not jnp.issubdtype(x.type.dtype, np.unsignedinteger):
+        return b.op("bm.sign", [x], x.type)
+    return b.op("bm.min", [x, b.constant(np.ones((), x.type.dtype), x.type.shape)], x.type)
 
 
 @rule("round")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
     from bmgrad._import._registry import WithRule
 
+# NumPy's does not know narrow floats.
+_finfo: Any = jax.numpy.finfo
+
 
 @rule("random_gamma", keys=True)
 def _random_gamma(b: Importer, eqn: Equation) -> list[Value]:
@@ -40,7 +43,7 @@ def _random_gamma(b: Importer, eqn: Equation) -> list[Value]:
         sample = drawn
         if eqn.params["log_space"]:
             # The sample may be less than the smallest number.
-            tiny = b.constant(np.asarray(jax.numpy.finfo(type.dtype).tiny), type.shape)
+            tiny = b.constant(np.asarray(_finfo(type.dtype).tiny), type.shape)
             sample = b.op("bm.max", [b.op("bm.exp", [drawn], type), tiny], type)
         speed = _speed(b, eqn, shape, sample)
         if eqn.params["log_space"]:

@@ -3,18 +3,20 @@
 In: a function. Out: :class:`Surroundings`, what it closes over and finds in its module and its
 object, a level at a time. A transform made anew of the function, as `bm.grad(self.loss)` at each
 step of a training, sees what was assigned there since the last one. Array objects do not count:
-their values are inputs of programs.
+their values are inputs of programs. No code of the user runs: what a class says of its objects
+(`__class__`, `__iter__`, `__eq__`, properties) may raise, or load what nobody has asked for.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import types
 import weakref
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -26,10 +28,20 @@ from bmgrad.runtime import _jax_internals as internals
 # How many values are looked at, and how large arrays of NumPy are read: the rest is taken to stay.
 _MOST_VALUES = 500
 _MOST_BYTES = 1 << 16
+_MOST_KINDS = 1000
 
-_OTHER_NUMBERS = (float, complex, np.generic)
-_PLAIN = (int, str, bytes, *_OTHER_NUMBERS)
-_CONTAINERS = (list, tuple, set, frozenset, deque)
+# By base type what is compared of a plain value: 0.0 and -0.0 differ, NaN and NaN do not.
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    type(None): bool,
+    int: int.__int__,
+    float: float.__repr__,
+    complex: complex.__repr__,
+    str: str.__str__,
+    bytes: lambda value: bytes.__getitem__(value, slice(None)),
+    np.generic: np.generic.tobytes,
+}
+_ARRAYS = (Array, jax.Array, jax.core.Tracer)
+_OF_C = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # Of packages whose functions and objects are not looked into.
 _CLOSED = frozenset({"builtins", "bmgrad", "jax", "jaxlib", "numpy", "scipy", "functools"})
 
@@ -49,7 +61,7 @@ class Surroundings:
 def arrays_around(function: Callable[..., Any]) -> dict[int, Any]:
     """The arrays and array objects that a snapshot would have, by their ids."""
     found = itertools.islice(_around(function), _MOST_VALUES)
-    return {id(value): value for value in found if isinstance(value, (Array, jax.Array))}
+    return {id(value): value for value, _ in found if issubclass(type(value), _ARRAYS)}
 
 
 def has_outlived_trace(array: Any) -> bool:
@@ -75,74 +87,132 @@ class _Same:
 
 def _values(function: Callable[..., Any]) -> Iterator[Any]:
     """What stands for each value around `function`."""
-    for value in _around(function):
-        if isinstance(value, int):
-            yield type(value), value
-        elif isinstance(value, _OTHER_NUMBERS):
-            yield type(value), repr(value)  # 0.0 and -0.0 differ, NaN and NaN do not.
-        elif value is None or isinstance(value, (str, bytes)):
-            yield value
-        else:
-            yield _identity(value)
-            if isinstance(value, np.ndarray) and value.nbytes <= _MOST_BYTES:
-                yield zlib.crc32(value.tobytes())
+    for value, kind in _around(function):
+        yield kind.stands(value)
+        if kind.is_numpy and np.ndarray.nbytes.__get__(value) <= _MOST_BYTES:
+            yield zlib.crc32(np.ndarray.tobytes(value))
 
 
-def _around(function: Callable[..., Any]) -> Iterator[Any]:
-    """The values around `function`, those nearest to it first."""
+def _around(function: Callable[..., Any]) -> Iterator[tuple[Any, _Kind]]:
+    """The values around `function` and their kinds, those nearest to it first."""
     package = _package(_innermost(function))
     todo: deque[Any] = deque([function])
     seen: set[int] = set()
     while todo:
         value = todo.popleft()
-        if value is None or isinstance(value, _PLAIN):
-            yield value
+        kind = _kind_of(type(value))
+        if kind.is_plain:
+            yield value, kind
         elif id(value) not in seen:
             seen.add(id(value))
-            yield value
-            todo += _held_by(value, package)
+            yield value, kind
+            todo += kind.held(value, package)
+
+
+def _nothing(value: Any, package: str) -> Iterable[Any]:
+    return ()
+
+
+def _first(values: Iterable[Any]) -> list[Any]:
+    return list(itertools.islice(values, _MOST_VALUES))
+
+
+# By base type what is in a container.
+_CONTAINERS: dict[type[Collection[Any]], Callable[[Any, str], Iterable[Any]]] = {
+    list: lambda value, _: _first(list.__iter__(value)),
+    tuple: lambda value, _: _first(tuple.__iter__(value)),
+    dict: lambda value, _: [*_first(dict.keys(value)), *_first(dict.values(value))],
+    set: lambda value, _: _first(set.__iter__(value)),
+    frozenset: lambda value, _: _first(frozenset.__iter__(value)),
+    deque: lambda value, _: _first(deque.__iter__(value)),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Kind:
+    """What is looked at of the values of one type, which it does not keep alive.
+
+    Attributes:
+      stands: from a value to what is compared of it.
+      held: from a value, and the package of the function, to what is looked at after it.
+    """
+
+    stands: Callable[[Any], Any]
+    held: Callable[[Any, str], Iterable[Any]] = _nothing
+    is_plain: bool = False
+    is_numpy: bool = False
+
+
+_kinds: dict[int, tuple[weakref.ref[type], _Kind]] = {}
+
+
+def _kind_of(cls: type) -> _Kind:
+    # By identity: how a type is compared and hashed its metaclass says.
+    known = _kinds.get(id(cls))
+    if known is None or known[0]() is not cls:
+        if len(_kinds) >= _MOST_KINDS:
+            _kinds.clear()
+        known = _kinds[id(cls)] = weakref.ref(cls), _new_kind(cls)
+    return known[1]
+
+
+def _new_kind(cls: type) -> _Kind:
+    for base, compared in _PLAIN.items():
+        if issubclass(cls, base):
+            return _Kind(_with_type(compared), is_plain=True)
+    for base, in_it in _CONTAINERS.items():
+        if issubclass(cls, base):
+            return _Kind(_with_type(base.__len__), in_it)
+    if issubclass(cls, types.MethodType):
+        # It is made at each access.
+        return _Kind(type, lambda value, _: (value.__func__, value.__self__))
+    if issubclass(cls, types.FunctionType):
+        return _Kind(_identity, _in_function)
+    if issubclass(cls, functools.partial):
+        return _Kind(_identity, lambda value, _: (value.func, value.args, value.keywords))
+    if issubclass(cls, (*_ARRAYS, np.ndarray, types.ModuleType, type)):
+        return _Kind(_identity, is_numpy=issubclass(cls, np.ndarray))
+    # Of a package that is not looked into it may be another function that is compiled.
+    if _package(cls) in _CLOSED:
+        return _Kind(_identity, lambda value, _: (getattr(value, "__wrapped__", None),))
+    places = list(_places(cls))
+    return _Kind(_identity, lambda value, _: [_in_place(value, *place) for place in places])
+
+
+def _with_type(compared: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: (type(value), compared(value))
 
 
 def _identity(value: Any) -> Any:
-    if isinstance(value, (dict, *_CONTAINERS)):
-        return type(value), len(value)
-    if isinstance(value, types.MethodType):
-        return type(value)  # It is made at each access.
     try:
         return _Same(value)
     except TypeError:  # It takes no weak references.
         return type(value)
 
 
-def _held_by(value: Any, package: str) -> list[Any]:
-    """What is looked at after `value`, because it is in it."""
-    if isinstance(value, dict):
-        return [*_first(value), *_first(value.values())]
-    if isinstance(value, _CONTAINERS):
-        return _first(value)
-    if isinstance(value, types.MethodType):
-        return [value.__func__, value.__self__]
-    if isinstance(value, types.FunctionType):
-        return _read_by(value) if _package(value) == package else []
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
-    if isinstance(value, (Array, jax.Array, np.ndarray, types.ModuleType, type)):
-        return []
-    # Of a package that is not looked into it may be another function that is compiled.
-    if _package(type(value)) in _CLOSED:
-        return [getattr(value, "__wrapped__", None)]
-    return [getattr(value, "__dict__", None), *_in_slots(value)]
+def _in_function(value: Any, package: str) -> Iterable[Any]:
+    return _read_by(value) if _package(value) == package else ()
 
 
-def _in_slots(value: Any) -> Iterator[Any]:
-    for kind in type(value).__mro__:
-        names = vars(kind).get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            yield getattr(value, name, None)
+def _places(cls: type) -> Iterator[tuple[int, str]]:
+    """In which base, and by which name, objects have their dict and what is in slots.
+
+    A property of a subclass may have that name.
+    """
+    for position, base in enumerate(cls.__mro__):
+        members = vars(base)
+        if type(members.get("__dict__")) in _OF_C:
+            yield position, "__dict__"
+        if "__slots__" in members:
+            slots = (name for name, x in members.items() if type(x) in _OF_C[:1])
+            yield from ((position, name) for name in slots)
 
 
-def _first(values: Iterable[Any]) -> list[Any]:
-    return list(itertools.islice(values, _MOST_VALUES))
+def _in_place(value: Any, position: int, name: str) -> Any:
+    try:
+        return vars(type(value).__mro__[position])[name].__get__(value)
+    except AttributeError:  # Not assigned yet.
+        return None
 
 
 def _read_by(function: types.FunctionType) -> list[Any]:
@@ -159,10 +229,13 @@ def _names_in(code: types.CodeType) -> tuple[str, ...]:
 
 
 def _innermost(function: Any) -> Any:
-    while isinstance(function, functools.partial):
+    while issubclass(type(function), functools.partial):
         function = function.func
-    return function
+    if issubclass(type(function), (types.FunctionType, types.MethodType)):
+        return function
+    return type(function)
 
 
 def _package(value: Any) -> str:
-    return str(getattr(value, "__module__", None) or "").partition(".")[0]
+    """The package of a function or a type."""
+    return str(value.__module__ or "").partition(".")[0]
