@@ -93,7 +93,8 @@ def test_constants_that_narrow_floats_do_not_have(dtype, number):
     same(bm.jit(fun)(X.astype(dtype)), jax.jit(fun)(X.astype(dtype)))
 
 
-@pytest.mark.parametrize("dtype", ["int2", "int4", "uint2", "uint4", "int8"])
+# Of 2 bits XLA aborts at some, in JAX too, with the flags of the tests.
+@pytest.mark.parametrize("dtype", ["int4", "uint4", "int8"])
 def test_constants_of_narrow_integers(dtype):
     codes = jnp.array([0, 1, 1, -1]).astype(dtype)
 

@@ -55,6 +55,19 @@ def test_first_derivative(name):
     close(got(KEY, A, B), want(KEY, A, B))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("draw", [random.gamma, random.loggamma], ids=lambda f: f.__name__)
+def test_narrow_floats(draw, dtype):
+    def value_and_grad(lib, a):
+        loss = lambda a: jnp.sum(draw(KEY, a, (3,), dtype).astype("float32"))  # noqa: E731
+        return loss(a), lib.grad(loss)(a).astype("float32")
+
+    a = A.astype(dtype)
+    got, want = (jax.jit(lambda a, lib=lib: value_and_grad(lib, a))(a) for lib in (bm, jax))
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=2e-2)
+
+
 def test_batches_and_forward_mode():
     def grads(lib, keys, a):
         loss = lambda a, k: jnp.sum(jnp.sin(random.loggamma(k, a)))  # noqa: E731
