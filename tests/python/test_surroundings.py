@@ -100,6 +100,20 @@ def test_of_closures_and_partials():
         assert bm.grad(partial)(1.0) == 2 * factor
 
 
+@pytest.mark.parametrize("wrap", [jax.custom_jvp, jax.custom_vjp, jax.jit])
+def test_of_functions_in_objects(wrap, monkeypatch):
+    wrapped = wrap(lambda x: x * FACTOR)
+    if wrap is jax.custom_jvp:
+        wrapped.defjvp(lambda p, t: (wrapped(*p), t[0] * FACTOR))
+    if wrap is jax.custom_vjp:
+        wrapped.defvjp(lambda x: (wrapped(x), None), lambda _, ct: (ct * FACTOR,))
+    for factor in (2.0, 3.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        wrapped.clear_cache() if wrap is jax.jit else None
+        for function in (wrapped, functools.partial(wrapped)):
+            np.testing.assert_allclose(bm.grad(function)(0.5), factor)
+
+
 def test_what_the_function_changes_itself_is_no_change():
     count = 0
 

@@ -95,7 +95,7 @@ def _values(function: Callable[..., Any]) -> Iterator[Any]:
 
 def _around(function: Callable[..., Any]) -> Iterator[tuple[Any, _Kind]]:
     """The values around `function` and their kinds, those nearest to it first."""
-    package = _package(_innermost(function))
+    package = _package_of(function)
     todo: deque[Any] = deque([function])
     seen: set[int] = set()
     while todo:
@@ -228,14 +228,21 @@ def _names_in(code: types.CodeType) -> tuple[str, ...]:
     return (*code.co_names, *(name for one in inner for name in _names_in(one)))
 
 
-def _innermost(function: Any) -> Any:
+def _package_of(function: Any) -> str:
+    """That of the function inside: what wraps one may be an object, which says whose it is."""
     while issubclass(type(function), functools.partial):
         function = function.func
     if issubclass(type(function), (types.FunctionType, types.MethodType)):
-        return function
-    return type(function)
+        return _package(function)
+    attributes = [_in_place(function, *place) for place in _places(type(function))]
+    said = (dict.get(x, "__module__") for x in attributes if type(x) is dict)
+    return next((_top(name) for name in said if name), _package(type(function)))
 
 
 def _package(value: Any) -> str:
     """The package of a function or a type."""
-    return str(value.__module__ or "").partition(".")[0]
+    return _top(value.__module__)
+
+
+def _top(module: Any) -> str:
+    return str(module or "").partition(".")[0]

@@ -369,7 +369,12 @@ class InOurTrace:
         for store in self.followed.stores:
             if store:
                 store.reset()
-        results = self.followed.call_wrapped(*args)
+        try:
+            results = self.followed.call_wrapped(*args)
+        except BaseException:
+            if is_ours:
+                end(trace, keeps_inputs=False)
+            raise
         return self._left(trace, results) if is_ours else results
 
     def _enter(self, trace: Any, args: Sequence[Any]) -> None:
