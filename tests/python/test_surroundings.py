@@ -1,7 +1,9 @@
 """Transforms that are made anew see what has changed around their function."""
 
+import collections
 import functools
 import gc
+import threading
 import types
 import weakref
 
@@ -244,3 +246,14 @@ def test_what_is_in_slots_and_objects_of_own_ways_changes():
     for value in (2.0, 3.0):
         Slotted.value.__set__(inside, value)
         assert bm.grad(holder.loss)(1.0) == value
+
+
+def test_of_the_order_of_a_dict_and_of_what_is_of_a_thread():
+    ordered, own = collections.OrderedDict(a=1.0, b=2.0), threading.local()
+    own.factor = 1.0
+    loss = lambda x: x * next(iter(ordered.values())) * own.factor  # noqa: E731
+    assert bm.grad(loss)(1.0) == 1.0
+    ordered.move_to_end("a")
+    assert bm.grad(loss)(1.0) == 2.0
+    own.factor = 3.0
+    assert bm.grad(loss)(1.0) == 6.0

@@ -12,10 +12,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import threading
 import types
 import weakref
 import zlib
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
@@ -121,6 +122,11 @@ def _first(values: Iterable[Any]) -> list[Any]:
 _CONTAINERS: dict[type[Collection[Any]], Callable[[Any, str], Iterable[Any]]] = {
     list: lambda value, _: _first(list.__iter__(value)),
     tuple: lambda value, _: _first(tuple.__iter__(value)),
+    # Of another order than the dict that it is.
+    OrderedDict: lambda value, _: [
+        *_first(OrderedDict.keys(value)),
+        *_first(OrderedDict.values(value)),
+    ],
     dict: lambda value, _: [*_first(dict.keys(value)), *_first(dict.values(value))],
     set: lambda value, _: _first(set.__iter__(value)),
     frozenset: lambda value, _: _first(frozenset.__iter__(value)),
@@ -175,6 +181,8 @@ def _new_kind(cls: type) -> _Kind:
     # Of a package that is not looked into it may be another function that is compiled.
     if _package(cls) in _CLOSED:
         return _Kind(_identity, lambda value, _: (getattr(value, "__wrapped__", None),))
+    if issubclass(cls, threading.local):
+        return _Kind(_identity, lambda x, _: (threading.local.__getattribute__(x, "__dict__"),))
     places = list(_places(cls))
     return _Kind(_identity, lambda value, _: [_in_place(value, *place) for place in places])
 
