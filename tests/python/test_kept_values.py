@@ -318,17 +318,25 @@ def test_functions_with_rules_may_return_it(kept):
     assert_equal(got, (np.sum(plain * X), np.sum(plain * X + 2 * X * plain)))
 
 
-def with_rules(kind, table, users):
-    """A function that scales its argument, with rules; `users` are who of them asks for `table`."""
+def with_rules(kind, table, users, asks=False):
+    """A function that scales its argument, with rules; `users` are who of them reads `table`.
+
+    The function may ask for its argument.
+    """
 
     def scale(user):
         return jnp.sum(table()) if user in users else np.float32(6)
 
+    def function(x):
+        if asks and x > 10:
+            return x
+        return x * scale("function")
+
     if kind == "custom_jvp":
-        f = jax.custom_jvp(lambda x: x * scale("function"))
+        f = jax.custom_jvp(function)
         f.defjvp(lambda primals, tangents: (f(*primals), tangents[0] * scale("rule")))
         return f
-    f = jax.custom_vjp(lambda x: x * scale("function"))
+    f = jax.custom_vjp(function)
     f.defvjp(
         lambda x: (x * scale("forward"), None),
         lambda _, ct: (ct * scale("backward"),),
@@ -336,7 +344,7 @@ def with_rules(kind, table, users):
     return f
 
 
-@pytest.mark.parametrize("at_values", [False, True], ids=["traced", "at_values"])
+@pytest.mark.parametrize("asking", ["", "outside", "inside", "outside inside"])
 @pytest.mark.parametrize(
     ("kind", "users"),
     [
@@ -349,7 +357,7 @@ def with_rules(kind, table, users):
         ("custom_vjp", ["backward"]),
     ],
 )
-def test_functions_with_rules_and_their_rules_keep_arrays(kind, users, at_values):
+def test_functions_with_rules_and_their_rules_keep_arrays(kind, users, asking):
     def run(m):
         kept = []
 
@@ -358,10 +366,10 @@ def test_functions_with_rules_and_their_rules_keep_arrays(kind, users, at_values
                 kept.append(jnp.arange(4.0))
             return kept[0]
 
-        scaled = with_rules(kind, table, users)
+        scaled = with_rules(kind, table, users, "inside" in asking)
 
         def loss(x):
-            if at_values and x > 0:
+            if "outside" in asking and x > 0:
                 x = x * 2
             return scaled(jnp.sin(x)) ** 2
 

@@ -16,6 +16,7 @@ import bmgrad as bp
 import bmgrad.math as bm
 
 FACTOR = 2.0
+HIDDEN = {"factor": 1.0}
 
 
 def of_the_module(x):
@@ -30,17 +31,31 @@ def by_another_function(x):
     return jnp.sin(x) * inner()
 
 
+class Settings(dict):
+    strength = 1.0
+
+
 class Model:
+    of_all = 1.0
+
     def __init__(self):
         self.w = jnp.ones(2)
         self.beta = 1.0
         self.table = np.ones(2)
         self.layers = [{"scale": 1.0}, jnp.ones(2)]
         self.part = types.SimpleNamespace(rate=1.0)
+        self.settings = Settings()
 
     def loss(self, x):
-        scales = self.layers[0]["scale"] * self.layers[1] * self.part.rate
+        scales = self.layers[0]["scale"] * self.layers[1] * self.rate() * self.of_all
         return (x * self.w * self.beta * self.table * scales).sum()
+
+    def rate(self):
+        return self.part.rate * inner() * self.hidden * self.settings.strength
+
+    @property
+    def hidden(self):
+        return HIDDEN["factor"]
 
 
 def assign_array(model):
@@ -67,15 +82,29 @@ def assign_in_a_part(model):
     model.part.rate += 1
 
 
+def assign_in_the_class(model):
+    type(model).of_all += 1
+
+
+def assign_what_a_property_reads(model):
+    HIDDEN["factor"] += 1
+
+
+def assign_to_a_dict(model):
+    model.settings.strength += 1
+
+
 CHANGES = [assign_array, assign_number, change_in_place, assign_in_a_list, assign_in_a_dict]
-CHANGES += [assign_in_a_part]
+CHANGES += [assign_in_a_part, assign_in_the_class, assign_what_a_property_reads, assign_to_a_dict]
 
 
 @pytest.mark.parametrize("transform", ["grad", "value_and_grad", "jacrev", "jacfwd", "hessian"])
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_of_methods(change, transform):
+def test_of_methods(change, transform, monkeypatch):
     got, want = [], []
     for results, library in ((got, bm), (want, jax)):
+        monkeypatch.setattr(Model, "of_all", 1.0)
+        monkeypatch.setitem(HIDDEN, "factor", 1.0)
         model = Model()
         for _ in range(3):
             results.append(getattr(library, transform)(model.loss)(1.5))

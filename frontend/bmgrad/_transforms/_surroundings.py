@@ -17,7 +17,7 @@ import types
 import weakref
 import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ from bmgrad._array import Array
 from bmgrad.runtime import _jax_internals as internals
 
 # How many values are looked at, and how large arrays of NumPy are read: the rest is taken to stay.
-_MOST_VALUES = 500
+_MOST_VALUES = 1000
 _MOST_BYTES = 1 << 16
 _MOST_KINDS = 1000
 
@@ -119,18 +119,15 @@ def _first(values: Iterable[Any]) -> list[Any]:
 
 
 # By base type what is in a container.
-_CONTAINERS: dict[type[Collection[Any]], Callable[[Any, str], Iterable[Any]]] = {
-    list: lambda value, _: _first(list.__iter__(value)),
-    tuple: lambda value, _: _first(tuple.__iter__(value)),
+_CONTAINERS: dict[type[Collection[Any]], Callable[[Any], list[Any]]] = {
+    list: lambda value: _first(list.__iter__(value)),
+    tuple: lambda value: _first(tuple.__iter__(value)),
     # Of another order than the dict that it is.
-    OrderedDict: lambda value, _: [
-        *_first(OrderedDict.keys(value)),
-        *_first(OrderedDict.values(value)),
-    ],
-    dict: lambda value, _: [*_first(dict.keys(value)), *_first(dict.values(value))],
-    set: lambda value, _: _first(set.__iter__(value)),
-    frozenset: lambda value, _: _first(frozenset.__iter__(value)),
-    deque: lambda value, _: _first(deque.__iter__(value)),
+    OrderedDict: lambda x: [*_first(OrderedDict.keys(x)), *_first(OrderedDict.values(x))],
+    dict: lambda value: [*_first(dict.keys(value)), *_first(dict.values(value))],
+    set: lambda value: _first(set.__iter__(value)),
+    frozenset: lambda value: _first(frozenset.__iter__(value)),
+    deque: lambda value: _first(deque.__iter__(value)),
 }
 
 
@@ -162,29 +159,42 @@ def _kind_of(cls: type) -> _Kind:
     return known[1]
 
 
+# By base type what an object of Python or JAX is made with. Whatever else is of a package in
+# `_CLOSED` may be another function that is compiled.
+_MADE_WITH: dict[Any, Callable[[Any], Iterable[Any]]] = {
+    types.MethodType: lambda value: (value.__func__, value.__self__),
+    functools.partial: lambda value: (value.func, value.args, value.keywords, vars(value)),
+    functools.cached_property: lambda value: (value.func,),
+    property: lambda value: (value.fget,),
+    (classmethod, staticmethod): lambda value: (value.__func__,),
+    threading.local: lambda value: (threading.local.__getattribute__(value, "__dict__"),),
+    (jax.custom_jvp, jax.custom_vjp): lambda value: vars(value).values(),
+}
+
+
 def _new_kind(cls: type) -> _Kind:
     for base, compared in _PLAIN.items():
         if issubclass(cls, base):
             return _Kind(_with_type(compared), is_plain=True)
-    for base, in_it in _CONTAINERS.items():
-        if issubclass(cls, base):
-            return _Kind(_with_type(base.__len__), in_it)
-    if issubclass(cls, types.MethodType):
-        # It is made at each access.
-        return _Kind(type, lambda value, _: (value.__func__, value.__self__))
     if issubclass(cls, types.FunctionType):
         return _Kind(_identity, _in_function)
-    if issubclass(cls, functools.partial):
-        return _Kind(_identity, lambda value, _: (value.func, value.args, value.keywords))
-    if issubclass(cls, (*_ARRAYS, np.ndarray, types.ModuleType, type)):
+    if issubclass(cls, type):
+        return _Kind(_identity, _in_class)
+    if issubclass(cls, (*_ARRAYS, np.ndarray, types.ModuleType)):
         return _Kind(_identity, is_numpy=issubclass(cls, np.ndarray))
-    # Of a package that is not looked into it may be another function that is compiled.
+    for some, made_with in _MADE_WITH.items():
+        if issubclass(cls, some):
+            # Methods are made at each access.
+            stands = type if some is types.MethodType else _identity
+            return _Kind(stands, functools.partial(_made_with, made_with))
+    places = list(_places(cls))
+    for container, in_it in _CONTAINERS.items():
+        if issubclass(cls, container):
+            held = functools.partial(_in_container, in_it, places)
+            return _Kind(_with_type(container.__len__), held)
     if _package(cls) in _CLOSED:
         return _Kind(_identity, lambda value, _: (getattr(value, "__wrapped__", None),))
-    if issubclass(cls, threading.local):
-        return _Kind(_identity, lambda x, _: (threading.local.__getattribute__(x, "__dict__"),))
-    places = list(_places(cls))
-    return _Kind(_identity, lambda value, _: [_in_place(value, *place) for place in places])
+    return _Kind(_identity, lambda value, _: [*_in(value, places), type(value)])
 
 
 def _with_type(compared: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -202,6 +212,20 @@ def _in_function(value: Any, package: str) -> Iterable[Any]:
     return _read_by(value) if _package(value) == package else ()
 
 
+def _made_with(made_with: Callable[[Any], Iterable[Any]], value: Any, _: str) -> Iterable[Any]:
+    return made_with(value)
+
+
+def _in_container(
+    in_it: Callable[[Any], list[Any]], places: Sequence[tuple[int, str]], value: Any, _: str
+) -> Iterable[Any]:
+    return [*in_it(value), *_in(value, places)]
+
+
+def _in_class(value: Any, package: str) -> Iterable[Any]:
+    return [*_first(vars(value).values()), *value.__bases__] if _package(value) == package else ()
+
+
 def _places(cls: type) -> Iterator[tuple[int, str]]:
     """In which base, and by which name, objects have their dict and what is in slots.
 
@@ -216,6 +240,10 @@ def _places(cls: type) -> Iterator[tuple[int, str]]:
             yield from ((position, name) for name in slots)
 
 
+def _in(value: Any, places: Sequence[tuple[int, str]]) -> list[Any]:
+    return [_in_place(value, *place) for place in places]
+
+
 def _in_place(value: Any, position: int, name: str) -> Any:
     try:
         return vars(type(value).__mro__[position])[name].__get__(value)
@@ -227,7 +255,7 @@ def _read_by(function: types.FunctionType) -> list[Any]:
     names = _names_in(function.__code__)
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
     known = [function.__globals__[name] for name in names if name in function.__globals__]
-    return [function.__defaults__, function.__kwdefaults__, *cells, *known]
+    return [function.__defaults__, function.__kwdefaults__, vars(function), *cells, *known]
 
 
 @functools.lru_cache(maxsize=512)
@@ -242,7 +270,7 @@ def _package_of(function: Any) -> str:
         function = function.func
     if issubclass(type(function), (types.FunctionType, types.MethodType)):
         return _package(function)
-    attributes = [_in_place(function, *place) for place in _places(type(function))]
+    attributes = _in(function, list(_places(type(function))))
     said = (dict.get(x, "__module__") for x in attributes if type(x) is dict)
     return next((_top(name) for name in said if name), _package(type(function)))
 

@@ -298,12 +298,40 @@ class UnansweringTrace(ValuedTrace):
         return InOurTrace(fun)
 
 
+class _LeftTrace(ValuedTrace):
+    """That of a rule at values, in which nothing is traced any more.
+
+    Its inputs are still those of the rule, so what depends on them is not to become a value.
+    """
+
+    __slots__ = ()
+
+    is_over = True
+
+    def kept(self, tracer: Any) -> Any:
+        """What a tracer that code has kept is, None where it is to stay one."""
+        known, todo, seen = _known_of[self], [tracer], set()
+        while todo:
+            x = todo.pop()
+            if isinstance(x.val, core.Literal) or x.val in seen:
+                continue
+            seen.add(x.val)
+            if x.parent is not None:
+                todo += x.parent.in_tracers
+            elif x.val in known.given or isinstance(known.source_of(x.val), core.Tracer):
+                return None
+        return tracer.constant()
+
+
 class _EndedTrace(ValuedTrace):
     """One that is over."""
 
     __slots__ = ()
 
     is_over = True
+
+    def kept(self, tracer: Any) -> Any:
+        return tracer.constant()
 
     def _repeat_effects(self, last: Any) -> None:
         # What happened to references is forgotten.
@@ -382,8 +410,7 @@ class InOurTrace:
 
     def _left(self, trace: Any, results: Sequence[Any]) -> Sequence[Any]:
         end(trace, keeps_inputs=False)
-        # JAX is not to take for values what it returns.
-        return [_plain(x) if _is_of(trace, x) else x for x in results]
+        return _as_plain(trace, results)
 
 
 class AtValues(InOurTrace):
@@ -411,7 +438,8 @@ class AtValues(InOurTrace):
     def _left(self, trace: Any, results: Sequence[Any]) -> Sequence[Any]:
         self.call = self.outer, results
         self._around.rules.append(trace)
-        return results
+        trace.__class__ = _LeftTrace
+        return _as_plain(trace, results)
 
 
 def _followed(rule: InOurTrace, fun: Any) -> Any:
@@ -422,9 +450,10 @@ def _is_of(trace: Any, x: Any) -> bool:
     return isinstance(x, partial_eval.DynamicJaxprTracer) and x._trace is trace
 
 
-def _plain(tracer: Any) -> Any:
-    """Another tracer of the same result, of which nobody asks what it was."""
-    return _PlainTrace.var_to_tracer(tracer._trace, tracer.val, tracer._line_info, tracer.parent)
+def _as_plain(trace: Any, results: Sequence[Any]) -> Sequence[Any]:
+    """Tracers of the same results, which JAX does not take for values that were kept."""
+    plain = _PlainTrace.var_to_tracer
+    return [plain(trace, x.val, x._line_info, x.parent) if _is_of(trace, x) else x for x in results]
 
 
 def _origin(x: Any) -> Any:

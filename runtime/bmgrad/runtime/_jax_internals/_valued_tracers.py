@@ -43,31 +43,31 @@ class ValuedTracer(partial_eval.DynamicJaxprTracer):
 
     def _kept(self) -> Any:
         """The value, of a trace that is over."""
-        return self._constant() if self._trace.is_over else None
+        return self._trace.kept(self) if self._trace.is_over else None
 
-    def _constant(self) -> Any:
+    def constant(self) -> Any:
         """The value, None where a derivative would be lost with it."""
         value = self.to_concrete_value()
         return None if value is None or self._trace.is_perturbed(self) else value
 
     def __array__(self, *args: Any, **keywords: Any) -> Any:
-        if (value := self._constant()) is None:
+        if (value := self.constant()) is None:
             plain: Any = super().__array__
             return plain(*args, **keywords)
         return np.asarray(value, *args, **keywords)
 
     def __float__(self) -> float:
         plain: Any = super().__float__
-        value = self._constant()
+        value = self.constant()
         return float(plain() if value is None else value)
 
     def __complex__(self) -> complex:
         plain: Any = super().__complex__
-        value = self._constant()
+        value = self.constant()
         return complex(plain() if value is None else value)
 
     def __format__(self, spec: str) -> str:
-        value = self._constant()
+        value = self.constant()
         return super().__format__(spec) if value is None else format(value, spec)
 
     def __getattr__(self, name: str) -> Any:
@@ -75,7 +75,7 @@ class ValuedTracer(partial_eval.DynamicJaxprTracer):
         try:
             return plain(name)
         except AttributeError:
-            if name.startswith("_") or (value := self._constant()) is None:
+            if name.startswith("_") or (value := self.constant()) is None:
                 raise
             return getattr(value, name)
 
@@ -87,7 +87,7 @@ def _of_array(name: str) -> Any:
     refuse: Callable[..., Any] = plain.__get__ if is_property else plain
 
     def get(self: ValuedTracer, *args: Any) -> Any:
-        if (value := self._constant()) is None:
+        if (value := self.constant()) is None:
             return refuse(self, *args)
         return getattr(value, name) if is_property else getattr(value, name)(*args)
 
