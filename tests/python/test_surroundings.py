@@ -51,7 +51,7 @@ class Model:
         return (x * self.w * self.beta * self.table * scales).sum()
 
     def rate(self):
-        return self.part.rate * inner() * self.hidden * self.settings.strength
+        return self.part.rate * self.hidden * self.settings.strength
 
     @property
     def hidden(self):
