@@ -12,6 +12,9 @@ import pytest
 
 import bmgrad as bp
 import bmgrad.math as bm
+from bmgrad._import._program import _shared_program
+from bmgrad.runtime import Program
+from bmgrad.runtime._primitive import _jitted
 
 X = jnp.arange(3.0)
 
@@ -119,3 +122,21 @@ def test_what_fails(collector_is_off):
         return weakref.ref(held)
 
     assert call()() is None
+
+
+def test_programs_that_nobody_has_any_more():
+    """JAX keeps what it has traced, and so the program, while a function lives."""
+    factor, before = 2.0, set(map(id, programs()))
+    gradient = bm.grad(lambda x: jnp.sin(x) * factor)
+    gradient(1.0)
+    gone = [weakref.ref(each) for each in programs() if id(each) not in before]
+    assert gone
+    del gradient
+    for cache in (_shared_program, _jitted):
+        cache.cache_clear()
+    gc.collect()
+    assert not [each for ref in gone if (each := ref()) is not None]
+
+
+def programs():
+    return [each for each in gc.get_objects() if isinstance(each, Program)]

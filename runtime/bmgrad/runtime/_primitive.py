@@ -15,6 +15,7 @@ it puts values in their place; then the new values are results after the outputs
 import dataclasses
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -61,16 +62,26 @@ def bind(
         raise
 
 
+_making = threading.Lock()
+
+
 def jitted(program: Program) -> Any:
     """`program` as a `jax.jit` function of its operands; a call takes JAX's C++ path."""
+    with _making:
+        return _jitted(program)
 
+
+# No program holds its own: JAX keeps what it has traced, and so the program, for as long as the
+# function lives.
+@functools.lru_cache(maxsize=512)
+def _jitted(program: Program) -> Any:
     def call(*operands: Any) -> list[jax.Array]:
         args, references = _split(program, operands)
         return bind(program, *args, references=references)
 
     call.__name__ = call.__qualname__ = program.name
     _jax_internals.mark_as_whole(call)
-    return program.once("jitted", lambda: jax.jit(call))
+    return jax.jit(call)
 
 
 def _split(program: Program, operands: Sequence[_T]) -> tuple[Sequence[_T], dict[str, _T]]:

@@ -13,6 +13,8 @@ from typing import Any
 from jax._src import core, linear_util
 from jax._src.interpreters import batching
 
+from bmgrad.runtime._jax_internals._valued_trace import InOurTrace
+
 _STORES = (linear_util.Store, linear_util.EqualStore)
 # Containers that are longer hold data, not what functions close over.
 _MOST = 64
@@ -73,6 +75,8 @@ def _collect(value: Any, found: dict[int, Any], seen: set[int]) -> None:
             pending += list(value.values()) if len(value) <= _MOST else []
         elif isinstance(value, (list, tuple)):
             pending += value if len(value) <= _MOST else []
+        elif isinstance(value, InOurTrace):
+            pending.append(value.followed)
         elif hasattr(value, "f") and hasattr(value, "transforms"):
             # A function as JAX wraps it, and the arguments that it is to be called with.
             pending += [value.f, *(params for _, params in value.transforms)]
