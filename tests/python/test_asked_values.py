@@ -1,5 +1,6 @@
 """Functions that ask for a value and catch JAX's error: they get the value, as under `jax.grad`."""
 
+import functools
 import gc
 import weakref
 
@@ -296,3 +297,65 @@ def test_what_the_first_call_was_given_goes_with_the_last_reference():
         assert held() is None
     finally:
         gc.enable()
+
+
+def asks_and_catches(x):
+    try:
+        return x**2 if x > 1 else x**3
+    except TypeError:
+        return 100.0 * x
+
+
+def masks_and_catches(x):
+    row = jnp.stack([x, -x])
+    try:
+        return jnp.sum(row[row > 0] ** 2)
+    except IndexError:
+        return 100.0 * x
+
+
+@pytest.mark.parametrize("way", [asks_and_catches, masks_and_catches], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("user", ["function", "rule", "backward", "cotangent"])
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_functions_with_rules_and_rules_that_catch_the_error_have_values(kind, user, way):
+    def run(m):
+        here = {name: way if name == user else jnp.sin for name in ("function", "rule", "backward")}
+        of_cotangent = way if user == "cotangent" else lambda ct: ct
+        f = getattr(jax, kind)(here["function"])
+        if kind == "custom_jvp":
+            f.defjvp(lambda p, t: (f(*p), t[0] * here["rule"](*p)))
+        else:
+            f.defvjp(
+                lambda x: (here["rule"](x), x),
+                lambda x, ct: (of_cotangent(ct) * here["backward"](x),),
+            )
+        return [m.value_and_grad(lambda x: f(x) * x)(x) for x in (0.5, 2.0)], m.grad(f)(3.0)
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), run(bm), run(jax))
+
+
+def test_backward_rules_may_use_masks_and_sizes():
+    def backward(x, ct):
+        ones = jnp.ones(int(jnp.sum(x > 0)))
+        return (ct * jnp.zeros(3).at[x > 0].set(ones) + x[x > 1][0],)
+
+    def run(m):
+        f = jax.custom_vjp(lambda x: jnp.sum(x**2))
+        f.defvjp(lambda x: (jnp.sum(x**2), x), backward)
+        return m.grad(f)(jnp.asarray([0.5, -1.0, 2.0]))
+
+    np.testing.assert_allclose(run(bm), run(jax))
+
+
+def test_methods_with_arguments_of_their_own_are_different_functions():
+    class Model:
+        def scaled(self, factor, x):
+            return factor * x**2
+
+        double = functools.partialmethod(scaled, 2.0)
+        triple = functools.partialmethod(scaled, 3.0)
+
+    model = Model()
+    double, triple = model.double, model.triple
+    assert (bm.grad(double)(1.0), bm.grad(triple)(1.0)) == (4.0, 6.0)
+    assert (bm.grad(model.double)(1.0), bm.grad(model.triple)(1.0)) == (4.0, 6.0)

@@ -36,10 +36,6 @@ class ValuesAsked(TypeError):
 # What JAX raises where Python asks a tracer for its value: `if x > 0`, `int(n)`, `array[n]`.
 VALUE_ERRORS = (jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError)
 
-
-# And where NumPy asks it.
-VALUE_OR_ARRAY_ERRORS = (*VALUE_ERRORS, jax.errors.TracerArrayConversionError)
-
 # The types of errors that may say so; JAX's and ours are of these too.
 MAY_ASK_FOR_VALUES = (TypeError, LookupError, ValueError, AttributeError, OverflowError)
 
@@ -65,8 +61,19 @@ def asks_for_values(error: Exception) -> bool:
     return isinstance(error, MAY_ASK_FOR_VALUES) and is_of_tracer
 
 
+def asks_in_a_rule(error: Exception) -> bool:
+    """Whether `error`, of a backward rule, says so; such a rule may be written in NumPy too."""
+    if isinstance(error, ReverseModeError):
+        return False
+    return isinstance(error, jax.errors.TracerArrayConversionError) or asks_for_values(error)
+
+
 # A value is needed that tracing does not have: no matter which derivative is wanted.
-_OF_TRACING = (*VALUE_OR_ARRAY_ERRORS, jax.errors.UnexpectedTracerError)
+_OF_TRACING = (
+    *VALUE_ERRORS,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.UnexpectedTracerError,
+)
 
 
 _OF_64_BITS = frozenset(map(np.dtype, ("int64", "uint64", "float64", "complex128")))

@@ -465,7 +465,7 @@ def _named(method: Callable[..., Any], known: _Known, name: str) -> Callable[...
 # -- What users hold -----------------------------------------------------------------------------
 
 
-# States by the object that the function belongs to, then by function and options.
+# States by the function, or the object whose method it is, then by that and options.
 _states: ByIdentity[dict[Hashable, State]] = ByIdentity()
 _states_lock = threading.Lock()
 
@@ -476,10 +476,14 @@ def _state_of(transform: Transform, *, is_accessed: bool = False) -> State:
     Those that are not just the access of a method see what has changed around the function.
     """
     function = transform.function
-    key = (transform.kind, getattr(function, "__func__", None), transform.options)
+    owner: Any = function
+    method: Any = None
+    if isinstance(function, types.MethodType):
+        owner, method = function.__self__, function.__func__
+    key = (transform.kind, method, transform.options)
     try:
         with _states_lock:
-            states = _states.get(transform.owner, dict)
+            states = _states.get(owner, dict)
             if not states:
                 count_function(function)
             if key not in states:

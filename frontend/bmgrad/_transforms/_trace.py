@@ -299,7 +299,7 @@ def trace_function(
         moving=wrt,
         is_soft=at_need,
     )
-    if at_need and traced.was_asked:
+    if at_need and traced.was_asked():
         traced.end()
         raise ValuesAsked(name)
     assert context is not None
@@ -317,6 +317,8 @@ def trace_function(
     )
     try:
         imported, references, changed = import_holding(traced, held, load)
+        if at_need and traced.was_asked():
+            raise ValuesAsked(name)  # In a derivative rule.
     finally:
         traced.end()
     given = {id(reference): i for i, reference in enumerate(arguments.references)}

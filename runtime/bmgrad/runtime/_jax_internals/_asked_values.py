@@ -55,6 +55,11 @@ def _note_here() -> None:
     _asked.add(trace)
 
 
+def note_asked_in(trace: Any) -> None:
+    """Says so of some tracer of `trace`."""
+    _asked.add(trace)
+
+
 def was_asked(trace: Any) -> bool:
     """Whether a tracer of `trace` was asked for its value and had none."""
     return trace in _asked

@@ -63,10 +63,10 @@ class TracedJaxpr(NamedTuple):
 
     `jaxpr.invars` are the given inputs followed by the lifted ones, and
     `jaxpr.constvars` stand for `consts`: concrete arrays or tracers of an
-    enclosing trace. `was_asked` says whether code asked for values that were not known,
-    and went on without, `has_answered` whether a soft trace told it some. `end` is to be called
-    once nothing is traced any more that belongs to it, as rules do: from then on tracers that code
-    has kept are values.
+    enclosing trace. `was_asked()` says whether code asked for values that were not known,
+    and went on without, also in rules so far, `has_answered` whether a soft trace told it some.
+    `end` is to be called once nothing is traced any more that belongs to it, as rules do: from
+    then on tracers that code has kept are values.
     """
 
     jaxpr: Any
@@ -74,7 +74,7 @@ class TracedJaxpr(NamedTuple):
     in_avals: list[ShapedArray]
     out_avals: list[ShapedArray]
     in_names: list[str]
-    was_asked: bool = False
+    was_asked: Callable[[], bool] = lambda: False
     has_answered: bool = False
     end: Callable[[], None] = lambda: None
 
@@ -208,7 +208,7 @@ def trace(
             )
             jaxpr, consts = inner.frame.to_jaxpr(inner, results, debug_info, source_info)
             opened._inner = None
-            asked, answered = was_asked(inner), has_answered(inner)
+            asked, answered = functools.partial(was_asked, inner), has_answered(inner)
             # Rules may ask later for values that were known from the start.
             end_of_trace = functools.partial(end, inner, keeps_inputs=answered or not is_soft)
             del inner, tracers, results

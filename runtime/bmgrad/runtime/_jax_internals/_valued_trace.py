@@ -17,6 +17,7 @@ from jax._src import ad_util, core, dtypes
 from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
 
+from bmgrad.runtime._jax_internals._asked_values import note_asked_in, was_asked
 from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
 from bmgrad.runtime._jax_internals._references import are_of_references
 from bmgrad.runtime._jax_internals._valued_tracers import SoftTracer, ValuedTracer
@@ -251,16 +252,18 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
 
     def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
         """What JAX is to trace instead of `fun`, a function with rules or a rule of it."""
-        return AtValues(fun, tracers, _known_of.setdefault(self, _Known()))
+        return AtValues(fun, self, tracers)
 
 
 def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
     """What a forward rule was given and what it returned, where that has a value.
 
-    None where JAX has traced it for no values.
+    None where JAX has traced it for no values; then the trace around knows that it was asked.
     """
     rule = getattr(wrapped, "f", None)
     if not isinstance(rule, AtValues) or rule.call is None:
+        if isinstance(rule, InOurTrace):
+            rule.note_asked()
         return None
     given, returned = ([x if core.is_concrete(x) else None for x in some] for some in rule.call)
     return given, returned
@@ -281,7 +284,7 @@ class SoftTrace(ValuedTrace):
         return value
 
     def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
-        return InOurTrace(fun)
+        return InOurTrace(fun, self)
 
 
 class UnansweringTrace(ValuedTrace):
@@ -295,7 +298,7 @@ class UnansweringTrace(ValuedTrace):
         return None
 
     def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
-        return InOurTrace(fun)
+        return InOurTrace(fun, self)
 
 
 class _LeftTrace(ValuedTrace):
@@ -386,8 +389,10 @@ class InOurTrace:
     That becomes one of ours, so that what is kept of it has values afterwards.
     """
 
-    def __init__(self, followed: Any) -> None:
+    def __init__(self, followed: Any, around: ValuedTrace) -> None:
         self.followed = followed
+        # Programs keep rules for long.
+        self._around = weakref.ref(around)
 
     def __call__(self, *args: Any) -> Any:
         trace: Any = core.trace_ctx.trace
@@ -403,7 +408,16 @@ class InOurTrace:
             if is_ours:
                 end(trace, keeps_inputs=False)
             raise
-        return self._left(trace, results) if is_ours else results
+        if not is_ours:
+            return results
+        if was_asked(trace):
+            self.note_asked()
+        return self._left(trace, results)
+
+    def note_asked(self) -> None:
+        """Says that code asked for values, which there may be in the function around."""
+        if (around := self._around()) is not None:
+            note_asked_in(around)
 
     def _enter(self, trace: Any, args: Sequence[Any]) -> None:
         trace.__class__ = UnansweringTrace
@@ -421,9 +435,9 @@ class AtValues(InOurTrace):
       call: what was given and returned.
     """
 
-    def __init__(self, followed: Any, outer: Sequence[Any], around: _Known) -> None:
-        super().__init__(followed)
-        self.outer, self._around = outer, around
+    def __init__(self, followed: Any, around: ValuedTrace, outer: Sequence[Any]) -> None:
+        super().__init__(followed, around)
+        self.outer = outer
         self.origins = [_origin(x) for x in outer]
         self.call: tuple[Sequence[Any], Sequence[Any]] | None = None
 
@@ -437,7 +451,8 @@ class AtValues(InOurTrace):
 
     def _left(self, trace: Any, results: Sequence[Any]) -> Sequence[Any]:
         self.call = self.outer, results
-        self._around.rules.append(trace)
+        if (around := self._around()) is not None:
+            _known_of.setdefault(around, _Known()).rules.append(trace)
         trace.__class__ = _LeftTrace
         return _as_plain(trace, results)
 
