@@ -277,6 +277,16 @@ def test_what_is_in_slots_and_objects_of_own_ways_changes():
         assert bm.grad(holder.loss)(1.0) == value
 
 
+def test_of_ranges_and_slices():
+    some = types.SimpleNamespace(steps=range(2), part=slice(0, 1))
+    loss = lambda x: sum(x * i for i in some.steps) + jnp.sum((x * jnp.ones(3))[some.part])  # noqa: E731
+    assert bm.grad(loss)(1.0) == 2.0
+    some.steps = range(3)
+    assert bm.grad(loss)(1.0) == 4.0
+    some.part = slice(0, 2)
+    assert bm.grad(loss)(1.0) == 5.0
+
+
 def test_of_the_order_of_a_dict_and_of_what_is_of_a_thread():
     ordered, own = collections.OrderedDict(a=1.0, b=2.0), threading.local()
     own.factor = 1.0

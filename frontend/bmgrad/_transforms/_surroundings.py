@@ -40,6 +40,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     str: str.__str__,
     bytes: lambda value: bytes.__getitem__(value, slice(None)),
     np.generic: np.generic.tobytes,
+    range: range.__repr__,
 }
 _ARRAYS = (Array, jax.Array, jax.core.Tracer)
 _OF_C = (types.MemberDescriptorType, types.GetSetDescriptorType)
@@ -167,6 +168,7 @@ _MADE_WITH: dict[Any, Callable[[Any], Iterable[Any]]] = {
     functools.cached_property: lambda value: (value.func,),
     property: lambda value: (value.fget,),
     (classmethod, staticmethod): lambda value: (value.__func__,),
+    slice: lambda value: (value.start, value.stop, value.step),
     threading.local: lambda value: (threading.local.__getattribute__(value, "__dict__"),),
     (jax.custom_jvp, jax.custom_vjp): lambda value: vars(value).values(),
 }
