@@ -402,3 +402,21 @@ def test_a_rule_may_return_what_it_keeps():
         return m.grad(lambda x: jnp.sum(jnp.sin(f(x))))(X), m.jacrev(f)(X)
 
     assert_equal(run(bm), run(jax))
+
+
+INSIDE = {"": lambda f: f, "jit": jax.jit, "checkpoint": jax.checkpoint}
+
+
+@pytest.mark.parametrize("inside", INSIDE)
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_rules_read_what_the_function_around_has_kept_before(kind, inside):
+    def run(m):
+        table = functools.cache(lambda: jnp.arange(4.0))
+        scaled = with_rules(kind, table, ["rule", "forward", "backward"])
+
+        def loss(x):
+            return jnp.sum(x * table()) + INSIDE[inside](lambda x: scaled(x))(jnp.sin(x))
+
+        return m.grad(loss)(X[0]), m.grad(m.grad(loss))(X[1])
+
+    assert_equal(run(bm), run(jax))

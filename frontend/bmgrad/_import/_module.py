@@ -20,7 +20,13 @@ from bmgrad._import._errors import Unsupported
 from bmgrad._import._references import Operand, Reference
 from bmgrad._import._text import TensorType, Value, dense, string, type_of_array
 from bmgrad.runtime._errors import no_values_of
-from bmgrad.runtime._jax_internals import is_dead, is_reference, variable_of, without_literal
+from bmgrad.runtime._jax_internals import (
+    is_dead,
+    is_reference,
+    revived,
+    variable_of,
+    without_literal,
+)
 
 # Arrays that inner functions close over become inputs; NumPy arrays up to this many
 # elements, which are mostly tables of indices, are constants instead.
@@ -185,6 +191,8 @@ class Module:
             variable = variable_of(array)
             for environment in reversed(scope.environments):
                 known = known or cast(Any, environment.get(variable))
+            if known is None and (kept := revived(array)) is not array:
+                return self.capture(kept)
         if known is None:
             aval = self.aval(array)
             known = self.new_value(type_of_array(aval.shape, aval.dtype))
