@@ -5,6 +5,7 @@ Under JAX's transforms these are arrays. Under ours they were tracers while the 
 
 import copy
 import functools
+import gc
 import pickle
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import bmgrad.math as bm
+from bmgrad.runtime import Program
 
 X = np.float32([0.5, 1.0, 2.0])
 
@@ -420,3 +422,30 @@ def test_rules_read_what_the_function_around_has_kept_before(kind, inside):
         return m.grad(loss)(X[0]), m.grad(m.grad(loss))(X[1])
 
     assert_equal(run(bm), run(jax))
+
+
+def test_what_rules_close_over_is_no_constant_of_programs():
+    """A function that decides by values has one program for all values of one path."""
+
+    def loss(x):
+        x = x * 1.5 if x > 0 else x
+        f = jax.custom_vjp(lambda x: jnp.sin(x) ** 2)
+        f.defvjp(forward, lambda x, ct: (ct * x,))
+        return f(x)
+
+    def forward(x):
+        y = jnp.cos(x)
+        g = jax.custom_vjp(lambda z: z * y)
+        g.defvjp(lambda z: (g(z), None), lambda _, ct: (ct * y * 2,))
+        return g(x) * jax.grad(g)(x), x
+
+    gradient = bm.value_and_grad(loss)
+    gradient(1.0)
+    before = programs()
+    assert_equal(gradient(2.0), jax.value_and_grad(loss)(2.0))
+    assert programs() <= before
+
+
+def programs():
+    gc.collect()
+    return {id(each) for each in gc.get_objects() if isinstance(each, Program)}
