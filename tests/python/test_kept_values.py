@@ -414,12 +414,33 @@ INSIDE = {"": lambda f: f, "jit": jax.jit, "checkpoint": jax.checkpoint}
 def test_rules_read_what_the_function_around_has_kept_before(kind, inside):
     def run(m):
         table = functools.cache(lambda: jnp.arange(4.0))
-        scaled = with_rules(kind, table, ["rule", "forward", "backward"])
+        square = getattr(jax, kind)(lambda x: x**2)
+        if kind == "custom_jvp":
+            square.defjvp(lambda p, t: (square(*p), 2 * p[0] * t[0] * table()[1]))
+        else:
+            square.defvjp(lambda x: (x**2, x), lambda x, ct: (2 * x * ct * table()[1],))
 
         def loss(x):
-            return jnp.sum(x * table()) + INSIDE[inside](lambda x: scaled(x))(jnp.sin(x))
+            return jnp.sum(table()) + INSIDE[inside](lambda x: square(x))(x)
 
         return m.grad(loss)(X[0]), m.grad(m.grad(loss))(X[1])
+
+    assert_equal(run(bm), run(jax))
+
+
+def test_constants_that_functions_with_rules_return_are_computed_when_the_program_runs():
+    def run(m):
+        calls = []
+
+        def count():
+            calls.append(1)
+            return np.float32(2.0)
+
+        called = jax.ShapeDtypeStruct((), "float32")
+        f = jax.custom_jvp(lambda x: (x, jax.pure_callback(count, called)))
+        f.defjvp(lambda p, t: (f(*p), (t[0], jnp.zeros(()))))
+        gradient = m.grad(lambda x: jnp.prod(jnp.stack(f(x))))
+        return gradient(X[0]), gradient(X[1]), len(calls)
 
     assert_equal(run(bm), run(jax))
 
