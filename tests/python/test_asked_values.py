@@ -359,3 +359,11 @@ def test_methods_with_arguments_of_their_own_are_different_functions():
     double, triple = model.double, model.triple
     assert (bm.grad(double)(1.0), bm.grad(triple)(1.0)) == (4.0, 6.0)
     assert (bm.grad(model.double)(1.0), bm.grad(model.triple)(1.0)) == (4.0, 6.0)
+
+
+@pytest.mark.parametrize("way", [by_sign, jnp.sin], ids=["at_values", "traced"])
+def test_what_functions_are_given_is_of_jax(way):
+    """Libraries (autoray) choose by it what to call."""
+    kinds = []
+    bm.grad(lambda x: kinds.append(type(x)) or way(x))(1.5)
+    assert {kind.__module__.partition(".")[0] for kind in kinds} == {"jax"}
