@@ -139,4 +139,4 @@ def test_programs_that_nobody_has_any_more():
 
 
 def programs():
-    return [each for each in gc.get_objects() if isinstance(each, Program)]
+    return [each for each in gc.get_objects() if issubclass(type(each), Program)]
