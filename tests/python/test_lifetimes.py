@@ -127,6 +127,9 @@ ALONE = """
 import gc, weakref
 import jax.numpy as jnp
 import bmgrad.math as bm
+from bmgrad._import._program import _shared_program
+from bmgrad.runtime import Program
+from bmgrad.runtime._primitive import _jitted
 
 gradient = bm.grad(lambda x: jnp.sin(x) * 2.0)
 gradient(1.0)
