@@ -131,15 +131,24 @@ from bmgrad._import._program import _shared_program
 from bmgrad.runtime import Program
 from bmgrad.runtime._primitive import _jitted
 
-gradient = bm.grad(lambda x: jnp.sin(x) * 2.0)
-gradient(1.0)
-programs = [weakref.ref(each) for each in gc.get_objects() if isinstance(each, Program)]
-assert programs
-del gradient
+def run(factor):
+    return bm.grad(lambda x: jnp.sin(x) * factor)(1.0)
+
+def programs():
+    return {each for each in gc.get_objects() if isinstance(each, Program)}
+
+# Functions of one code that are made again and again are traced at each call.
+for i in range(4):
+    run(float(i))
+before = programs()
+for i in range(4, 8):
+    run(float(i))
+made = [weakref.ref(each) for each in programs() - before]
+assert made
 for cache in (_shared_program, _jitted):
     cache.cache_clear()
 gc.collect()
-assert not any(each() for each in programs)
+assert not any(each() for each in made)
 """
 
 
