@@ -4,8 +4,6 @@ Python's collector counts objects, not the bytes that they hold on a device.
 """
 
 import gc
-import subprocess
-import sys
 import weakref
 
 import jax
@@ -121,37 +119,3 @@ def test_what_fails(collector_is_off):
         return weakref.ref(held)
 
     assert call()() is None
-
-
-ALONE = """
-import gc, weakref
-import jax.numpy as jnp
-import bmgrad.math as bm
-from bmgrad._import._program import _shared_program
-from bmgrad.runtime import Program
-from bmgrad.runtime._primitive import _jitted
-
-def run(factor):
-    return bm.grad(lambda x: jnp.sin(x) * factor)(1.0)
-
-def programs():
-    return {each for each in gc.get_objects() if isinstance(each, Program)}
-
-# Functions of one code that are made again and again are traced at each call.
-for i in range(4):
-    run(float(i))
-before = programs()
-for i in range(4, 8):
-    run(float(i))
-made = [weakref.ref(each) for each in programs() - before]
-assert made
-for cache in (_shared_program, _jitted):
-    cache.cache_clear()
-gc.collect()
-assert not any(each() for each in made)
-"""
-
-
-def test_programs_that_nobody_has_any_more():
-    """JAX keeps what it has traced, and so the program, while a function lives."""
-    subprocess.run([sys.executable, "-c", ALONE], check=True, timeout=300)
