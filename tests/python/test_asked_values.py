@@ -334,6 +334,26 @@ def test_functions_with_rules_and_rules_that_catch_the_error_have_values(kind, u
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), run(bm), run(jax))
 
 
+@pytest.mark.parametrize("kind", ["custom_jvp", "custom_vjp"])
+def test_so_does_who_calls_a_function_with_rules_that_asks(kind):
+    def run(m):
+        f = getattr(jax, kind)(lambda x: x**2 if x > 1 else x**3)
+        if kind == "custom_jvp":
+            f.defjvp(lambda p, t: (f(*p), 2 * p[0] * t[0]))
+        else:
+            f.defvjp(lambda x: (f(x), x), lambda x, ct: (2 * x * ct,))
+
+        def loss(x):
+            try:
+                return f(x) * x
+            except TypeError:
+                return 100.0 * x
+
+        return [m.value_and_grad(loss)(x) for x in (0.5, 2.0)]
+
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, 1e-6), run(bm), run(jax))
+
+
 def test_backward_rules_may_use_masks_and_sizes():
     def backward(x, ct):
         ones = jnp.ones(int(jnp.sum(x > 0)))

@@ -252,7 +252,8 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
 
     def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
         """What JAX is to trace instead of `fun`, a function with rules or a rule of it."""
-        return AtValues(fun, self, tracers)
+        follows_values = self.answers and not self.is_soft
+        return AtValues(fun, self, tracers) if follows_values else InOurTrace(fun, self)
 
 
 def values_of_rule(wrapped: Any) -> tuple[list[Any], list[Any]] | None:
@@ -283,9 +284,6 @@ class SoftTrace(ValuedTrace):
             _known_of[self].has_answered = True
         return value
 
-    def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
-        return InOurTrace(fun, self)
-
 
 class UnansweringTrace(ValuedTrace):
     """One that tells no values while it is open, as any other of JAX."""
@@ -296,9 +294,6 @@ class UnansweringTrace(ValuedTrace):
 
     def value_of(self, tracer: Any) -> Any:
         return None
-
-    def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
-        return InOurTrace(fun, self)
 
 
 class _LeftTrace(ValuedTrace):
@@ -408,11 +403,11 @@ class InOurTrace:
             if is_ours:
                 end(trace, keeps_inputs=False)
             raise
-        if not is_ours:
-            return results
-        if was_asked(trace):
-            self.note_asked()
-        return self._left(trace, results)
+        finally:
+            # Who catches the error may have values.
+            if is_ours and was_asked(trace):
+                self.note_asked()
+        return self._left(trace, results) if is_ours else results
 
     def note_asked(self) -> None:
         """Says that code asked for values, which there may be in the function around."""
