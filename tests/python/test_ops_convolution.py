@@ -99,7 +99,7 @@ def test_complex():
 )
 @pytest.mark.parametrize("wanted", [None, jnp.float32, jnp.int32], ids=str)
 def test_types(dtype, wanted):
-    kinds = {None: jnp.number, jnp.float32: jnp.floating, jnp.int32: jnp.signedinteger}
+    kinds = {None: np.generic, jnp.float32: jnp.floating, jnp.int32: jnp.signedinteger}
     if not jnp.issubdtype(dtype, kinds[wanted]):
         pytest.skip("JAX refuses it")
     fun = conv(preferred_element_type=wanted)

@@ -71,9 +71,6 @@ def dense(array: np.ndarray[Any, Any], type: TensorType) -> str:
         return f"dense<{_scalar(array.reshape(-1)[0])}> : {type.text}"
     if array.dtype == np.bool_:
         return f"dense<{str(array.tolist()).lower()}> : {type.text}"
-    if array.dtype.kind == "V" and jax.numpy.issubdtype(array.dtype, np.integer):
-        # Narrower than a byte.
-        return f"dense<{array.astype(np.int8).tolist()}> : {type.text}"
     return f'dense<"0x{data.hex().upper()}"> : {type.text}'
 
 
