@@ -406,6 +406,21 @@ class TestDecorators:
             bm.grad(3)
 
 
+@jax.tree_util.register_pytree_node_class
+class Scaled:
+    """A pytree with aux data that may be an array."""
+
+    def __init__(self, x, by):
+        self.x, self.by = x, by
+
+    def tree_flatten(self):
+        return (self.x,), self.by
+
+    @classmethod
+    def tree_unflatten(cls, by, children):
+        return cls(*children, by)
+
+
 class TestStaticArguments:
     def test_strings_functions_and_none(self):
         def g(x, how, activation, nothing):
@@ -435,6 +450,17 @@ class TestStaticArguments:
 
         with pytest.raises(TypeError, match="argument o is a Odd, which is neither an array"):
             bm.grad(lambda x, o: x).trace(1.0, Odd())
+
+    def test_arrays_as_aux_data(self):
+        """They cannot be compared, so nothing is compiled for all of them."""
+        x = jnp.ones(2)
+        gradient = bm.grad(lambda scaled: (scaled.x**2 * sum(scaled.by)).sum())
+        for by in ([1.0], np.array([1.0, 2.0]), np.array([1.0, 3.0]), jnp.array([1.0, 2.0])):
+            np.testing.assert_allclose(gradient(Scaled(x, by)).x, 2 * sum(by) * x)
+        compiled = bm.jit(lambda scaled: scaled.x)
+        compiled(Scaled(x, np.ones(2)))
+        with pytest.raises(ValueError, match="arrays cannot be passed as metadata"):
+            compiled(Scaled(x, np.ones(2)))
 
     def test_a_static_argument_has_no_derivative(self):
         with pytest.raises(

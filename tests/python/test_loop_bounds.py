@@ -119,6 +119,14 @@ def test_bounds_in_variables():
     assert int(model.calls.value) == 2
 
 
+def test_forward_over_reverse_of_a_bound_that_is_no_argument():
+    def f(x):
+        return jax.lax.fori_loop(0, jnp.int32(3), lambda i, y: y * x, jnp.float32(1.0))
+
+    found, want = (m.jvp(m.grad(f), (0.5,), (2.0,)) for m in (bm, jax))
+    np.testing.assert_allclose(found, want, rtol=1e-6)
+
+
 def test_bounds_that_depend_on_the_batch_stay_unknown():
     with pytest.raises(ValueError, match="trip count is not known"):
         bm.grad(lambda xs: bm.vmap(power)(jnp.arange(2), xs).sum())(jnp.ones(2))

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import bmgrad.math as bm
 from bmgrad.runtime import _platform
 from bmgrad.runtime._cache import jax_settings
 from bmgrad.runtime._options import Options, parse_memory
@@ -13,6 +14,19 @@ def test_x64_is_a_part_of_the_key():
     with jax.enable_x64(True):
         other = jax_settings()
     assert other != jax_settings()
+
+
+def test_what_jax_keys_its_traces_by_is_seen_by_the_next_call():
+    """Also where it is no part of what we list: this one is of `jax.random.key`."""
+    gradient = bm.grad(lambda x: x * jax.random.normal(jax.random.key(0)))
+    before = gradient(1.0)
+    jax.config.update("jax_random_seed_offset", 5)
+    try:
+        offset = gradient(1.0)
+        assert offset == jax.random.normal(jax.random.key(0)) != before
+    finally:
+        jax.config.update("jax_random_seed_offset", 0)
+    assert gradient(1.0) == before
 
 
 @pytest.mark.parametrize(

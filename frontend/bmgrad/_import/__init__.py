@@ -31,6 +31,7 @@ from bmgrad._import._errors import (
     UnsupportedError,
     ValuesAsked,
     asks_for_values,
+    cannot_compare_trees,
 )
 from bmgrad._import._logs import decoded
 from bmgrad._import._program import Imported, import_program
@@ -65,6 +66,7 @@ __all__ = [
     "UnsupportedError",
     "ValuesAsked",
     "asks_for_values",
+    "cannot_compare_trees",
     "decoded",
     "import_program",
 ]

@@ -61,6 +61,11 @@ def asks_for_values(error: Exception) -> bool:
     return isinstance(error, MAY_ASK_FOR_VALUES) and is_of_tracer
 
 
+def cannot_compare_trees(error: Exception) -> bool:
+    """Whether JAX says that aux data of pytrees have no truth value: arrays are compared there."""
+    return isinstance(error, ValueError) and "equality of metadata fields" in str(error)
+
+
 def asks_in_a_rule(error: Exception) -> bool:
     """Whether `error`, of a backward rule, says so; such a rule may be written in NumPy too."""
     if isinstance(error, ReverseModeError):

@@ -25,7 +25,7 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
-from bmgrad._import import asks_for_values
+from bmgrad._import import asks_for_values, cannot_compare_trees
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import (
     PLAIN_TYPES,
@@ -309,6 +309,8 @@ class State:
                 self._check_held(error, known.arrays)
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
+                elif self.transform.may_ask_values and cannot_compare_trees(error):
+                    break
                 elif isinstance(error, OTHER_WAYS) and self._may_be_static(args, kwargs):
                     self._takes_static = True
                 else:

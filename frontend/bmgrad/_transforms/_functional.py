@@ -177,7 +177,10 @@ def jvp(
         held.check_all("jvp")
         return held, traced.program.jvp(_active_inputs(traced, moving, held))
 
-    traced, (held, program) = _derived(fun, arguments, moving, has_aux, derive)
+    def lacks_values(derived: tuple[HeldPrimals, Program]) -> bool:
+        return derived[1].lacks_bounds
+
+    traced, (held, program) = _derived(fun, arguments, moving, has_aux, derive, lacks_values)
     value_tree, aux_tree = traced.out_tree.children()
     moved = [t for t, aval in zip(leaves, avals, strict=True) if has_tangent(aval)]
     references = [t for t, aval in zip(leaves, avals, strict=True) if is_reference_aval(aval)]

@@ -10,27 +10,18 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bmgrad.runtime._jax_internals import ShapedArray, named_axes
-
-# JAX's settings that change what the same function is traced to.
-_JAX_SETTINGS = (
-    "jax_enable_x64",
-    "jax_default_matmul_precision",
-    "jax_numpy_dtype_promotion",
-    "jax_numpy_rank_promotion",
-    "jax_default_prng_impl",
-    "jax_threefry_partitionable",
-)
+from bmgrad.runtime._jax_internals import ShapedArray, named_axes, settings_of_traces
 
 
 def jax_settings() -> tuple[tuple[str, Any], ...]:
     """The values now of those of JAX's settings that change what is traced.
 
-    Among them the named axes, whose sizes a function may ask for.
+    Those that JAX keys its jit by, and the kind of keys that are made where none is named. Among
+    them the named axes, whose sizes a function may ask for.
     """
     config: Any = jax.config
-    settings = tuple((name, getattr(config, name)) for name in _JAX_SETTINGS)
-    return (*settings, ("named_axes", named_axes()))
+    name = "jax_default_prng_impl"
+    return (*settings_of_traces(), (name, getattr(config, name)), ("named_axes", named_axes()))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

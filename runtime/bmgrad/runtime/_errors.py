@@ -36,6 +36,15 @@ class ReverseModeError(UnsupportedError, ValueError):
     """Reverse mode of what has forward mode only; JAX raises ValueError."""
 
 
+def refuses_reverse(make: Callable[[], object]) -> bool:
+    """Whether `make` raises that. Other errors are raised where what it makes is used."""
+    try:
+        make()
+    except Exception as error:
+        return isinstance(error, ReverseModeError)
+    return False
+
+
 class TransposeError(UnsupportedError, TypeError):
     """Reverse mode of a solve that comes without a transposed one; JAX raises TypeError."""
 

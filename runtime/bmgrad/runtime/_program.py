@@ -15,7 +15,7 @@ from bmgrad.runtime import _edits, _kernels, _pipeline, _source
 from bmgrad.runtime._batched import Batched, Edited
 from bmgrad.runtime._batchers import Batcher
 from bmgrad.runtime._collectives import word_of
-from bmgrad.runtime._errors import NotLinearError, ReverseModeError
+from bmgrad.runtime._errors import NotLinearError, refuses_reverse
 from bmgrad.runtime._jax_internals import (
     ShapedArray,
     axes_of,
@@ -216,13 +216,12 @@ class Program(Module):
         return self.once("has open loop", self._has_open_loop)
 
     def _has_open_loop(self) -> bool:
-        if not self.has_while:
-            return False
-        try:
-            self._try_reverse()
-        except Exception as error:  # Others are raised where it is differentiated.
-            return isinstance(error, ReverseModeError)
-        return False
+        return self.has_while and refuses_reverse(self._try_reverse)
+
+    @property
+    def lacks_bounds(self) -> bool:
+        """Whether a derivative in it is refused for such a loop."""
+        return self.has_while and refuses_reverse(self._lowered)
 
     def _try_reverse(self) -> None:
         self.linearize(tuple(map(has_tangent, self.in_avals))).lin._try_reverse()

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from jax._src import effects as jax_effects
@@ -222,18 +222,14 @@ def define_function(
         return str(defined.sym_name.value)
     # The axes of devices: collectives may be over these.
     axes = axes_of_mesh(ctx.module_context.axis_context)
-    with with_axes(axes):
-        out_avals = result_avals(fun, in_avals)
     effects = _effects_of_tokens(ctx, tokens)
-    types: Any = [
-        [token_type() for _ in effects] + [mlir.aval_to_ir_type(target, a) for a in avals]
-        for avals in (in_avals, out_avals)
-    ]
-    function = func_dialect.FuncOp(name, ir.FunctionType.get(*types), ip=target.ip)
+    in_types: Any = [token_type() for _ in effects]
+    in_types += [mlir.aval_to_ir_type(target, aval) for aval in in_avals]
+    function: Any = func_dialect.FuncOp(name, ir.FunctionType.get(in_types, []), ip=target.ip)
     function.attributes["sym_visibility"] = ir.StringAttr.get("private")
     target.symbol_table.insert(function)
     target.cached_primitive_lowerings[key] = function
-    block = cast(Any, function).add_entry_block()
+    block = function.add_entry_block()
     given, args = block.arguments[: len(effects)], block.arguments[len(effects) :]
     # The function is a scope of its own: it sees no constants, dimensions or tokens
     # of the place where it is called.
@@ -250,7 +246,7 @@ def define_function(
         ),
         platforms=None,
         avals_in=tuple(in_avals),
-        avals_out=tuple(out_avals),
+        avals_out=None,
         tokens_in=TokenSet(dict(zip(effects, given, strict=True))),
         tokens_out=None,
         const_lowering={},
@@ -259,7 +255,10 @@ def define_function(
     with ir.InsertionPoint(block), without_mesh(), with_axes(axes):
         results = list(mlir.lower_fun(fun)(inner, *args))
         tokens_out: Any = inner.tokens_out
-        func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
+        returned = func_dialect.ReturnOp([*map(tokens_out.get, effects), *results])
+    # Only now are the types of the results known: to ask for them before would trace `fun` twice.
+    out_types = [result.type for result in returned.operands]
+    function.attributes["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(in_types, out_types))
     return str(function.sym_name.value)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax._src import core, dtypes, source_info_util
+from jax._src import config, core, dtypes, source_info_util
 from jax._src.interpreters import batching, partial_eval
 from jax.extend.core import DebugInfo
 
@@ -36,6 +36,12 @@ from bmgrad.runtime._jax_internals._valued_trace import (
 # has cached for `jnp` functions.
 _epoch_context = jax.make_user_context(0)
 _epoch_numbers = itertools.count(1)
+
+
+def settings_of_traces() -> tuple[tuple[str, Any], ...]:
+    """The names and values of the settings by which JAX caches what it has traced."""
+    with _epoch_context(0):
+        return tuple(zip(config.trace_context_names(), config.trace_context(), strict=True))
 
 
 class _Epoch(threading.local):
