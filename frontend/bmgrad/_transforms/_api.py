@@ -297,9 +297,8 @@ def vmap(
     func: Callable[..., Any] | None = None,
     in_axes: Any = 0,
     out_axes: Any = 0,
-    *,
-    axis_size: int | None = None,
     axis_name: Hashable = None,
+    axis_size: int | None = None,
 ) -> Any:
     """The function, mapped over an axis of its arguments.
 
@@ -309,9 +308,9 @@ def vmap(
         pytree of them for each. Keyword arguments are mapped over axis 0.
       out_axes: an int or None, or a pytree of them that is a prefix of the result; None for
         what does not depend on a mapped argument and is returned once.
-      axis_size: the batch size, needed only if no argument is mapped.
       axis_name: what the function calls the batch in collectives, such as
         ``jax.lax.psum(x, axis_name)``.
+      axis_size: the batch size, needed only if no argument is mapped.
 
     Returns:
       A function of batched arguments. Variables are shared by all elements: what is assigned
