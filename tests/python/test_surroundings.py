@@ -1,8 +1,12 @@
 """Transforms that are made anew see what has changed around their function."""
 
 import collections
+import datetime
+import decimal
 import functools
 import gc
+import operator
+import sys
 import threading
 import types
 import weakref
@@ -14,6 +18,7 @@ import pytest
 
 import bmgrad as bp
 import bmgrad.math as bm
+from bmgrad._transforms._surroundings import _is_open
 
 FACTOR = 2.0
 HIDDEN = {"factor": 1.0}
@@ -297,3 +302,70 @@ def test_of_the_order_of_a_dict_and_of_what_is_of_a_thread():
     assert bm.grad(loss)(1.0) == 2.0
     own.factor = 3.0
     assert bm.grad(loss)(1.0) == 6.0
+
+
+# Of types that take no weak references, or of C: two values, and what makes a number of one.
+OF_C = {
+    "decimal": (decimal.Decimal("0.5"), decimal.Decimal("2"), float),
+    "duration": (datetime.timedelta(seconds=1), datetime.timedelta(seconds=2), lambda v: v.seconds),
+    "getter": (operator.itemgetter(0), operator.itemgetter(1), lambda v: v([1.0, 2.0])),
+    "ufunc": (np.add, np.multiply, lambda v: v(3.0, 4.0)),
+    "bytes": (bytearray(b"1"), bytearray(b"2"), float),
+    "view": (memoryview(b"1"), memoryview(b"2"), lambda v: v[0]),
+    "mapping": (
+        types.MappingProxyType({"a": 1}),
+        types.MappingProxyType({"a": 2}),
+        lambda v: v["a"],
+    ),
+    "generator": (
+        np.random.default_rng(1),
+        np.random.default_rng(2),
+        lambda v: float(v.bit_generator.state["state"]["state"] % 7),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_C)
+def test_of_objects_that_take_no_weak_references(kind):
+    *values, number = OF_C[kind]
+    holder = Holder(values[0])
+    loss = lambda x: number(holder.value) * x  # noqa: E731
+    for holder.value in (*values, *values):
+        assert bm.grad(loss)(1.0) == jax.grad(loss)(1.0)
+
+
+PACKAGE = """
+factor = 1.0
+
+class Base:
+    scale = 1.0
+
+    def get(self):
+        return self.scale * factor
+"""
+
+
+def test_of_modules(monkeypatch):
+    """Those that are imported, and what functions and classes in them read."""
+    package, settings = types.ModuleType("of_a_user"), types.ModuleType("of_a_user.settings")
+    monkeypatch.setitem(sys.modules, "of_a_user", package)
+    package.settings, settings.factor = settings, 1.0
+    code = (
+        "factor = 1.0\nclass Base:\n    scale = 1.0\n    def get(self): return self.scale * factor"
+    )
+    exec(code, vars(package))
+    base = package.Base()
+    monkeypatch.setitem(globals(), "of_a_user", package)
+    places = (settings, "factor"), (package, "factor"), (package.Base, "scale")
+    loss = lambda x: x * of_a_user.settings.factor * base.get()  # noqa: E731, F821
+    for count, (place, name) in enumerate(places):
+        assert bm.grad(loss)(1.0) == 2.0**count
+        setattr(place, name, 2.0)
+    assert bm.grad(loss)(1.0) == 8.0
+
+
+def test_installed_packages_are_not_looked_into():
+    """They are many, and take what there is to look at from the user's own."""
+    assert _is_open("of_nobody", "of_nobody")
+    assert _is_open(__name__)
+    assert not any(map(_is_open, ("jax", "pytest", "numpy", "math", "json", "builtins")))

@@ -21,6 +21,7 @@ import numpy as np
 
 from bmgrad._array import Array
 from bmgrad._transforms._skeleton import skeleton
+from bmgrad._transforms._surroundings import Content, is_plain
 from bmgrad.runtime import _jax_internals as internals
 
 
@@ -51,11 +52,13 @@ class Arguments:
         *,
         flags_are_static: bool = False,
         differentiated: Collection[int] = (),
+        sees_changes: bool = False,
     ) -> Arguments:
         """The arguments of a call; ``function`` names them.
 
         With ``flags_are_static`` flags are no leaves, nor are numbers that are as good as flags,
-        but for those of the ``differentiated`` positional arguments.
+        but for those of the ``differentiated`` positional arguments. If it ``sees_changes``, calls
+        with an object differ where something else is in it.
         """
         args, kwargs = internals.taken_apart((args, kwargs))
         flat, tree = jax.tree.flatten((args, kwargs))
@@ -85,7 +88,10 @@ class Arguments:
             else:
                 is_hashable = _is_hashable(leaf)
                 others.append(leaf if is_hashable else _Unhashable(leaf, partial(name, i)))
-        return cls(tuple(leaves), tuple(references), Static(tree, tuple(others)), function)
+        static = Static(tree, tuple(others))
+        if sees_changes and function is not None:
+            static = static.with_content(function)
+        return cls(tuple(leaves), tuple(references), static, function)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -180,10 +186,20 @@ class Arguments:
 
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """What a call passes besides arrays: the tree of its arguments and the other leaves."""
+    """What a call passes besides arrays: the tree of its arguments and the other leaves.
+
+    ``content`` is what is in those that are objects: they are equal by what their types say.
+    """
 
     tree: Any
     others: tuple[Hashable, ...]
+    content: Content | None = dataclasses.field(default=None, hash=False)
+
+    def with_content(self, function: Callable[..., Any]) -> Static:
+        """The same with what is in its objects, which ``function`` is given."""
+        objects = [x for x in self.plain_values if not is_plain(x)]
+        content = Content(objects, function) if objects else None
+        return dataclasses.replace(self, content=content) if content else self
 
     @property
     def args(self) -> Any:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import threading
@@ -34,6 +35,7 @@ from bmgrad._transforms._arguments import (
     holds_flags,
 )
 from bmgrad._transforms._by_identity import ByIdentity
+from bmgrad._transforms._contents import Contents
 from bmgrad._transforms._differences import Differences, Differs
 from bmgrad._transforms._held_reference import is_of_trace, never
 from bmgrad._transforms._inputs import (
@@ -131,6 +133,7 @@ class State:
         self._traced: dict[Hashable, TracedFunction] = {}
         self._differences = Differences()
         self._takes_static = False
+        self._contents = Contents()
         name = self.transform.name
         # A function without array inputs, the cheapest call: nothing is nested in it.
         self._plain = jax.jit(_named(self._run_plain, known, name))
@@ -186,7 +189,10 @@ class State:
             self._reset()
         flags = tuple(arguments.leaves[i] for i in sorted(arguments.flags))
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
-        key = (keywords["name"], arguments.static, arguments.avals, typed, jax_settings())
+        static = arguments.static
+        if isinstance(context, Inputs):
+            static = dataclasses.replace(static, content=self._thread.content)
+        key = (keywords["name"], static, arguments.avals, typed, jax_settings())
         # What is known was traced for all values, and for references that stay where they are.
         is_usable = isinstance(context, Inputs) or (
             context is not None and not arguments.references and not knows_values(context)
@@ -260,26 +266,35 @@ class State:
         epoch, known = self._epoch, self._known
         plain, dynamic, static = self._plain, self._dynamic, self._static
         traced: KeyAndTraced | None = None
+        arguments: Arguments | None = None
         while not self._at_values:
             try:
                 if has_flags or self._takes_static:
                     function = self.transform.function
-                    arguments = Arguments.of(
+                    # Once: a function that is traced again may have changed what it is given.
+                    arguments = arguments or Arguments.of(
                         args,
                         kwargs,
                         function,
                         flags_are_static=has_flags,
                         differentiated=self.transform.differentiated(len(args)),
+                        sees_changes=self.transform.sees_changes,
                     )
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()
                         return self._call_outside_jit(args, kwargs)
+                    compiled = self._contents.compiled_for(arguments.static)
+                    if compiled is None:
+                        return self._call_outside_jit(args, kwargs)
                     arrays = known.arrays
                     values = [array._value for array in arrays]
                     given = arguments.leaves, arguments.references
-                    self._thread.given = given
-                    result, written = static(values, given, arguments.static)
+                    self._thread.given, self._thread.content = given, compiled.content
+                    num_traced = len(self.keys)
+                    result, written = static(values, given, compiled)
+                    if len(self.keys) != num_traced:
+                        self._contents.note_traced(arguments.static, function)
                 elif arrays := known.arrays:
                     values = [array._value for array in arrays]
                     self._thread.given = args, kwargs
@@ -316,7 +331,7 @@ class State:
                 else:
                     raise
             finally:
-                self._thread.given = None
+                self._thread.given = self._thread.content = None
         return self._call_outside_jit(args, kwargs, traced)
 
     def _may_be_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

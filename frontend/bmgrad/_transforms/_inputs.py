@@ -16,6 +16,7 @@ import jax
 from bmgrad._array import Array
 from bmgrad._import import MAY_ASK_FOR_VALUES
 from bmgrad._transforms._differences import Differs
+from bmgrad._transforms._surroundings import Content
 from bmgrad._transforms._trace import TracedFunction
 
 # What was traced, and what for.
@@ -104,6 +105,8 @@ class InThread(threading.local):
         self.is_second_try = False
         # What a jit is called with, while what it makes may depend on it.
         self.given: Any = None
+        # What is in the objects that it is called with, as far as it is compiled for that.
+        self.content: Content | None = None
         # What was traced at the values of this call, by its jit, and whether anything was.
         self.at_values: KeyAndTraced | None = None
         self.is_at_values = False

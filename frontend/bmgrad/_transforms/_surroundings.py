@@ -2,16 +2,20 @@
 
 In: a function. Out: :class:`Surroundings`, what it closes over and finds in its module and its
 object, a level at a time. A transform made anew of the function, as `bm.grad(self.loss)` at each
-step of a training, sees what was assigned there since the last one. Array objects do not count:
-their values are inputs of programs. No code of the user runs: what a class says of its objects
-(`__class__`, `__iter__`, `__eq__`, properties) may raise, or load what nobody has asked for.
+step of a training, sees what was assigned there since the last one. Likewise :class:`Content`, of
+objects that a function is given. Array objects do not count: their values are inputs of programs.
+No code of the user runs: what a class says of its objects (`__class__`, `__iter__`, `__eq__`,
+properties) may raise, or load what nobody has asked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import gc
 import itertools
+import pathlib
+import sys
 import threading
 import types
 import weakref
@@ -43,26 +47,47 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     range: range.__repr__,
 }
 _ARRAYS = (Array, jax.Array, jax.core.Tracer)
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OF_C = (types.MemberDescriptorType, types.GetSetDescriptorType)
-# Of packages whose functions and objects are not looked into.
+# Objects of these packages are not looked into, but for what they wrap.
 _CLOSED = frozenset({"builtins", "bmgrad", "jax", "jaxlib", "numpy", "scipy", "functools"})
 
 
-class Surroundings:
-    """A snapshot of what is around a function. It keeps none of it alive."""
+class _Snapshot:
+    """What stands for some values and what is around them. It keeps hardly any of it alive."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._values = list(itertools.islice(_values(function), _MOST_VALUES))
+    def __init__(self, values: Iterable[Any], package: str, *, by_identity: bool) -> None:
+        found = _standing_for(values, package, by_identity)
+        self._values = list(itertools.islice(found, _MOST_VALUES))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Surroundings) and self._values == other._values
+        return type(other) is type(self) and self._values == other._values
 
     __hash__ = None  # type: ignore[assignment]
 
 
+class Surroundings(_Snapshot):
+    """What is around a function."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__([function], _package_of(function), by_identity=True)
+
+
+class Content(_Snapshot):
+    """What is in `values` that `function` is given. Objects with equal content are equal."""
+
+    def __init__(self, values: Iterable[Any], function: Callable[..., Any]) -> None:
+        super().__init__(values, _package_of(function), by_identity=False)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether there is nothing in `value` that may change."""
+    return _kind_of(type(value)).is_plain
+
+
 def arrays_around(function: Callable[..., Any]) -> dict[int, Any]:
     """The arrays and array objects that a snapshot would have, by their ids."""
-    found = itertools.islice(_around(function), _MOST_VALUES)
+    found = itertools.islice(_around([function], _package_of(function)), _MOST_VALUES)
     return {id(value): value for value, _ in found if issubclass(type(value), _ARRAYS)}
 
 
@@ -72,6 +97,18 @@ def has_outlived_trace(array: Any) -> bool:
         array._value = internals.revived(array._value)
         array = array._value
     return not isinstance(internals.revived(array), jax.core.Tracer)
+
+
+class _Kept:
+    """Equal where it is of the same object, which it keeps alive."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kept) and self._value is other._value
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class _Same:
@@ -87,18 +124,17 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _values(function: Callable[..., Any]) -> Iterator[Any]:
-    """What stands for each value around `function`."""
-    for value, kind in _around(function):
-        yield kind.stands(value)
+def _standing_for(values: Iterable[Any], package: str, by_identity: bool) -> Iterator[Any]:
+    """What stands for each value in or around `values`."""
+    for value, kind in _around(values, package):
+        yield kind.stands(value) if by_identity or not kind.is_object else type(value)
         if kind.is_numpy and np.ndarray.nbytes.__get__(value) <= _MOST_BYTES:
             yield zlib.crc32(np.ndarray.tobytes(value))
 
 
-def _around(function: Callable[..., Any]) -> Iterator[tuple[Any, _Kind]]:
-    """The values around `function` and their kinds, those nearest to it first."""
-    package = _package_of(function)
-    todo: deque[Any] = deque([function])
+def _around(values: Iterable[Any], package: str) -> Iterator[tuple[Any, _Kind]]:
+    """The values in and around `values` and their kinds, the nearest first."""
+    todo = deque(values)
     seen: set[int] = set()
     while todo:
         value = todo.popleft()
@@ -139,12 +175,14 @@ class _Kind:
     Attributes:
       stands: from a value to what is compared of it.
       held: from a value, and the package of the function, to what is looked at after it.
+      is_object: whether that is all that there is to it but its identity.
     """
 
     stands: Callable[[Any], Any]
     held: Callable[[Any, str], Iterable[Any]] = _nothing
     is_plain: bool = False
     is_numpy: bool = False
+    is_object: bool = False
 
 
 _kinds: dict[int, tuple[weakref.ref[type], _Kind]] = {}
@@ -194,9 +232,12 @@ def _new_kind(cls: type) -> _Kind:
         if issubclass(cls, container):
             held = functools.partial(_in_container, in_it, places)
             return _Kind(_with_type(container.__len__), held)
+    if not places and not cls.__weakrefoffset__:
+        return _Kind(_identity, lambda value, _: _first(gc.get_referents(value)))
     if _package(cls) in _CLOSED:
         return _Kind(_identity, lambda value, _: (getattr(value, "__wrapped__", None),))
-    return _Kind(_identity, lambda value, _: [*_in(value, places), type(value)])
+    held = functools.partial(_in_object, places)
+    return _Kind(_identity, held, is_object=bool(places))
 
 
 def _with_type(compared: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -206,12 +247,12 @@ def _with_type(compared: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _identity(value: Any) -> Any:
     try:
         return _Same(value)
-    except TypeError:  # It takes no weak references.
-        return type(value)
+    except TypeError:  # It takes no weak references. What holds no objects can be kept.
+        return type(value) if gc.is_tracked(value) else _Kept(value)
 
 
 def _in_function(value: Any, package: str) -> Iterable[Any]:
-    return _read_by(value) if _package(value) == package else ()
+    return _read_by(value) if _is_open(_package(value), package) else ()
 
 
 def _made_with(made_with: Callable[[Any], Iterable[Any]], value: Any, _: str) -> Iterable[Any]:
@@ -224,8 +265,14 @@ def _in_container(
     return [*in_it(value), *_in(value, places)]
 
 
+def _in_object(places: Sequence[tuple[int, str]], value: Any, _: str) -> Iterable[Any]:
+    return [*_in(value, places), type(value)]
+
+
 def _in_class(value: Any, package: str) -> Iterable[Any]:
-    return [*_first(vars(value).values()), *value.__bases__] if _package(value) == package else ()
+    if not _is_open(_package(value), package):
+        return ()
+    return [*_first(vars(value).values()), *value.__bases__]
 
 
 def _places(cls: type) -> Iterator[tuple[int, str]]:
@@ -257,6 +304,12 @@ def _read_by(function: types.FunctionType) -> list[Any]:
     names = _names_in(function.__code__)
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
     known = [function.__globals__[name] for name in names if name in function.__globals__]
+    # Attributes are among the names: `settings.rate`, also of modules in modules.
+    for value in known:
+        if issubclass(type(value), types.ModuleType):
+            attributes = types.ModuleType.__getattribute__(value, "__dict__")
+            if _is_open(_top(attributes.get("__name__"))):
+                known += [attributes[name] for name in names if name in attributes]
     return [function.__defaults__, function.__kwdefaults__, vars(function), *cells, *known]
 
 
@@ -284,3 +337,21 @@ def _package(value: Any) -> str:
 
 def _top(module: Any) -> str:
     return str(module or "").partition(".")[0]
+
+
+def _is_open(package: str, of_function: str = "") -> bool:
+    """Whether its functions, classes and modules are looked into: the user may assign there."""
+    return package == of_function or not _is_installed(package)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_installed(package: str) -> bool:
+    """Whether a package is one of Python's or was installed: it is not what a user works on."""
+    if package in _CLOSED or package in sys.stdlib_module_names:
+        return True
+    module = sys.modules.get(package)
+    if not issubclass(type(module), types.ModuleType):
+        return True
+    attributes = types.ModuleType.__getattribute__(module, "__dict__")
+    path = attributes.get("__file__") or next(iter(attributes.get("__path__") or ()), "")
+    return not _INSTALLED.isdisjoint(pathlib.PurePath(str(path)).parts)

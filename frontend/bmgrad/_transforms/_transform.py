@@ -68,7 +68,7 @@ class Transform(abc.ABC):
 
     def arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """A call's arguments, named as the function names them."""
-        return Arguments.of(args, kwargs, self.function)
+        return Arguments.of(args, kwargs, self.function, sees_changes=self.sees_changes)
 
     @abc.abstractmethod
     def on(self, function: Callable[..., Any]) -> Transform:
