@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import jax
 
 from bmgrad.runtime import _dispatch
+from bmgrad.runtime._jax_internals import evaluation, trace_state
 
 if TYPE_CHECKING:
     from bmgrad._array import Array
@@ -50,6 +51,7 @@ class TraceContext(Protocol):
 
 
 _stack = _dispatch.TraceStack()
+_dispatch.set_trace_state(trace_state, evaluation)
 
 
 def current() -> TraceContext | None:

@@ -15,7 +15,11 @@
 /// Counts how often an array object that a program may hold was replaced.
 static unsigned long long currentEpoch = 0;
 
-static PyObject *valueName, *callName, *assignName;
+static PyObject *valueName, *callName, *assignName, *currentName;
+
+/// What tells the trace of JAX that operations of this thread go into, and the
+/// one that runs them at once.
+static PyObject *traceState, *evaluation;
 
 /// How an object that the garbage collector knows goes. Not by its type's
 /// `tp_clear`: in a subclass that is another.
@@ -305,12 +309,23 @@ static PyObject *callWithArrays(PyObject *owner, PyObject *target,
   return result;
 }
 
+/// Whether a transform of JAX is around this call; -1 with an exception set.
+static int isInsideTransform() {
+  if (!traceState)
+    return 0;
+  PyObject *current = PyObject_GetAttr(traceState, currentName);
+  if (!current)
+    return -1;
+  Py_DECREF(current); // Only its identity counts.
+  return current != evaluation;
+}
+
 /// Makes the call by the shortcut. Null without an exception: it is to go the
 /// long way.
 static PyObject *tryShortcut(PyObject *owner, Shortcut *shortcut,
                              PyObject *args, PyObject *kwargs) {
   if (!shortcut || !shortcut->target || shortcut->epoch != currentEpoch ||
-      currentContext()) // A trace is to see each call.
+      currentContext() || isInsideTransform()) // A trace is to see each call.
     return nullptr;
   if (shortcut->holdsFlags != Py_None &&
       (holdsFlags(shortcut, args) || (kwargs && holdsFlags(shortcut, kwargs))))
@@ -409,7 +424,19 @@ static PyObject *bumpEpoch(PyObject *, PyObject *) {
   Py_RETURN_NONE;
 }
 
+static PyObject *setTraceState(PyObject *, PyObject *args) {
+  PyObject *state, *top;
+  if (!PyArg_ParseTuple(args, "OO", &state, &top))
+    return nullptr;
+  Py_XSETREF(traceState, Py_NewRef(state));
+  Py_XSETREF(evaluation, Py_NewRef(top));
+  Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"set_trace_state", setTraceState, METH_VARARGS,
+     "set_trace_state(state, evaluation): shortcuts are open where state.value "
+     "is evaluation."},
     {"epoch", epoch, METH_NOARGS,
      "epoch(): how often array objects that programs may hold were replaced."},
     {"bump_epoch", bumpEpoch, METH_NOARGS,
@@ -430,12 +457,13 @@ PyMODINIT_FUNC PyInit__dispatch() {
   valueName = PyUnicode_InternFromString("_value");
   callName = PyUnicode_InternFromString("_call");
   assignName = PyUnicode_InternFromString("_assign");
+  currentName = PyUnicode_InternFromString("value");
   PyObject *module = PyModule_Create(&definition);
   PyObject *ofStacks = PyType_FromSpec(&stackSpec);
   PyObject *ofShortcuts = PyType_FromSpec(&shortcutSpec);
   PyObject *ofDispatchers = PyType_FromSpec(&dispatcherSpec);
-  if (!valueName || !callName || !assignName || !module || !ofStacks ||
-      !ofShortcuts || !ofDispatchers)
+  if (!valueName || !callName || !assignName || !currentName || !module ||
+      !ofStacks || !ofShortcuts || !ofDispatchers)
     return nullptr;
   shortcutType = reinterpret_cast<PyTypeObject *>(ofShortcuts);
   if (PyModule_AddObjectRef(module, "TraceStack", ofStacks) < 0 ||

@@ -369,3 +369,52 @@ def test_installed_packages_are_not_looked_into():
     assert _is_open("of_nobody", "of_nobody")
     assert _is_open(__name__)
     assert not any(map(_is_open, ("jax", "pytest", "numpy", "math", "json", "builtins")))
+
+
+class Scaled:
+    """Its gradient is kept, and finds a value of the trace around it."""
+
+    def __init__(self, library):
+        self.scale, self.slope = 1.0, library.grad(self.inner)
+
+    def inner(self, x):
+        return (x**2 * self.scale).sum()
+
+    def outer(self, x):
+        self.scale = x[0]
+        try:
+            return self.slope(x).sum()
+        finally:
+            self.scale = 1.0
+
+
+AROUND = {
+    "jit": lambda m, f: jax.jit(f),
+    "grad": lambda m, f: m.grad(f),
+    "hessian": lambda m, f: m.hessian(f),
+    "jax.grad": lambda m, f: jax.grad(f),
+    "jit of grad": lambda m, f: jax.jit(m.grad(f)),
+    "vmap of grad": lambda m, f: lambda x: jax.vmap(m.grad(f))(x[None]),
+    "scan": lambda m, f: lambda x: jax.lax.scan(lambda c, _: (m.grad(f)(c), None), x, length=2),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("is_called_before", [False, True])
+def test_of_transforms_that_are_kept_inside_others(is_called_before, around):
+    x, results = jnp.array([0.1, 0.2, 0.3]), []
+    for library in (bm, jax):
+        model = Scaled(library)
+        if is_called_before:
+            model.slope(x)
+        results.append(AROUND[around](library, model.outer)(x))
+    jax.tree.map(np.testing.assert_allclose, *results)
+
+
+def test_what_does_not_change_is_traced_once_inside_others():
+    traced = []
+    slope = bm.grad(lambda x: traced.append(x) or x**2)
+    for _ in range(3):
+        jax.vmap(slope)(jnp.ones(2))
+        jax.vmap(bm.grad(lambda x: slope(x)))(jnp.ones(2))
+    assert len(traced) == 1

@@ -11,7 +11,6 @@ Next: ``runtime`` (the primitive that the body binds).
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import functools
@@ -19,7 +18,7 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -47,7 +46,6 @@ from bmgrad._transforms._inputs import (
     MissingInputs,
 )
 from bmgrad._transforms._skeleton import skeleton
-from bmgrad._transforms._surroundings import Surroundings, arrays_around, has_outlived_trace
 from bmgrad._transforms._trace import (
     TracedFunction,
     knows_values,
@@ -57,11 +55,12 @@ from bmgrad._transforms._trace import (
     with_asides,
 )
 from bmgrad._transforms._transform import Transform, count_function, is_often_made
-from bmgrad.runtime import _dispatch
+from bmgrad._transforms._watched import Watched
+from bmgrad.runtime import Program, _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
 from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
-from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays
+from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays, is_inside_transform
 from bmgrad.runtime._stages import Lowered, Traced
 
 # How often functions that are made anew are traced before they are worth compiling: to trace one
@@ -81,7 +80,7 @@ class State:
 
     def __init__(self, transform: Transform, *, is_made_anew: bool = False) -> None:
         self.transform = transform
-        self._surroundings = self._surroundings_now()
+        self.watched = Watched(transform)
         self._long_calls = 0
         # What repeated calls go to, but for those with static arguments.
         find_flags = holds_flags if transform.may_ask_values else None
@@ -91,8 +90,6 @@ class State:
         # arguments that are not differentiated tracers with a value are not enough.
         self._at_values = False
         self._as_given = False
-        # How many traces on end have kept arrays that they made: it finds others at the next call.
-        self._traces_that_keep = 0
         self._is_made_anew = transform.may_ask_values and (
             is_made_anew or is_often_made(transform.function)
         )
@@ -100,30 +97,6 @@ class State:
         self._thread = InThread()
         self._lock = threading.RLock()
         self._reset()
-
-    def _surroundings_now(self) -> Surroundings | None:
-        return Surroundings(self.transform.function) if self.transform.sees_changes else None
-
-    def has_changed(self) -> bool:
-        """Whether the function finds other things around it than when this was made."""
-        return self._surroundings != self._surroundings_now()
-
-    @contextlib.contextmanager
-    def _its_own_changes(self) -> Iterator[None]:
-        """A scope for the function to run in: what it changes itself is not seen as a change.
-
-        But that it keeps arrays, as one does that makes its parameters when it is first called.
-        """
-        found = self._surroundings_now()
-        before = arrays_around(self.transform.function) if found else {}
-        try:
-            yield
-            after = arrays_around(self.transform.function) if found else {}
-            new = [has_outlived_trace(array) for key, array in after.items() if key not in before]
-            self._traces_that_keep = self._traces_that_keep + 1 if any(new) else 0
-        finally:
-            if found == self._surroundings:
-                self._surroundings = self._surroundings_now()
 
     def _reset(self) -> None:
         self.shortcut.close()
@@ -134,6 +107,7 @@ class State:
         self._differences = Differences()
         self._takes_static = False
         self._contents = Contents()
+        self.watched.forget_traces()
         name = self.transform.name
         # A function without array inputs, the cheapest call: nothing is nested in it.
         self._plain = jax.jit(_named(self._run_plain, known, name))
@@ -198,10 +172,10 @@ class State:
             context is not None and not arguments.references and not knows_values(context)
         )
         traced = self._traced.get(key) if is_usable else None
-        if traced and not isinstance(context, Inputs) and traced.program.has_open_loop:
-            traced = None  # The bounds of a loop may be known here.
+        if traced and not isinstance(context, Inputs) and self._is_more_known(traced.program):
+            traced = None
         if traced is None:
-            with self._its_own_changes():
+            with self.watched.tracing(is_kept=isinstance(context, Inputs)):
                 traced = self._traced_before(key) if context is None else None
                 traced = traced or self._tracer(context)(function, arguments, **keywords)
             if traced.is_at_values and isinstance(context, Inputs):
@@ -228,6 +202,13 @@ class State:
             self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
 
+    def _is_more_known(self, program: Program) -> bool:
+        """Whether another trace around may know what it was traced without.
+
+        That is bounds of loops, and what is around the function.
+        """
+        return program.has_open_loop or self.watched.differs_from_traces()
+
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
         # The inputs of a jit have no values; those of a trace around this one may.
         if not self.transform.may_ask_values:
@@ -250,6 +231,14 @@ class State:
 
     # -- Calls -------------------------------------------------------------------------------
 
+    def _is_another_function(self) -> bool:
+        """Whether what was traced before may not be what the function is at this call."""
+        if self.watched.traces_that_keep > 1 or (
+            self._differences and self._differences.are_here()
+        ):
+            return True
+        return is_inside_transform() and self.watched.differs_from_traces()
+
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._epoch != _dispatch.epoch():
             self._reset()
@@ -258,7 +247,7 @@ class State:
             # One that is likely called once, as in `grad(lambda w: loss(w, batch))(w)` in a loop:
             # programs of others that are equal are compiled, a jit of its own would not be.
             return self._call_outside_jit(args, kwargs)
-        if self._traces_that_keep > 1 or (self._differences and self._differences.are_here()):
+        if self._is_another_function():
             return self._call_outside_jit(args, kwargs)
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
@@ -299,15 +288,15 @@ class State:
                     values = [array._value for array in arrays]
                     self._thread.given = args, kwargs
                     result, written = dynamic(values, args, kwargs)
-                    self.shortcut.open(self._differences.watched(dynamic), epoch, arrays)
+                    self.shortcut.open(dynamic, epoch, arrays)
                 else:
                     self._thread.given = args, kwargs
                     result = plain(*args, **kwargs)
                     written = {}  # Whatever it assigned would be an input.
-                    self.shortcut.open(self._differences.watched(plain), epoch, None)
+                    self.shortcut.open(plain, epoch, None)
                 if written:
                     self.assign(written, arrays)
-                if self._traces_that_keep:
+                if self.watched.traces_that_keep:
                     self._reset()
                 return result
             except MissingInputs as missing:
@@ -505,7 +494,7 @@ def _state_of(transform: Transform, *, is_accessed: bool = False) -> State:
                 count_function(function)
             if key not in states:
                 states[key] = State(transform)
-            elif not is_accessed and states[key].has_changed():
+            elif not is_accessed and states[key].watched.has_changed():
                 states[key] = State(transform, is_made_anew=True)
             return states[key]
     except TypeError:  # No reference to the owner, or an option without hash: nothing is shared.

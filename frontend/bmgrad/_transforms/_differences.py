@@ -7,8 +7,6 @@ what was compiled.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import Any
 
 from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._trace import TracedFunction
@@ -51,13 +49,3 @@ class Differences:
         if self._has_references and is_inside_transform():
             return True
         return may_be_differentiated() and any(x.has_open_loop for x in self._with_while)
-
-    def watched(self, compiled: Callable[..., Any]) -> Callable[..., Any]:
-        """``compiled``, where calls are not to trace the function anew."""
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if self.are_here():
-                raise Differs
-            return compiled(*args, **kwargs)
-
-        return call if self else compiled

@@ -21,9 +21,9 @@ class TraceStack:
 class Shortcut:
     """What calls of a compiled function go to at once.
 
-    Not open to a thread that traces, nor to arguments that hold flags, which calls are told
-    apart by: instances of `plain_types` hold none, of others `holds_flags` says it, where that
-    is not None. After one of `other_ways` a call is made again, the long way.
+    Not open to a thread that traces, here or in JAX, nor to arguments that hold flags, which
+    calls are told apart by: instances of `plain_types` hold none, of others `holds_flags` says
+    it, where that is not None. After one of `other_ways` a call is made again, the long way.
     """
 
     def __init__(
@@ -54,6 +54,9 @@ class Dispatcher:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
     def _set_shortcut(self, shortcut: Shortcut, /) -> None: ...
+
+def set_trace_state(state: Any, evaluation: Any, /) -> None:
+    """Shortcuts are open where ``state.value`` is ``evaluation``, outside transforms of JAX."""
 
 def epoch() -> int:
     """How often array objects that programs may hold were replaced."""

@@ -115,6 +115,7 @@ from bmgrad.runtime._jax_internals._tracebacks import api_boundary, hide_frames
 from bmgrad.runtime._jax_internals._tracing import (
     OpenTrace,
     TracedJaxpr,
+    evaluation,
     has_value,
     is_dead,
     is_inside_transform,
@@ -123,6 +124,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     settings_of_traces,
     trace,
     trace_rule,
+    trace_state,
     variable_of,
     without_literal,
 )
@@ -162,6 +164,7 @@ __all__ = [
     "effects_on",
     "evaluate_jaxpr",
     "evaluate_known",
+    "evaluation",
     "explicit_mesh",
     "function_of",
     "gives_references_to_rules",
@@ -230,6 +233,7 @@ __all__ = [
     "tangents_taken_apart",
     "trace",
     "trace_rule",
+    "trace_state",
     "user_location",
     "variable_of",
     "with_axes",

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,9 +38,22 @@ _epoch_context = jax.make_user_context(0)
 _epoch_numbers = itertools.count(1)
 
 
+@contextlib.contextmanager
+def _settings_of_trace(epoch: int) -> Iterator[None]:
+    """What is set while a function is traced, whatever is set around."""
+    with (
+        _epoch_context(epoch),
+        rules_with_axes_of_functions(),
+        mesh_of_trace(),
+        without_varying(),
+        mesh_of_rules(),
+    ):
+        yield
+
+
 def settings_of_traces() -> tuple[tuple[str, Any], ...]:
-    """The names and values of the settings by which JAX caches what it has traced."""
-    with _epoch_context(0):
+    """The names and values of the settings by which JAX caches what a function is traced to."""
+    with _settings_of_trace(0):
         return tuple(zip(config.trace_context_names(), config.trace_context(), strict=True))
 
 
@@ -188,11 +201,7 @@ def trace(
     try:
         with (
             opened._contexts,
-            _epoch_context(_epoch.number),
-            rules_with_axes_of_functions(),
-            mesh_of_trace(),
-            without_varying(),
-            mesh_of_rules(),
+            _settings_of_trace(_epoch.number),
             core.ensure_no_leaks(inner),
             source_info_util.reset_name_stack(),
             partial_eval.TracebackScope(),
@@ -267,9 +276,13 @@ def is_staged() -> bool:
     return info is not None and info.traced_for not in (_TRACED_FOR, _RULE_TRACED_FOR)
 
 
+# What has the trace that operations go into as its `value`, and the one that runs them at once.
+trace_state, evaluation = core.trace_state_strong_ref, core.eval_trace
+
+
 def is_inside_transform() -> bool:
     """Whether some transform of JAX is around what is called now."""
-    return not isinstance(core.trace_ctx.trace, core.EvalTrace)
+    return trace_state.value is not evaluation
 
 
 def may_be_differentiated() -> bool:
