@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax._src import core, linear_util
+from jax._src import core, custom_derivatives, linear_util
 from jax._src.interpreters import ad as internal_ad
 from jax._src.interpreters import batching
 from jax._src.lax.control_flow import conditionals
@@ -20,7 +20,12 @@ from bmgrad.runtime._jax_internals._closures import closed_over
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._equations import needed_inputs
-from bmgrad.runtime._jax_internals._valued_trace import AtValues, InOurTrace, values_of_rule
+from bmgrad.runtime._jax_internals._valued_trace import (
+    AtValues,
+    InOurTrace,
+    traces_rules,
+    values_of_rule,
+)
 
 # What rules of hijax add cotangents to, those that count and the others.
 NullAccum: Any = internal_ad.NullAccum
@@ -30,6 +35,8 @@ accumulating_transposes: Any = internal_ad.fancy_transposes
 # What a branch logs, and which one ran; one of the two versions has no logs.
 CondSum: Any = vars(conditionals).get("CondSum")
 _ZEROS = (ad.Zero, SymbolicZero)
+# The attribute of what traces a forward rule that has the last trace.
+_LAST = "bmgrad_last_trace"
 
 
 def linearization_of(primitive: Any) -> Callable[..., Any] | None:
@@ -172,24 +179,47 @@ def _depends(call: Any, result: int, dims: Sequence[int | None]) -> bool:
     return any(need and dim is not None for need, dim in zip(needed, dims, strict=True))
 
 
-def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
-    """`active` says for each argument but the constants whether it has a tangent."""
-    lifted = _lifted(params["fwd_jaxpr_thunk"])
-    num_given = lifted.num_errors or 0
-    num_lifted = lifted.num_consts + num_given
-    wanted = [False] * num_lifted + list(active[num_lifted:])
-    # Not by way of JAX's cache. Of the last trace only is known what `bwd` gets, and of none after
-    # one that failed: what JAX keeps of others holds no longer.
+class _Fwd(NamedTuple):
+    """A traced forward rule, the tree of its residuals, and which of them are arguments."""
+
+    jaxpr: Any
+    consts: list[Any]
+    residual_tree: Any
+    forwarded: Sequence[int | None]
+    stored: Sequence[tuple[Any, Any]] = ()
+
+
+def _traced_fwd(params: Mapping[str, Any], wanted: tuple[bool, ...]) -> _Fwd:
+    """The forward rule where the `wanted` arguments are perturbed."""
+    trace_fwd = closed_over(params["fwd_jaxpr_thunk"], "fn")
+    # Of the last trace only is known what `bwd` gets.
+    last: tuple[tuple[bool, ...], _Fwd] | None = vars(trace_fwd).get(_LAST)
+    if last is not None and last[0] == wanted:
+        _put_back(last[1].stored)
+        return last[1]
+    # Not by way of JAX's cache. After a trace that failed, what it has of others holds no longer.
     for thunk in _thunks(params["fwd_jaxpr_thunk"]):
         closed_over(thunk, "cells").clear()
-    trace_fwd = closed_over(params["fwd_jaxpr_thunk"], "fn")
+    vars(trace_fwd).pop(_LAST, None)
     with (
         core.set_current_trace(None),
         batches_reopened(trace_fwd),
         rules_with_axes_of_functions(),
     ):
-        fwd, consts = discharge_rule(*trace_fwd(*wanted))
+        jaxpr, consts = discharge_rule(*trace_fwd(*wanted))
     _, residual_tree, forwarded = params["out_trees"]()
+    found = _Fwd(jaxpr, consts, residual_tree, forwarded)
+    vars(trace_fwd)[_LAST] = wanted, found
+    return found
+
+
+def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> CustomVjp:
+    """`active` says for each argument but the constants whether it has a tangent."""
+    lifted = _lifted(params["fwd_jaxpr_thunk"])
+    num_given = lifted.num_errors or 0
+    num_lifted = lifted.num_consts + num_given
+    traced = _traced_fwd(params, (*[False] * num_lifted, *active[num_lifted:]))
+    fwd, consts, residual_tree, forwarded = traced[:4]
     made = itertools.count()
     # Error values that `checkify` put before the arguments are not counted in `forwarded`.
     sources = [(False, next(made)) if f is None else (True, f + num_given) for f in forwarded]
@@ -338,3 +368,50 @@ def _static_key(value: Any) -> Hashable:
             return id(value.val)
         return type(value.val), value.val
     return str(type(value))
+
+
+# -- Rules that are traced when their function is called -------------------------------------------
+
+
+def _stores(thunk: Any, name: str) -> list[Any]:
+    """Where a rule leaves what JAX asks besides its results: of the function, or the rule."""
+    followed = getattr(closed_over(thunk, "fn", name).f, "followed", None)
+    return [store for store in getattr(followed, "stores", ()) if store is not None]
+
+
+def _take_out(stores: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """What is in them. JAX expects them empty where it has called the function itself."""
+    taken = [(store, store.val) for store in stores if store]
+    for store in stores:
+        store.reset()
+    return taken
+
+
+def _put_back(stored: Sequence[tuple[Any, Any]]) -> None:
+    for store, value in stored:
+        store.reset()
+        store.store(value)
+
+
+def _trace_jvp_at_call(params: Mapping[str, Any], active: Sequence[bool]) -> None:
+    thunk = params["jvp_jaxpr_fun"]
+    try:
+        custom_jvp_rule(params, active)  # JAX keeps it.
+    finally:
+        _take_out(_stores(thunk, "jvp"))
+
+
+def _trace_fwd_at_call(params: Mapping[str, Any], active: Sequence[bool]) -> None:
+    thunk = params["fwd_jaxpr_thunk"]
+    try:
+        custom_vjp_rule(params, active)
+    finally:
+        stored = _take_out(_stores(thunk, "fwd"))
+        kept = vars(closed_over(thunk, "fn"))
+        if _LAST in kept:
+            wanted, found = kept[_LAST]
+            kept[_LAST] = wanted, found._replace(stored=stored)
+
+
+traces_rules(custom_derivatives.custom_jvp_call_p, _trace_jvp_at_call)
+traces_rules(custom_derivatives.custom_vjp_call_p, _trace_fwd_at_call)

@@ -7,9 +7,10 @@ on without: whoever can, as functions of JAX, does what it does in any other tra
 kept of a trace that is over (in a cache, an attribute) is told to all, unless it depends on inputs.
 """
 
+import contextlib
 import dataclasses
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +32,8 @@ class _Known:
     equations; None where that is not known. A derivative is taken by the `moving` inputs. The
     trace of a function's rule `is_of_rule`: for it the innermost derivative around is none; those
     of rules that were followed at values are `rules`. It `has_answered` where code was told a
-    value. No derivative is taken of what is `unperturbed`, as far as that has been asked.
+    value. A derivative is taken of what is `perturbed` and of nothing that is `unperturbed`, as far
+    as that has been asked.
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -42,6 +44,7 @@ class _Known:
     repeated: int = 0
     has_answered: bool = False
     unperturbed: set[Any] = dataclasses.field(default_factory=set)
+    perturbed: set[Any] = dataclasses.field(default_factory=set)
     rules: list[Any] = dataclasses.field(default_factory=list)
 
     def source_of(self, variable: Any) -> Any:
@@ -54,6 +57,17 @@ _known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 
 
 _PlainTrace: Any = partial_eval.DynamicJaxprTrace
+
+# By primitive what traces the forward rule of a call, given its parameters and which arguments are
+# perturbed; it keeps what was traced for whoever asks for the same.
+_trace_rule: dict[Any, Callable[[Mapping[str, Any], Sequence[bool]], object]] = {}
+
+
+def traces_rules(
+    primitive: Any, trace_rule: Callable[[Mapping[str, Any], Sequence[bool]], object]
+) -> None:
+    """Says what traces the forward rules of calls of functions with rules."""
+    _trace_rule[primitive] = trace_rule
 
 
 class ValuedTrace(partial_eval.DynamicJaxprTrace):
@@ -213,17 +227,19 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             seen.add(atom)
             if not has_tangent(x.aval):
                 continue
-            if not skip and atom in known.moving:
-                return True
-            if (equation := x.parent) is None:
+            is_source = not skip and (atom in known.moving or atom in known.perturbed)
+            if not is_source and (equation := x.parent) is None:
                 given = known.source_of(atom)
                 given = self.get_const(x) if given is None else given
-                if given is None or self._is_perturbed_outside(given, outside):
-                    return True
-            elif equation.effects:
-                return True  # What comes out of a reference may be any derivative's.
-            elif equation.primitive is not ad_util.stop_gradient_p:
+                is_source = given is None or self._is_perturbed_outside(given, outside)
+            elif not is_source and equation.effects:
+                is_source = True  # What comes out of a reference may be any derivative's.
+            elif not is_source and equation.primitive is not ad_util.stop_gradient_p:
                 todo += equation.in_tracers
+            if is_source:
+                if not skip and not isinstance(tracer.val, core.Literal):
+                    known.perturbed.add(tracer.val)
+                return True
         unperturbed |= seen
         return False
 
@@ -241,14 +257,34 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     ) -> Any:
         plain: Any = super().process_custom_jvp_call
         fun, jvp = (_followed(self._rule(f, tracers), f) for f in (fun, jvp))
-        return plain(prim, fun, jvp, tracers, **keywords)
+        return self._with_rule(prim, plain(prim, fun, jvp, tracers, **keywords))
 
     def process_custom_vjp_call(
         self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
         plain: Any = super().process_custom_vjp_call
         fun, fwd = (_followed(self._rule(f, tracers), f) for f in (fun, fwd))
-        return plain(prim, fun, fwd, bwd, tracers, **keywords)
+        return self._with_rule(prim, plain(prim, fun, fwd, bwd, tracers, **keywords))
+
+    def _with_rule(self, prim: Any, results: Any) -> Any:
+        """The results of a call, of which the forward rule is traced now if it is to be needed.
+
+        As JAX does: what the rule reads besides its arguments may be another thing later.
+        """
+        parents = (x.parent for x in results if _is_of(self, x))
+        call = next((x for x in parents if x is not None and x.primitive is prim), None)
+        if call is None or not self.answers:
+            return results
+        args = call.in_tracers[call.params["num_consts"] :]
+        perturbed = [self.is_perturbed(x) for x in args]
+        if any(perturbed):
+            # Rules that do not ask are told that all arguments may have tangents.
+            if not call.params["symbolic_zeros"]:
+                perturbed = [has_tangent(x.aval) for x in args]
+            # What a rule raises is raised where it is needed, when it is asked again.
+            with contextlib.suppress(Exception), core.set_current_trace(self.parent_trace):
+                _trace_rule[prim](call.params, perturbed)
+        return results
 
     def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
         """What JAX is to trace instead of `fun`, a function with rules or a rule of it."""
