@@ -5,6 +5,7 @@ weights and inputs, whose forward derivatives are other primitives with transpos
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -563,3 +564,17 @@ def test_what_cannot_run_at_all_is_refused(has_implementation):
         absent_p.def_impl(functools.partial(dispatch.apply_primitive, absent_p))
     with pytest.raises(UnsupportedError, match="no lowering for primitive 'absent'"):
         bm.jit(absent_p.bind)(1.0)
+
+
+def test_parameters_that_are_equal_are_not_the_same():
+    """1 and True, 0.0 and -0.0: those of one program are not another one's."""
+
+    def implementation(x, *, k):
+        factors = {int: 2, bool: 3, float: 4}
+        return x * factors[type(k)] * math.copysign(1, k)
+
+    made = primitive("scaled_by_its_type", implementation, lambda x, *, k: x)
+    ad.deflinear2(made, lambda ct, x, *, k: [made.bind(ct, k=k)])
+    for k, factor in ((1, 2), (True, 3), (1.0, 4), (0.0, 4), (-0.0, -4)):
+        assert bm.grad(lambda x, k=k: made.bind(x, k=k))(1.0) == factor
+        assert bm.grad(lambda x, k=k: made.bind(x, k=(k,)[0]))(1.0) == factor

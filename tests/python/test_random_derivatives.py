@@ -94,6 +94,23 @@ def test_second_derivative_is_forward_mode(draw):
         bm.grad(lambda a: jnp.sum(gradient(bm, a)))(A)
 
 
+@pytest.mark.parametrize("around", [False, True])
+def test_bits_are_those_of_the_setting_at_the_draw(around):
+    def loss(x):
+        draws = []
+        for setting in (False, True, False):
+            with jax.threefry_partitionable(setting):
+                draws.append(random.normal(KEY, (3,)))
+                draws.append(jax.vmap(random.uniform)(random.split(KEY, 3)))
+        return sum((k * x * draw).sum() for k, draw in enumerate(draws))
+
+    gradient = bm.grad(loss)
+    want = jax.grad(loss)(A)
+    close(gradient(A), want)
+    with jax.threefry_partitionable(around):
+        close(gradient(A), want)
+
+
 def test_keys_are_values():
     """In loops and branches, split and folded; old keys, which are arrays, as well."""
 

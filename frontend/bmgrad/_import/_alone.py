@@ -105,7 +105,12 @@ class Alone(NamedTuple):
     def _function_over(self, batch: Batch, importer: Importer) -> tuple[TracedJaxpr, Any]:
         eqn = self.eqn
         in_avals = [atom.aval for atom in eqn.invars]
-        number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)
+        number = _kernels.register(
+            eqn.primitive,
+            unmarked_params(eqn),
+            in_avals,
+            is_partitionable=eqn.ctx.threefry_partitionable,
+        )
         fun, avals = _kernels.over_batches(number, (batch,))
         traced = trace_flat(fun, avals, f"{eqn.primitive.name}.batch")
         perturbed = perturbed_arguments(eqn)

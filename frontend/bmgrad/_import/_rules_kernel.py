@@ -87,7 +87,12 @@ def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     b.needs.devices |= needs_devices(eqn)
     out_types = [b.type(var.aval) for var in eqn.outvars]
     in_avals = [atom.aval for atom in eqn.invars]
-    number = _kernels.register(eqn.primitive, unmarked_params(eqn), in_avals)
+    number = _kernels.register(
+        eqn.primitive,
+        unmarked_params(eqn),
+        in_avals,
+        is_partitionable=eqn.ctx.threefry_partitionable,
+    )
     attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
     if ordered := ordered_effects(eqn.effects):
         attributes += f", ordered = [{', '.join(map(string, ordered))}]"

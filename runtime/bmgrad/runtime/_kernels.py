@@ -12,7 +12,7 @@ import functools
 import itertools
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,19 +33,34 @@ _SYMBOL = re.compile(SYMBOL_PREFIX + r"(\d+)(?:_.*)?")
 class Kernel:
     """A primitive bound with these parameters on operands of these avals.
 
-    One that reads or changes a reference has the aval of what that holds as `reference`.
+    One that reads or changes a reference has the aval of what that holds as `reference`. It draws
+    random bits as `jax_threefry_partitionable` said where the function bound it.
     """
 
     primitive: Primitive
-    params: tuple[tuple[str, Any], ...]
+    params: tuple[tuple[str, Any], ...] = dataclasses.field(compare=False)
     in_avals: tuple[ShapedArray, ...]
+    is_partitionable: bool
     reference: ShapedArray | None = None
+    # The parameters, of which 0.0 and -0.0, and 1 and True, are different ones.
+    exact_params: Hashable = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "exact_params", _exact(self.params))
 
     def __call__(self, *args: Any) -> list[Any]:
         """Binds the primitive; always a list of results."""
         params = self.primitive.get_bind_params(dict(self.params))
-        results = self.primitive.bind(*args, **params)
+        with jax.threefry_partitionable(self.is_partitionable):
+            results = self.primitive.bind(*args, **params)
         return list(results) if self.primitive.multiple_results else [results]
+
+
+def _exact(value: Any) -> Hashable:
+    """Equal for what is the same to code that asks for types and signs."""
+    if type(value) in (tuple, list):
+        return type(value), tuple(map(_exact, value))
+    return type(value), repr(value) if isinstance(value, (float, complex)) else value
 
 
 _lock = threading.Lock()
@@ -58,10 +73,13 @@ def register(
     params: Mapping[str, Any],
     in_avals: Sequence[ShapedArray],
     reference: ShapedArray | None = None,
+    *,
+    is_partitionable: bool = True,
 ) -> int:
     """The number of this kernel, the same for equal primitives, parameters and avals."""
     avals = tuple(map(_jax_internals.plain_aval, in_avals))
-    kernel = Kernel(primitive, tuple(sorted(params.items())), avals, reference)
+    sorted_params = tuple(sorted(params.items()))
+    kernel = Kernel(primitive, sorted_params, avals, is_partitionable, reference)
     with _lock:
         try:
             number = _numbers.get(kernel)

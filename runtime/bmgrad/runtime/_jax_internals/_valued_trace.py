@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax._src import ad_util, core, dtypes
 from jax._src.interpreters import partial_eval
 from jax.extend import linear_util
@@ -33,7 +34,7 @@ class _Known:
     trace of a function's rule `is_of_rule`: for it the innermost derivative around is none; those
     of rules that were followed at values are `rules`. It `has_answered` where code was told a
     value. A derivative is taken of what is `perturbed` and of nothing that is `unperturbed`, as far
-    as that has been asked.
+    as that has been asked. Of arrays of NumPy that it closes over, `buffers`, it has copies.
     """
 
     given: dict[Any, Any] = dataclasses.field(default_factory=dict)
@@ -46,6 +47,19 @@ class _Known:
     unperturbed: set[Any] = dataclasses.field(default_factory=set)
     perturbed: set[Any] = dataclasses.field(default_factory=set)
     rules: list[Any] = dataclasses.field(default_factory=list)
+    buffers: dict[Any, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+
+    def unchanging(self, array: Any) -> Any:
+        """An array of NumPy as it is now: the function may fill it again before it is read."""
+        if not array.flags.writeable:
+            return array
+        key = array.ctypes.data, array.shape, array.strides, array.dtype
+        _, copied = self.buffers.get(key, (None, None))
+        if copied is None or not np.array_equal(copied, array):
+            copied = array.copy()
+            copied.flags.writeable = False
+            self.buffers[key] = array, copied  # It is kept, so the place stays that of its data.
+        return copied
 
     def source_of(self, variable: Any) -> Any:
         """The array or tracer that a variable stands for, None if that is not known."""
@@ -102,6 +116,8 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         return tracer
 
     def new_const(self, c: Any, *args: Any, **keywords: Any) -> Any:
+        if isinstance(c, np.ndarray):
+            c = _known_of.setdefault(self, _Known()).unchanging(c)
         tracer: Any = super().new_const(c, *args, **keywords)
         if type(tracer) is partial_eval.DynamicJaxprTracer:
             tracer.__class__ = self._kind

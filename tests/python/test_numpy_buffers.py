@@ -1,0 +1,58 @@
+"""Arrays of NumPy that a function fills again: each use is of what was in them then."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bmgrad.math as bm
+
+X = jnp.array([0.1, 0.2, 0.3])
+
+
+def refilled(x):
+    buffer, out = np.zeros(3, np.float32), 0.0
+    for k in (1, 2, 3):
+        buffer[:] = k
+        out = out + (jnp.sin(x) * buffer).sum() * 10**k
+    return out
+
+
+def with_new_arrays(x):
+    return sum((jnp.sin(x) * np.full(3, k, np.float32)).sum() * 10**k for k in (1, 2, 3))
+
+
+def in_a_loop(x):
+    buffer = np.ones(3, np.float32)
+    out = jax.lax.scan(lambda s, t: (s * t + jnp.asarray(buffer).sum(), None), x[0], X)[0]
+    buffer[:] = 9
+    return out * x[1]
+
+
+def in_a_loop_of_its_own(x):
+    return jax.lax.scan(lambda s, t: (s * t + 3.0, None), x[0], X)[0] * x[1]
+
+
+@pytest.mark.parametrize(
+    ("function", "same"), [(refilled, with_new_arrays), (in_a_loop, in_a_loop_of_its_own)]
+)
+@pytest.mark.parametrize("transform", ["grad", "value_and_grad", "jacfwd", "hessian"])
+def test_what_is_in_buffers_is_that_of_the_use(transform, function, same):
+    found, want = getattr(bm, transform)(function)(X), getattr(jax, transform)(same)(X)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, want)
+
+
+def test_later_calls_do_not_see_changes():
+    """What is no array object is read when the function is traced."""
+    table = np.ones(3, np.float32)
+    gradient = bm.grad(lambda x: (x * table).sum())
+    first = gradient(X)
+    table[:] = 5
+    np.testing.assert_array_equal(gradient(X), first)
+    np.testing.assert_array_equal(gradient(X[:2].repeat(3)[:3]), first)
+
+
+def test_one_table_is_one_constant():
+    table = np.arange(3, dtype=np.float32)
+    program = bm.grad(lambda x: sum((x**k * table).sum() for k in (1, 2, 3))).trace(X).program
+    assert len(program.in_names) <= 2
