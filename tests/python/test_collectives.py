@@ -293,7 +293,7 @@ def test_without_arguments():
     def f():
         return lax.axis_index("i")
 
-    positional = bm.vmap(f, 0, 0, "i", 3)
+    positional = bm.vmap(f, 0, 0, "i", 3, None)
     for vmap in (positional, bm_vmap(f, axis_size=3), jax_vmap(bm.jit(f), axis_size=3)):
         np.testing.assert_array_equal(vmap(), [0, 1, 2])
 

@@ -172,10 +172,34 @@ def test_rules_may_read_values_of_the_function_around():
     close(second, 2 * X * np.cos(X))
 
 
-def test_values_closed_over_have_no_rule():
-    program, *_ = imported(lambda x, y: jnp.sum(product_with(y)(x)), X, X)
+def forward_product_with(y):
+    product = jax.custom_jvp(lambda x: x * y)
+    product.defjvp(lambda p, t: (product(*p), t[0] * y * jnp.cos(y)))
+    return product
+
+
+@pytest.mark.parametrize("make", [product_with, forward_product_with])
+def test_values_closed_over_have_no_rule(make):
+    """Of the others there is a derivative, and where no derivative of these is wanted."""
+    program, *_ = imported(lambda x, y: jnp.sum(make(y)(x)), X, X)
+    call = lambda x, y: bind(program, x, y)[0]  # noqa: E731
     with pytest.raises(NotImplementedError, match="closes over; pass the value to the function"):
-        jax.grad(lambda y: bind(program, X, y)[0])(X)
+        jax.grad(call, argnums=1)(X, X)
+    close(jax.grad(call)(X, X), X * np.cos(X))
+    close(jax.grad(lambda x: call(x, jax.lax.stop_gradient(2 * x)))(X), 2 * X * np.cos(2 * X))
+
+
+def test_variables_closed_over_have_no_rule():
+    import bmgrad.math as bm
+
+    weight = bm.TrainVar(X)
+    gradients = [
+        bm.grad(lambda x: jnp.sum(forward_product_with(weight.value)(x)), grad_vars=grad_vars)
+        for grad_vars in (None, weight)
+    ]
+    close(gradients[0](X), X * np.cos(X))
+    with pytest.raises(NotImplementedError, match="closes over; pass the value to the function"):
+        gradients[1](X)
 
 
 @pytest.mark.parametrize("captured", [1.0, np.arange(3.0)])

@@ -286,3 +286,20 @@ def test_to_compile_does_not_load_the_builders_of_ops():
     command = [sys.executable, "-c", COMPILES]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert (done.stdout, done.returncode) == ("[]\n", 0), done.stderr
+
+
+def test_flags_are_part_of_what_is_compiled(tmp_path):
+    """As in calls: `if b is True` holds; an array, or what stands for one, is no flag."""
+    x = jnp.ones(3)
+    gradient = bm.grad(lambda x, b: (x**2).sum() if b is True else x.sum())
+    for flag in (True, False):
+        compiled = gradient.trace(x, flag).lower().compile()
+        compiled.save(tmp_path / "gradient.bmgrad")
+        for run in (compiled, bp.load(tmp_path / "gradient.bmgrad")):
+            np.testing.assert_array_equal(run(x, flag), gradient(x, flag))
+            with pytest.raises(TypeError, match=f"compiled for the value {flag} of a static"):
+                run(x, not flag)
+    scaled = bm.grad(lambda x, b: (x**2 * b).sum())
+    compiled = scaled.trace(x, jax.ShapeDtypeStruct((), bool)).lower().compile()
+    np.testing.assert_array_equal(compiled(x, True), 2 * x)
+    np.testing.assert_array_equal(compiled(x, False), 0 * x)

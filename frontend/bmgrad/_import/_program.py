@@ -120,8 +120,8 @@ def import_program(
     references = [reference for reference, _ in importer.module.references]
     if any(map(is_dead, [*consts, *captures, *references])):
         raise jax.errors.UnexpectedTracerError(
-            f"{name} reads a value that left the loop body or inner function that computed it; "
-            "return the value from there instead"
+            f"{name} reads a value that left the loop body, inner function or derivative rule that "
+            "computed it; return the value from there instead, a forward rule as a residual"
         )
 
     def again(

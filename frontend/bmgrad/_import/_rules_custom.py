@@ -25,7 +25,7 @@ from bmgrad._import._module import Body
 from bmgrad._import._perturbed import is_unperturbed, perturbed_arguments, read_results
 from bmgrad._import._references import Reference, split_references, with_references
 from bmgrad._import._registry import Equation, WithRule, rule
-from bmgrad._import._text import TensorType, Value, i64
+from bmgrad._import._text import TensorType, Value, i64, string
 from bmgrad._import._unread import unread_in
 from bmgrad.runtime._errors import UnsupportedError, put_off
 from bmgrad.runtime._jax_internals import (
@@ -40,6 +40,12 @@ from bmgrad.runtime._jax_internals import (
 
 if TYPE_CHECKING:
     from bmgrad._import._importer import Importer
+
+# What is said where a derivative is taken by what the rule of a function knows nothing of.
+_CLOSED_OVER = "reason = " + string(
+    "derivative with respect to a value that a function with a custom JVP rule closes over; pass "
+    "the value to the function as an argument"
+)
 
 
 @rule("custom_jvp_call", keys=True)
@@ -95,7 +101,9 @@ def _custom_jvp(b: Importer, eqn: Equation) -> list[Value]:
         )
     except RuleRaised as raised:
         return emit_raising(b, eqn, closed, raised.error, given)
-    return emit_custom_jvp(b, eqn, made, given)
+    first = len(made.captures)
+    closed_over = (*range(made.num_closed_over), *range(first, first + count))
+    return emit_custom_jvp(b, eqn, made, given, closed_over=closed_over)
 
 
 def error_values(b: Importer, closed: Any, args: Sequence[Value], count: int) -> list[Value]:
@@ -200,7 +208,7 @@ def jvp_functions(
         jvp.args[len(primal.args) : len(primal.args)] = unused
         for symbol, body in zip(symbols, (primal, jvp), strict=True):
             b.module.function(symbol, body, captures)
-        return WithRule(symbols, captures)
+        return WithRule(symbols, captures, num_closed_over=len(primal.captures()))
 
     return b.with_rule(key, [name, f"{name}.jvp"], define)
 
@@ -211,11 +219,18 @@ def emit_custom_jvp(
     made: WithRule,
     operands: Sequence[Value] | None = None,
     attributes: str = "",
+    closed_over: Sequence[int] = (),
 ) -> list[Value]:
-    """The call of a function with a forward rule, on the equation's own operands or others."""
+    """The call of a function with a forward rule, on the equation's own operands or others.
+
+    The rule knows nothing of the operands `closed_over`, counted with what the function captures.
+    """
     primal, jvp = made.symbols
     given = b.read_all(eqn) if operands is None else operands
     operands = [*(b.module.capture(array) for array in made.captures), *given]
+    for i in closed_over:
+        operand = operands[i]
+        operands[i] = b.op("bm.unperturbed", [operand], operand.type, _CLOSED_OVER)
     types = [b.type(var.aval) for var in eqn.outvars]
     attributes = f"primal = @{primal}, rule = @{jvp}{attributes}{side_effect(eqn)}"
     return b.multi_op("bm.custom_jvp", operands, types, attributes)

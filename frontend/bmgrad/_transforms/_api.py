@@ -299,6 +299,7 @@ def vmap(
     out_axes: Any = 0,
     axis_name: Hashable = None,
     axis_size: int | None = None,
+    spmd_axis_name: Hashable = None,
 ) -> Any:
     """The function, mapped over an axis of its arguments.
 
@@ -311,6 +312,8 @@ def vmap(
       axis_name: what the function calls the batch in collectives, such as
         ``jax.lax.psum(x, axis_name)``.
       axis_size: the batch size, needed only if no argument is mapped.
+      spmd_axis_name: as ``jax.vmap`` takes it for places within the function, which are not
+        passed on; it changes nothing.
 
     Returns:
       A function of batched arguments. Variables are shared by all elements: what is assigned

@@ -231,6 +231,11 @@ class Static:
         """The leaves that are no arrays, each with its position among all leaves."""
         return tuple((i, other) for i, other in enumerate(self.others) if type(other) is not _Given)
 
+    @property
+    def plain_positions(self) -> tuple[tuple[int, Any], ...]:
+        """The same, as they were passed."""
+        return tuple((i, _value(other)) for i, other in self.positions)
+
     def with_references(self, args: Any, kwargs: Any) -> tuple[Any, Any, list[Any]]:
         """Arguments with references, new ones, to what is in the place of some; also these."""
         leaves, tree = jax.tree.flatten(internals.taken_apart((args, kwargs)))

@@ -259,16 +259,8 @@ class State:
         while not self._at_values:
             try:
                 if has_flags or self._takes_static:
-                    function = self.transform.function
                     # Once: a function that is traced again may have changed what it is given.
-                    arguments = arguments or Arguments.of(
-                        args,
-                        kwargs,
-                        function,
-                        flags_are_static=has_flags,
-                        differentiated=self.transform.differentiated(len(args)),
-                        sees_changes=self.transform.sees_changes,
-                    )
+                    arguments = arguments or self._arguments(args, kwargs, has_flags)
                     if not arguments.static.is_hashable:
                         if not self.transform.may_ask_values:
                             arguments.static.check_hashable()
@@ -283,7 +275,7 @@ class State:
                     num_traced = len(self.keys)
                     result, written = static(values, given, compiled)
                     if len(self.keys) != num_traced:
-                        self._contents.note_traced(arguments.static, function)
+                        self._contents.note_traced(arguments.static, self.transform.function)
                 elif arrays := known.arrays:
                     values = [array._value for array in arrays]
                     self._thread.given = args, kwargs
@@ -322,6 +314,17 @@ class State:
             finally:
                 self._thread.given = self._thread.content = None
         return self._call_outside_jit(args, kwargs, traced)
+
+    def _arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any], flags: bool) -> Arguments:
+        """Those of a call that is compiled for what is no array, with ``flags`` for these too."""
+        return Arguments.of(
+            args,
+            kwargs,
+            self.transform.function,
+            flags_are_static=flags,
+            differentiated=self.transform.differentiated(len(args)),
+            sees_changes=self.transform.sees_changes,
+        )
 
     def _may_be_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
         """JAX refuses arguments that are no arrays."""
@@ -392,7 +395,7 @@ class State:
 
     def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """The first of the ahead-of-time stages: the whole call as one program."""
-        arguments = self.transform.arguments(args, kwargs)
+        arguments = self._arguments(args, kwargs, self.transform.may_ask_values)
         arguments.static.check_hashable()
 
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -421,7 +424,7 @@ class State:
             )
         convention = Convention(
             in_tree=arguments.static.tree,
-            statics=arguments.static.positions,
+            statics=arguments.static.plain_positions,
             out_tree=traced.out_tree,
             variable_names=tuple(traced.program.in_names[len(arguments.leaves) :]),
             written=traced.written_positions,

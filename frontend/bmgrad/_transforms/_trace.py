@@ -101,8 +101,9 @@ class FunctionTrace:
                 raise jax.errors.UnexpectedTracerError(
                     f"variable {self.name_of(array)} was assigned inside a function that JAX "
                     "traces on its own (the body of jax.lax.scan, while_loop, cond, jax.vmap or "
-                    "jax.jit), where the value cannot leave it. Carry the value through that "
-                    "function and assign it outside, or use bm.jit, bm.vmap."
+                    "jax.jit, a function with a derivative rule, or the rule), where the value "
+                    "cannot leave it. Carry the value through that function and assign it outside, "
+                    "or use bm.jit, bm.vmap."
                 )
             values.append(value)
         return values
