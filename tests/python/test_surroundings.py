@@ -350,6 +350,7 @@ def test_of_modules(monkeypatch):
     package, settings = types.ModuleType("of_a_user"), types.ModuleType("of_a_user.settings")
     monkeypatch.setitem(sys.modules, "of_a_user", package)
     package.settings, settings.factor = settings, 1.0
+    settings.of_a_user = settings.settings = package  # As where modules import each other.
     code = (
         "factor = 1.0\nclass Base:\n    scale = 1.0\n    def get(self): return self.scale * factor"
     )

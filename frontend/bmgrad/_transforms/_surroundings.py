@@ -304,13 +304,20 @@ def _read_by(function: types.FunctionType) -> list[Any]:
     names = _names_in(function.__code__)
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
     known = [function.__globals__[name] for name in names if name in function.__globals__]
-    # Attributes are among the names: `settings.rate`, also of modules in modules.
-    for value in known:
-        if issubclass(type(value), types.ModuleType):
-            attributes = types.ModuleType.__getattribute__(value, "__dict__")
-            if _is_open(_top(attributes.get("__name__"))):
-                known += [attributes[name] for name in names if name in attributes]
+    _add_attributes(known, names)
     return [function.__defaults__, function.__kwdefaults__, vars(function), *cells, *known]
+
+
+def _add_attributes(known: list[Any], names: Sequence[str]) -> None:
+    """Adds to `known` what has these names in modules among it, as `settings.rate`."""
+    met: set[int] = set()
+    for value in known:  # Which grows.
+        if not issubclass(type(value), types.ModuleType) or id(value) in met:
+            continue
+        met.add(id(value))  # Modules may have each other as attributes.
+        attributes = types.ModuleType.__getattribute__(value, "__dict__")
+        if _is_open(_top(attributes.get("__name__"))):
+            known += [attributes[name] for name in names if name in attributes]
 
 
 @functools.lru_cache(maxsize=512)
