@@ -233,7 +233,6 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         """
         known = _known_of.setdefault(self, _Known())
         unperturbed = set() if skip else known.unperturbed
-        outside = max(skip - bool(known.moving), 0) + known.is_of_rule
         todo, seen = [tracer], set()
         while todo:
             x = todo.pop()
@@ -243,21 +242,27 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
             seen.add(atom)
             if not has_tangent(x.aval):
                 continue
-            is_source = not skip and (atom in known.moving or atom in known.perturbed)
-            if not is_source and (equation := x.parent) is None:
-                given = known.source_of(atom)
-                given = self.get_const(x) if given is None else given
-                is_source = given is None or self._is_perturbed_outside(given, outside)
-            elif not is_source and equation.effects:
-                is_source = True  # What comes out of a reference may be any derivative's.
-            elif not is_source and equation.primitive is not ad_util.stop_gradient_p:
-                todo += equation.in_tracers
-            if is_source:
-                if not skip and not isinstance(tracer.val, core.Literal):
+            if self._is_source(x, skip):
+                if not skip:
                     known.perturbed.add(tracer.val)
                 return True
+            if x.parent is not None and x.parent.primitive is not ad_util.stop_gradient_p:
+                todo += x.parent.in_tracers
         unperturbed |= seen
         return False
+
+    def _is_source(self, x: Any, skip: int) -> bool:
+        """Whether a derivative is taken of `x`, whatever it is made of."""
+        known = _known_of[self]
+        if not skip and (x.val in known.moving or x.val in known.perturbed):
+            return True
+        if x.parent is not None:
+            # What comes out of a reference may be any derivative's.
+            return bool(x.parent.effects)
+        given = known.source_of(x.val)
+        given = self.get_const(x) if given is None else given
+        outside = max(skip - bool(known.moving), 0) + known.is_of_rule
+        return given is None or self._is_perturbed_outside(given, outside)
 
     @staticmethod
     def _is_perturbed_outside(given: Any, skip: int) -> bool:
