@@ -1,6 +1,8 @@
 """Objects that are arguments: what is in them may change between calls, as under `jax.grad`."""
 
 import dataclasses
+import datetime
+import decimal
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +114,27 @@ def test_the_same_content_is_compiled_once():
     # Of other shapes: with the object of the call, not with one that was equal to it.
     gradient(jnp.ones(3), Named("rate", 2.0))
     assert traced == [1.0, 2.0, 2.0]
+
+
+def test_equal_values_that_are_made_anew_are_compiled_once():
+    """Also those that take no weak references; 0 and -0 are equal and differ."""
+    traced = []
+
+    def function(x, value):
+        traced.append(value)
+        number = value.factor if isinstance(value, Named) else value
+        return (x * (number.day if isinstance(number, datetime.date) else float(number))).sum()
+
+    gradient = bm.grad(function)
+    for make, count in (
+        (lambda: decimal.Decimal("1.5"), 1),
+        (lambda: datetime.date(2020, 1, 2), 2),
+        (lambda: Named("rate", decimal.Decimal("0")), 3),
+        (lambda: Named("rate", decimal.Decimal("-0")), 4),
+    ):
+        for _ in range(6):
+            np.testing.assert_array_equal(gradient(X, make()), jax.grad(function)(X, make()))
+        assert len(traced) == count + 6 * count  # JAX has run it at each call.
 
 
 def test_what_the_function_changes_itself_is_no_change():

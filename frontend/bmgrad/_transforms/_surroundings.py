@@ -100,13 +100,20 @@ def has_outlived_trace(array: Any) -> bool:
 
 
 class _Kept:
-    """Equal where it is of the same object, which it keeps alive."""
+    """Equal where it is of the same object, which it keeps alive, or the same number or date."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Kept) and self._value is other._value
+        if not isinstance(other, _Kept):
+            return False
+        value, others = self._value, other._value
+        if value is others or type(value) is not type(others):
+            return value is others
+        # What is written in C is no code of the user. Equal numbers may differ in their sign.
+        is_of_c = _is_of_c(type(value), "__eq__") and _is_of_c(type(value), "__repr__")
+        return is_of_c and bool(value == others) and repr(value) == repr(others)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -238,6 +245,11 @@ def _new_kind(cls: type) -> _Kind:
         return _Kind(_identity, lambda value, _: (getattr(value, "__wrapped__", None),))
     held = functools.partial(_in_object, places)
     return _Kind(_identity, held, is_object=bool(places))
+
+
+def _is_of_c(cls: type, name: str) -> bool:
+    found = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+    return type(found) is types.WrapperDescriptorType
 
 
 def _with_type(compared: Callable[[Any], Any]) -> Callable[[Any], Any]:
