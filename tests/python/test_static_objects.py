@@ -131,6 +131,9 @@ def test_equal_values_that_are_made_anew_are_compiled_once():
         (lambda: datetime.date(2020, 1, 2), 2),
         (lambda: Named("rate", decimal.Decimal("0")), 3),
         (lambda: Named("rate", decimal.Decimal("-0")), 4),
+        (lambda: Named("table", np.array(2.0)), 5),
+        (lambda: Named("table", np.array(3.0)), 6),
+        (lambda: Named("table", np.array(3)), 7),
     ):
         for _ in range(6):
             np.testing.assert_array_equal(gradient(X, make()), jax.grad(function)(X, make()))

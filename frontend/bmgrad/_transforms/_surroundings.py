@@ -134,8 +134,10 @@ class _Same:
 def _standing_for(values: Iterable[Any], package: str, by_identity: bool) -> Iterator[Any]:
     """What stands for each value in or around `values`."""
     for value, kind in _around(values, package):
-        yield kind.stands(value) if by_identity or not kind.is_object else type(value)
-        if kind.is_numpy and np.ndarray.nbytes.__get__(value) <= _MOST_BYTES:
+        is_read = kind.is_numpy and np.ndarray.nbytes.__get__(value) <= _MOST_BYTES
+        yield kind.stands(value) if by_identity or not (is_read or kind.is_object) else type(value)
+        if is_read:
+            yield np.ndarray.shape.__get__(value), str(np.ndarray.dtype.__get__(value))
             yield zlib.crc32(np.ndarray.tobytes(value))
 
 
