@@ -49,8 +49,10 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 _ARRAYS = (Array, jax.Array, jax.core.Tracer)
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 _OF_C = (types.MemberDescriptorType, types.GetSetDescriptorType)
-# Objects of these packages are not looked into, but for what they wrap.
-_CLOSED = frozenset({"builtins", "bmgrad", "jax", "jaxlib", "numpy", "scipy", "functools"})
+# Objects of these packages are not looked into, but for what they wrap. Loggers know each other.
+_CLOSED = frozenset(
+    {"builtins", "bmgrad", "jax", "jaxlib", "numpy", "scipy", "functools", "logging"}
+)
 
 
 class _Snapshot:
@@ -145,9 +147,13 @@ def _around(values: Iterable[Any], package: str) -> Iterator[tuple[Any, _Kind]]:
     """The values in and around `values` and their kinds, the nearest first."""
     todo = deque(values)
     seen: set[int] = set()
+    kinds: dict[type, _Kind] = {}  # Types are compared by identity here, whatever they say.
     while todo:
         value = todo.popleft()
-        kind = _kind_of(type(value))
+        cls = type(value)
+        kind = kinds.get(cls) if type(cls) is type else _kind_of(cls)
+        if kind is None:
+            kind = kinds[cls] = _kind_of(cls)
         if kind.is_plain:
             yield value, kind
         elif id(value) not in seen:
@@ -164,13 +170,25 @@ def _first(values: Iterable[Any]) -> list[Any]:
     return list(itertools.islice(values, _MOST_VALUES))
 
 
+def _names_of(base: type[dict[Any, Any]], value: Any) -> tuple[Any, ...] | None:
+    """The keys of a dict, in its order, if they are plain strings."""
+    keys = tuple(_first(base.keys(value)))
+    return keys if set(map(type, keys)) <= {str} else None
+
+
+def _in_dict(base: type[dict[Any, Any]], value: Any) -> list[Any]:
+    """The values, and the keys where they do not stand for the dict."""
+    keys = _first(base.keys(value)) if _names_of(base, value) is None else []
+    return [*keys, *_first(base.values(value))]
+
+
 # By base type what is in a container.
 _CONTAINERS: dict[type[Collection[Any]], Callable[[Any], list[Any]]] = {
     list: lambda value: _first(list.__iter__(value)),
     tuple: lambda value: _first(tuple.__iter__(value)),
     # Of another order than the dict that it is.
-    OrderedDict: lambda x: [*_first(OrderedDict.keys(x)), *_first(OrderedDict.values(x))],
-    dict: lambda value: [*_first(dict.keys(value)), *_first(dict.values(value))],
+    OrderedDict: lambda value: _in_dict(OrderedDict, value),
+    dict: lambda value: _in_dict(dict, value),
     set: lambda value: _first(set.__iter__(value)),
     frozenset: lambda value: _first(frozenset.__iter__(value)),
     deque: lambda value: _first(deque.__iter__(value)),
@@ -240,7 +258,10 @@ def _new_kind(cls: type) -> _Kind:
     for container, in_it in _CONTAINERS.items():
         if issubclass(cls, container):
             held = functools.partial(_in_container, in_it, places)
-            return _Kind(_with_type(container.__len__), held)
+            compared: Callable[[Any], Any] = container.__len__
+            if issubclass(container, dict):
+                compared = functools.partial(_names_of, container)
+            return _Kind(_with_type(compared), held)
     if not places and not cls.__weakrefoffset__:
         return _Kind(_identity, lambda value, _: _first(gc.get_referents(value)))
     if _package(cls) in _CLOSED:
@@ -286,7 +307,8 @@ def _in_object(places: Sequence[tuple[int, str]], value: Any, _: str) -> Iterabl
 def _in_class(value: Any, package: str) -> Iterable[Any]:
     if not _is_open(_package(value), package):
         return ()
-    return [*_first(vars(value).values()), *value.__bases__]
+    members = (x for x in vars(value).values() if type(x) not in _OF_C)
+    return [*_first(members), *value.__bases__]
 
 
 def _places(cls: type) -> Iterator[tuple[int, str]]:

@@ -24,6 +24,9 @@ from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
 from bmgrad.runtime._jax_internals._references import are_of_references
 from bmgrad.runtime._jax_internals._valued_tracers import SoftTracer, ValuedTracer
 
+# Arrays of NumPy that are larger are tables, not buffers to be filled again.
+_MOST_BYTES = 1 << 20
+
 
 @dataclasses.dataclass
 class _Known:
@@ -51,11 +54,12 @@ class _Known:
 
     def unchanging(self, array: Any) -> Any:
         """An array of NumPy as it is now: the function may fill it again before it is read."""
-        if not array.flags.writeable:
+        if not array.flags.writeable or array.nbytes > _MOST_BYTES:
             return array
         key = array.ctypes.data, array.shape, array.strides, array.dtype
         _, copied = self.buffers.get(key, (None, None))
-        if copied is None or not np.array_equal(copied, array):
+        # Their bytes count: NaN is NaN, and 0 is not -0.
+        if copied is None or copied.tobytes() != array.tobytes():
             copied = array.copy()
             copied.flags.writeable = False
             self.buffers[key] = array, copied  # It is kept, so the place stays that of its data.
