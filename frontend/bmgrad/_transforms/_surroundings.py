@@ -258,10 +258,10 @@ def _new_kind(cls: type) -> _Kind:
     for container, in_it in _CONTAINERS.items():
         if issubclass(cls, container):
             held = functools.partial(_in_container, in_it, places)
-            compared: Callable[[Any], Any] = container.__len__
+            stands_for: Callable[[Any], Any] = container.__len__
             if issubclass(container, dict):
-                compared = functools.partial(_names_of, container)
-            return _Kind(_with_type(compared), held)
+                stands_for = functools.partial(_names_of, container)
+            return _Kind(_with_type(stands_for), held)
     if not places and not cls.__weakrefoffset__:
         return _Kind(_identity, lambda value, _: _first(gc.get_referents(value)))
     if _package(cls) in _CLOSED:
