@@ -22,6 +22,15 @@ def with_new_arrays(x):
     return sum((jnp.sin(x) * np.full(3, k, np.float32)).sum() * 10**k for k in (1, 2, 3))
 
 
+def refilled_behind_a_view(x):
+    buffer, out = np.zeros(1, np.float32), 0.0
+    view = np.broadcast_to(buffer, (3,))
+    for k in (1, 2, 3):
+        buffer[:] = k
+        out = out + (jnp.sin(x) * view).sum() * 10**k
+    return out
+
+
 def in_a_loop(x):
     buffer = np.ones(3, np.float32)
     out = jax.lax.scan(lambda s, t: (s * t + jnp.asarray(buffer).sum(), None), x[0], X)[0]
@@ -34,7 +43,12 @@ def in_a_loop_of_its_own(x):
 
 
 @pytest.mark.parametrize(
-    ("function", "same"), [(refilled, with_new_arrays), (in_a_loop, in_a_loop_of_its_own)]
+    ("function", "same"),
+    [
+        (refilled, with_new_arrays),
+        (refilled_behind_a_view, with_new_arrays),
+        (in_a_loop, in_a_loop_of_its_own),
+    ],
 )
 @pytest.mark.parametrize("transform", ["grad", "value_and_grad", "jacfwd", "hessian"])
 def test_what_is_in_buffers_is_that_of_the_use(transform, function, same):

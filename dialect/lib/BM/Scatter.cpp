@@ -422,7 +422,14 @@ static LogicalResult jvpExtremum(OpTy op, JvpFrame &frame) {
     tangent = MulOp::create(b, op.getType(), dx, slope.get());
   }
   if (Value du = frame.tangents[2]) {
-    Expr shares = result.with(inside.gather(b, share.get(), indices));
+    // Whichever are fewer are divided, places or updates.
+    bool divideLater =
+        cast<RankedTensorType>(updates.getType()).getNumElements() <
+        op.getType().getNumElements();
+    Expr shares = result.with(
+        inside.gather(b, divideLater ? winners : share.get(), indices));
+    if (divideLater)
+      shares = expr::constantLike(shares, 1.0) / shares;
     Expr slope =
         expr::select(attained, shares, expr::constantLike(shares, 0.0));
     Value scaled = MulOp::create(b, du.getType(), du, slope.get());

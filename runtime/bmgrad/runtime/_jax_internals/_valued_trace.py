@@ -54,7 +54,7 @@ class _Known:
 
     def unchanging(self, array: Any) -> Any:
         """An array of NumPy as it is now: the function may fill it again before it is read."""
-        if not array.flags.writeable or array.nbytes > _MOST_BYTES:
+        if array.nbytes > _MOST_BYTES or not _may_change(array):
             return array
         key = array.ctypes.data, array.shape, array.strides, array.dtype
         _, copied = self.buffers.get(key, (None, None))
@@ -69,6 +69,15 @@ class _Known:
         """The array or tracer that a variable stands for, None if that is not known."""
         given = self.given.get(variable)
         return self.closed_over.get(variable) if given is None else given
+
+
+def _may_change(array: Any) -> bool:
+    """Whether somebody may write to an array of NumPy, or to the one that it is a view of."""
+    while isinstance(array, np.ndarray):
+        if array.flags.writeable:
+            return True
+        array = array.base
+    return False
 
 
 _known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
