@@ -1,8 +1,10 @@
 """Objects that are arguments: what is in them may change between calls, as under `jax.grad`."""
 
+import concurrent.futures
 import dataclasses
 import datetime
 import decimal
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +140,36 @@ def test_equal_values_that_are_made_anew_are_compiled_once():
         for _ in range(6):
             np.testing.assert_array_equal(gradient(X, make()), jax.grad(function)(X, make()))
         assert len(traced) == count + 6 * count  # JAX has run it at each call.
+
+
+def test_calls_that_raise_do_not_count():
+    traced = []
+
+    def function(x, named):
+        traced.append(named.factor)
+        return x.sum() if named.factor > 10 else x.no_such_attribute
+
+    gradient = bm.grad(function)
+    for factor in range(10):
+        with pytest.raises(AttributeError):
+            gradient(X, Named("rate", factor))
+    del traced[:]
+    for _ in range(3):
+        gradient(X, Named("rate", 20))
+    assert traced == [20]
+
+
+def test_first_calls_in_threads():
+    gradient = bm.grad(lambda x, named: (x * named.factor).sum())
+    start = threading.Barrier(4)
+
+    def call(factor):
+        start.wait()
+        return gradient(X, Named(str(factor), factor))
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(call, (1.0, 2.0, 3.0, 4.0)))
+    np.testing.assert_array_equal(found, [[factor] * 2 for factor in (1.0, 2.0, 3.0, 4.0)])
 
 
 def test_what_the_function_changes_itself_is_no_change():

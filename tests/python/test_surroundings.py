@@ -419,3 +419,49 @@ def test_what_does_not_change_is_traced_once_inside_others():
         jax.vmap(slope)(jnp.ones(2))
         jax.vmap(bm.grad(lambda x: slope(x)))(jnp.ones(2))
     assert len(traced) == 1
+
+
+def test_after_a_change_it_is_traced_once_inside_others():
+    traced, around = [], types.SimpleNamespace(factor=1.0)
+    slope = bm.grad(lambda x: traced.append(1) or around.factor * x**2)
+    slope(1.0)
+    for around.factor in (1.0, 2.0):
+        for _ in range(4):
+            np.testing.assert_array_equal(jax.vmap(slope)(jnp.ones(2)), [2 * around.factor] * 2)
+    assert len(traced) <= 3
+
+
+def test_data_come_before_code():
+    """Functions are many, and call each other; what the user assigns to is in objects."""
+    called = lambda i: ", ".join(f"f{20 * i + k}" for k in range(1, 21))  # noqa: E731
+    code = "\n".join(f"def f{i}(x): return {called(i)}" for i in range(3000))
+    module = types.ModuleType("of_a_user")
+    exec(code, vars(module))
+    deep = types.SimpleNamespace(a=types.SimpleNamespace(b=[types.SimpleNamespace(rate=1.0)]))
+    loss = lambda x: (x if deep.a else module.f0(x)) * deep.a.b[0].rate  # noqa: E731
+    for rate in (1.0, 2.0):
+        deep.a.b[0].rate = rate
+        assert bm.grad(loss)(1.0) == rate
+
+
+loss = 1.0  # It has the name of a method.
+
+
+class Net:
+    def __init__(self):
+        self.rate = 2.0
+
+    def loss(self, x):
+        return x * self.rate
+
+    def all(self, x):
+        return self.loss(x) + self.loss(x)
+
+
+def test_names_of_attributes_are_no_globals(monkeypatch):
+    net, traced = Net(), []
+    kept = bm.grad(lambda x, net: traced.append(1) or net.all(x))
+    for step in range(6):
+        monkeypatch.setitem(globals(), "loss", float(step))
+        assert kept(1.0, net) == bm.grad(net.all)(1.0) == 4.0
+    assert len(traced) == 1

@@ -89,8 +89,8 @@ class Arguments:
                 is_hashable = _is_hashable(leaf)
                 others.append(leaf if is_hashable else _Unhashable(leaf, partial(name, i)))
         static = Static(tree, tuple(others))
-        if sees_changes and function is not None:
-            static = static.with_content(function)
+        if sees_changes:
+            static = static.with_content()
         return cls(tuple(leaves), tuple(references), static, function)
 
     @cached_property
@@ -195,10 +195,10 @@ class Static:
     others: tuple[Hashable, ...]
     content: Content | None = dataclasses.field(default=None, hash=False)
 
-    def with_content(self, function: Callable[..., Any]) -> Static:
-        """The same with what is in its objects, which ``function`` is given."""
+    def with_content(self) -> Static:
+        """The same with what is in its objects now."""
         objects = [x for x in self.plain_values if not is_plain(x)]
-        content = Content(objects, function) if objects else None
+        content = Content(objects) if objects else None
         return dataclasses.replace(self, content=content) if content else self
 
     @property

@@ -66,6 +66,8 @@ from bmgrad.runtime._stages import Lowered, Traced
 # How often functions that are made anew are traced before they are worth compiling: to trace one
 # takes less than about a 20th of the time.
 _CALLS_WITHOUT_JIT = 20
+# How often a function is compiled anew as other things are around it inside transforms of JAX.
+_MOST_RESETS_INSIDE = 4
 
 
 class _Known:
@@ -94,6 +96,7 @@ class State:
             is_made_anew or is_often_made(transform.function)
         )
         self._calls_outside_jit = 0
+        self._resets_inside = 0
         self._thread = InThread()
         self._lock = threading.RLock()
         self._reset()
@@ -233,11 +236,16 @@ class State:
 
     def _is_another_function(self) -> bool:
         """Whether what was traced before may not be what the function is at this call."""
-        if self.watched.traces_that_keep > 1 or (
-            self._differences and self._differences.are_here()
-        ):
+        if self.watched.traces_that_keep > 1:
             return True
-        return is_inside_transform() and self.watched.differs_from_traces()
+        if self._differences and self._differences.are_here():
+            return True
+        if not (is_inside_transform() and self.watched.differs_from_traces()):
+            return False
+        self._resets_inside += 1
+        if self._resets_inside <= _MOST_RESETS_INSIDE:
+            self._reset()  # What is around it is likely to stay so.
+        return self._resets_inside > _MOST_RESETS_INSIDE
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._epoch != _dispatch.epoch():
@@ -257,8 +265,10 @@ class State:
         traced: KeyAndTraced | None = None
         arguments: Arguments | None = None
         while not self._at_values:
+            # Calls in other threads may find out meanwhile.
+            takes_static = has_flags or self._takes_static
             try:
-                if has_flags or self._takes_static:
+                if takes_static:
                     # Once: a function that is traced again may have changed what it is given.
                     arguments = arguments or self._arguments(args, kwargs, has_flags)
                     if not arguments.static.is_hashable:
@@ -275,7 +285,7 @@ class State:
                     num_traced = len(self.keys)
                     result, written = static(values, given, compiled)
                     if len(self.keys) != num_traced:
-                        self._contents.note_traced(arguments.static, self.transform.function)
+                        self._contents.note_traced(arguments.static)
                 elif arrays := known.arrays:
                     values = [array._value for array in arrays]
                     self._thread.given = args, kwargs
@@ -307,10 +317,14 @@ class State:
                     self._at_values = True
                 elif self.transform.may_ask_values and cannot_compare_trees(error):
                     break
-                elif isinstance(error, OTHER_WAYS) and self._may_be_static(args, kwargs):
-                    self._takes_static = True
-                else:
+                elif (
+                    takes_static
+                    or not isinstance(error, OTHER_WAYS)
+                    or not Arguments.of(args, kwargs).static.values
+                ):
                     raise
+                else:
+                    self._takes_static = True  # JAX refuses what is no array.
             finally:
                 self._thread.given = self._thread.content = None
         return self._call_outside_jit(args, kwargs, traced)
@@ -325,10 +339,6 @@ class State:
             differentiated=self.transform.differentiated(len(args)),
             sees_changes=self.transform.sees_changes,
         )
-
-    def _may_be_static(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-        """JAX refuses arguments that are no arrays."""
-        return not self._takes_static and bool(Arguments.of(args, kwargs).static.values)
 
     def _call_outside_jit(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], traced: KeyAndTraced | None = None

@@ -6,8 +6,6 @@ In: the static arguments of a call. Out: those that it was compiled for with thi
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 from bmgrad._transforms._arguments import Static
 from bmgrad._transforms._surroundings import Content
@@ -30,21 +28,19 @@ class Contents:
         for content, compiled in known:
             if content == static.content:
                 return dataclasses.replace(static, content=compiled)
-        if len(known) >= _MOST_CONTENTS:
-            return None
-        known.append((static.content, static.content))
-        return static
+        return static if len(known) < _MOST_CONTENTS else None
 
-    def note_traced(self, static: Static, function: Callable[..., Any]) -> None:
-        """Says that `function` was traced for these, which it may have changed.
+    def note_traced(self, static: Static) -> None:
+        """Says that the function was traced for these, which it may have changed.
 
         What it changes itself, as one that keeps what it has made, is not seen as a change.
         """
         if static.content is None:
             return
-        content = static.with_content(function).content
-        if content is not None and content != static.content:
-            self._of_equal(static).append((content, static.content))
+        known, now = self._of_equal(static), static.with_content().content
+        for content in (static.content, now):
+            if content is not None and all(content != each for each, _ in known):
+                known.append((content, static.content))
 
     def _of_equal(self, static: Static) -> list[tuple[Content, Content]]:
         return self._known.setdefault(dataclasses.replace(static, content=None), [])

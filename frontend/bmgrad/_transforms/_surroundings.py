@@ -11,6 +11,7 @@ properties) may raise, or load what nobody has asked for.
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import gc
 import itertools
@@ -48,6 +49,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
 }
 _ARRAYS = (Array, jax.Array, jax.core.Tracer)
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
+_CODE = (types.FunctionType, type)
 _OF_C = (types.MemberDescriptorType, types.GetSetDescriptorType)
 # Objects of these packages are not looked into, but for what they wrap. Loggers know each other.
 _CLOSED = frozenset(
@@ -58,8 +60,8 @@ _CLOSED = frozenset(
 class _Snapshot:
     """What stands for some values and what is around them. It keeps hardly any of it alive."""
 
-    def __init__(self, values: Iterable[Any], package: str, *, by_identity: bool) -> None:
-        found = _standing_for(values, package, by_identity)
+    def __init__(self, values: Iterable[Any], package: str | None) -> None:
+        found = _standing_for(values, package)
         self._values = list(itertools.islice(found, _MOST_VALUES))
 
     def __eq__(self, other: object) -> bool:
@@ -72,14 +74,17 @@ class Surroundings(_Snapshot):
     """What is around a function."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__([function], _package_of(function), by_identity=True)
+        super().__init__([function], _package_of(function))
 
 
 class Content(_Snapshot):
-    """What is in `values` that `function` is given. Objects with equal content are equal."""
+    """What is in `values`, of functions and classes their data. With equal content they are equal.
 
-    def __init__(self, values: Iterable[Any], function: Callable[..., Any]) -> None:
-        super().__init__(values, _package_of(function), by_identity=False)
+    What code finds in modules is around it, not in it.
+    """
+
+    def __init__(self, values: Iterable[Any]) -> None:
+        super().__init__(values, None)
 
 
 def is_plain(value: Any) -> bool:
@@ -133,23 +138,27 @@ class _Same:
     __hash__ = None  # type: ignore[assignment]
 
 
-def _standing_for(values: Iterable[Any], package: str, by_identity: bool) -> Iterator[Any]:
-    """What stands for each value in or around `values`."""
+def _standing_for(values: Iterable[Any], package: str | None) -> Iterator[Any]:
+    """What stands for each value in or around `values`: in them if there is no `package`."""
     for value, kind in _around(values, package):
         is_read = kind.is_numpy and np.ndarray.nbytes.__get__(value) <= _MOST_BYTES
-        yield kind.stands(value) if by_identity or not (is_read or kind.is_object) else type(value)
+        is_equal = package is None and (is_read or kind.is_object)
+        yield type(value) if is_equal else kind.stands(value)
         if is_read:
             yield np.ndarray.shape.__get__(value), str(np.ndarray.dtype.__get__(value))
             yield zlib.crc32(np.ndarray.tobytes(value))
 
 
-def _around(values: Iterable[Any], package: str) -> Iterator[tuple[Any, _Kind]]:
-    """The values in and around `values` and their kinds, the nearest first."""
-    todo = deque(values)
+def _around(values: Iterable[Any], package: str | None) -> Iterator[tuple[Any, _Kind]]:
+    """The values in and around `values` and their kinds, the nearest first.
+
+    Data come before code, which there is more of.
+    """
+    todo, code = deque(values), deque[Any]()
     seen: set[int] = set()
     kinds: dict[type, _Kind] = {}  # Types are compared by identity here, whatever they say.
-    while todo:
-        value = todo.popleft()
+    while todo or code:
+        value = (todo or code).popleft()
         cls = type(value)
         kind = kinds.get(cls) if type(cls) is type else _kind_of(cls)
         if kind is None:
@@ -159,10 +168,11 @@ def _around(values: Iterable[Any], package: str) -> Iterator[tuple[Any, _Kind]]:
         elif id(value) not in seen:
             seen.add(id(value))
             yield value, kind
-            todo += kind.held(value, package)
+            for x in kind.held(value, package):
+                (code if issubclass(type(x), _CODE) else todo).append(x)
 
 
-def _nothing(value: Any, package: str) -> Iterable[Any]:
+def _nothing(value: Any, package: str | None) -> Iterable[Any]:
     return ()
 
 
@@ -201,12 +211,13 @@ class _Kind:
 
     Attributes:
       stands: from a value to what is compared of it.
-      held: from a value, and the package of the function, to what is looked at after it.
+      held: from a value, and the package of the function if there is one, to what is looked at
+        after it.
       is_object: whether that is all that there is to it but its identity.
     """
 
     stands: Callable[[Any], Any]
-    held: Callable[[Any, str], Iterable[Any]] = _nothing
+    held: Callable[[Any, str | None], Iterable[Any]] = _nothing
     is_plain: bool = False
     is_numpy: bool = False
     is_object: bool = False
@@ -286,28 +297,33 @@ def _identity(value: Any) -> Any:
         return type(value) if gc.is_tracked(value) else _Kept(value)
 
 
-def _in_function(value: Any, package: str) -> Iterable[Any]:
-    return _read_by(value) if _is_open(_package(value), package) else ()
+def _in_function(value: Any, package: str | None) -> Iterable[Any]:
+    if not _is_open(_package(value), package):
+        return ()
+    return _held_by(value) if package is None else [*_held_by(value), *_read_by(value)]
 
 
-def _made_with(made_with: Callable[[Any], Iterable[Any]], value: Any, _: str) -> Iterable[Any]:
+def _made_with(
+    made_with: Callable[[Any], Iterable[Any]], value: Any, _: str | None
+) -> Iterable[Any]:
     return made_with(value)
 
 
 def _in_container(
-    in_it: Callable[[Any], list[Any]], places: Sequence[tuple[int, str]], value: Any, _: str
+    in_it: Callable[[Any], list[Any]], places: Sequence[tuple[int, str]], value: Any, _: str | None
 ) -> Iterable[Any]:
     return [*in_it(value), *_in(value, places)]
 
 
-def _in_object(places: Sequence[tuple[int, str]], value: Any, _: str) -> Iterable[Any]:
+def _in_object(places: Sequence[tuple[int, str]], value: Any, _: str | None) -> Iterable[Any]:
     return [*_in(value, places), type(value)]
 
 
-def _in_class(value: Any, package: str) -> Iterable[Any]:
+def _in_class(value: Any, package: str | None) -> Iterable[Any]:
     if not _is_open(_package(value), package):
         return ()
-    members = (x for x in vars(value).values() if type(x) not in _OF_C)
+    left_out = _OF_C if package is not None else (*_OF_C, types.FunctionType)
+    members = (x for x in vars(value).values() if type(x) not in left_out)
     return [*_first(members), *value.__bases__]
 
 
@@ -336,12 +352,16 @@ def _in_place(value: Any, position: int, name: str) -> Any:
         return None
 
 
-def _read_by(function: types.FunctionType) -> list[Any]:
-    names = _names_in(function.__code__)
+def _held_by(function: types.FunctionType) -> list[Any]:
     cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+    return [function.__defaults__, function.__kwdefaults__, vars(function), *cells]
+
+
+def _read_by(function: types.FunctionType) -> list[Any]:
+    names, attributes = _names_in(function.__code__)
     known = [function.__globals__[name] for name in names if name in function.__globals__]
-    _add_attributes(known, names)
-    return [function.__defaults__, function.__kwdefaults__, vars(function), *cells, *known]
+    _add_attributes(known, attributes)
+    return known
 
 
 def _add_attributes(known: list[Any], names: Sequence[str]) -> None:
@@ -356,10 +376,21 @@ def _add_attributes(known: list[Any], names: Sequence[str]) -> None:
             known += [attributes[name] for name in names if name in attributes]
 
 
-@functools.lru_cache(maxsize=512)
-def _names_in(code: types.CodeType) -> tuple[str, ...]:
-    inner = (x for x in code.co_consts if isinstance(x, types.CodeType))
-    return (*code.co_names, *(name for one in inner for name in _names_in(one)))
+@functools.lru_cache(maxsize=1024)
+def _names_in(code: types.CodeType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The globals that code reads, and the attributes."""
+    names: dict[str, None] = {}
+    attributes: dict[str, None] = {}
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            names[instruction.argval] = None
+        elif instruction.opname in ("LOAD_ATTR", "LOAD_METHOD"):
+            attributes[instruction.argval] = None
+        elif isinstance(instruction.argval, types.CodeType):
+            inner = _names_in(instruction.argval)
+            names.update(dict.fromkeys(inner[0]))
+            attributes.update(dict.fromkeys(inner[1]))
+    return tuple(names), tuple(attributes)
 
 
 def _package_of(function: Any) -> str:
@@ -382,7 +413,7 @@ def _top(module: Any) -> str:
     return str(module or "").partition(".")[0]
 
 
-def _is_open(package: str, of_function: str = "") -> bool:
+def _is_open(package: str, of_function: str | None = None) -> bool:
     """Whether its functions, classes and modules are looked into: the user may assign there."""
     return package == of_function or not _is_installed(package)
 
