@@ -31,8 +31,10 @@ import numpy as np
 from bmgrad._array import Array
 from bmgrad.runtime import _jax_internals as internals
 
-# How many values are looked at, and how large arrays of NumPy are read: the rest is taken to stay.
+# How many values are looked at, how many functions and classes among them, and how large arrays of
+# NumPy are read: the rest is taken to stay.
 _MOST_VALUES = 1000
+_MOST_CODE = 100
 _MOST_BYTES = 1 << 16
 _MOST_KINDS = 1000
 
@@ -154,7 +156,7 @@ def _around(values: Iterable[Any], package: str | None) -> Iterator[tuple[Any, _
 
     Data come before code, which there is more of.
     """
-    todo, code = deque(values), deque[Any]()
+    todo, code, num_code = deque(values), deque[Any](), 0
     seen: set[int] = set()
     kinds: dict[type, _Kind] = {}  # Types are compared by identity here, whatever they say.
     while todo or code:
@@ -169,7 +171,11 @@ def _around(values: Iterable[Any], package: str | None) -> Iterator[tuple[Any, _
             seen.add(id(value))
             yield value, kind
             for x in kind.held(value, package):
-                (code if issubclass(type(x), _CODE) else todo).append(x)
+                if not issubclass(type(x), _CODE):
+                    todo.append(x)
+                elif num_code < _MOST_CODE and id(x) not in seen:
+                    num_code += 1
+                    code.append(x)
 
 
 def _nothing(value: Any, package: str | None) -> Iterable[Any]:
