@@ -307,7 +307,8 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         """
         parents = (x.parent for x in results if _is_of(self, x))
         call = next((x for x in parents if x is not None and x.primitive is prim), None)
-        if call is None or not self.answers:
+        # In a rule it is mostly the function that the rule is of, whose rules the import shares.
+        if call is None or not self.answers or _known_of.setdefault(self, _Known()).is_of_rule:
             return results
         args = call.in_tracers[call.params["num_consts"] :]
         perturbed = [self.is_perturbed(x) for x in args]
