@@ -358,14 +358,19 @@ def _in_place(value: Any, position: int, name: str) -> Any:
         return None
 
 
+def _closed_over(function: types.FunctionType) -> list[Any]:
+    return [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
+
+
 def _held_by(function: types.FunctionType) -> list[Any]:
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != types.CellType()]
-    return [function.__defaults__, function.__kwdefaults__, vars(function), *cells]
+    own = function.__defaults__, function.__kwdefaults__, vars(function)
+    return [*own, *_closed_over(function)]
 
 
 def _read_by(function: types.FunctionType) -> list[Any]:
     names, attributes = _names_in(function.__code__)
     known = [function.__globals__[name] for name in names if name in function.__globals__]
+    known += [x for x in _closed_over(function) if issubclass(type(x), types.ModuleType)]
     _add_attributes(known, attributes)
     return known
 
@@ -424,7 +429,6 @@ def _is_open(package: str, of_function: str | None = None) -> bool:
     return package == of_function or not _is_installed(package)
 
 
-@functools.lru_cache(maxsize=1024)
 def _is_installed(package: str) -> bool:
     """Whether a package is one of Python's or was installed: it is not what a user works on."""
     if package in _CLOSED or package in sys.stdlib_module_names:
@@ -434,4 +438,9 @@ def _is_installed(package: str) -> bool:
         return True
     attributes = types.ModuleType.__getattribute__(module, "__dict__")
     path = attributes.get("__file__") or next(iter(attributes.get("__path__") or ()), "")
-    return not _INSTALLED.isdisjoint(pathlib.PurePath(str(path)).parts)
+    return _is_of_installed(str(path))
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_of_installed(path: str) -> bool:
+    return not _INSTALLED.isdisjoint(pathlib.PurePath(path).parts)
