@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jax.extend.core import Literal
 
 from bmgrad._import._errors import UnsupportedError
-from bmgrad._import._perturbed import Marker, perturbed_arguments, unmarked_params
+from bmgrad._import._perturbed import Marker, perturbed_arguments
 from bmgrad._import._registry import Equation
 from bmgrad._import._rule_scope import RuleScope
 from bmgrad._import._rules_foreign import trace_flat
+from bmgrad._import._rules_kernel import kernel_number
 from bmgrad._import._write import write_module
 from bmgrad.runtime import _kernels
 from bmgrad.runtime._batchers import Batch
@@ -104,14 +105,7 @@ class Alone(NamedTuple):
 
     def _function_over(self, batch: Batch, importer: Importer) -> tuple[TracedJaxpr, Any]:
         eqn = self.eqn
-        in_avals = [atom.aval for atom in eqn.invars]
-        number = _kernels.register(
-            eqn.primitive,
-            unmarked_params(eqn),
-            in_avals,
-            is_partitionable=eqn.ctx.threefry_partitionable,
-        )
-        fun, avals = _kernels.over_batches(number, (batch,))
+        fun, avals = _kernels.over_batches(kernel_number(eqn), (batch,))
         traced = trace_flat(fun, avals, f"{eqn.primitive.name}.batch")
         perturbed = perturbed_arguments(eqn)
         jaxpr, _ = Marker(importer.asked).mark(traced.jaxpr, perturbed)

@@ -81,18 +81,22 @@ def import_kernel(b: Importer, eqn: Equation) -> list[Value]:
     return emit(b.read_all(eqn))
 
 
+def kernel_number(eqn: Equation) -> int:
+    """The number of the equation's kernel in the registry."""
+    return _kernels.register(
+        eqn.primitive,
+        unmarked_params(eqn),
+        [atom.aval for atom in eqn.invars],
+        is_partitionable=eqn.ctx.threefry_partitionable,
+    )
+
+
 def kernel(b: Importer, eqn: Equation) -> tuple[int, Write]:
     """The number of the equation's kernel, and what writes it."""
     b.needs.effects |= eqn.effects
     b.needs.devices |= needs_devices(eqn)
     out_types = [b.type(var.aval) for var in eqn.outvars]
-    in_avals = [atom.aval for atom in eqn.invars]
-    number = _kernels.register(
-        eqn.primitive,
-        unmarked_params(eqn),
-        in_avals,
-        is_partitionable=eqn.ctx.threefry_partitionable,
-    )
+    number = kernel_number(eqn)
     attributes = f"id = {i64(number)}, name = {string(eqn.primitive.name)}{side_effect(eqn)}"
     if ordered := ordered_effects(eqn.effects):
         attributes += f", ordered = [{', '.join(map(string, ordered))}]"

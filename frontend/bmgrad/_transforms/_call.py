@@ -206,10 +206,7 @@ class State:
         return traced
 
     def _is_more_known(self, program: Program) -> bool:
-        """Whether another trace around may know what it was traced without.
-
-        That is bounds of loops, and what is around the function.
-        """
+        """Whether another trace around may know bounds of loops, or what is around it."""
         return program.has_open_loop or self.watched.differs_from_traces()
 
     def _tracer(self, context: TraceContext | None) -> Callable[..., TracedFunction]:
@@ -240,12 +237,12 @@ class State:
             return True
         if self._differences and self._differences.are_here():
             return True
-        if not (is_inside_transform() and self.watched.differs_from_traces()):
-            return False
-        self._resets_inside += 1
-        if self._resets_inside <= _MOST_RESETS_INSIDE:
-            self._reset()  # What is around it is likely to stay so.
-        return self._resets_inside > _MOST_RESETS_INSIDE
+        # Of what changes again and again each is not worth compiling.
+        return self._resets_inside >= _MOST_RESETS_INSIDE and self._is_changed_inside()
+
+    def _is_changed_inside(self) -> bool:
+        """Whether inside a transform of JAX, which may be why, other things are around it."""
+        return is_inside_transform() and self.watched.differs_from_traces()
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._epoch != _dispatch.epoch():
@@ -257,6 +254,9 @@ class State:
             return self._call_outside_jit(args, kwargs)
         if self._is_another_function():
             return self._call_outside_jit(args, kwargs)
+        if self._is_changed_inside():
+            self._resets_inside += 1
+            self._reset()
         has_flags = self.transform.may_ask_values and holds_flags((args, kwargs))
         if not has_flags:
             self.shortcut.close()

@@ -219,7 +219,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
     num_given = lifted.num_errors or 0
     num_lifted = lifted.num_consts + num_given
     traced = _traced_fwd(params, (*[False] * num_lifted, *active[num_lifted:]))
-    fwd, consts, residual_tree, forwarded = traced[:4]
+    fwd, residual_tree, forwarded = traced.jaxpr, traced.residual_tree, traced.forwarded
     made = itertools.count()
     # Error values that `checkify` put before the arguments are not counted in `forwarded`.
     sources = [(False, next(made)) if f is None else (True, f + num_given) for f in forwarded]
@@ -275,7 +275,7 @@ def custom_vjp_rule(params: Mapping[str, Any], active: Sequence[bool]) -> Custom
 
     return CustomVjp(
         fwd,
-        consts,
+        traced.consts,
         num_made,
         residuals,
         bwd,

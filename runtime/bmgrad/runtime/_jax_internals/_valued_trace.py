@@ -56,7 +56,8 @@ class _Known:
         """An array of NumPy as it is now: the function may fill it again before it is read."""
         if array.nbytes > _MOST_BYTES or not _may_change(array):
             return array
-        key = array.ctypes.data, array.shape, array.strides, array.dtype
+        weak = getattr(array, "weak_type", False)
+        key = array.ctypes.data, array.shape, array.strides, array.dtype, weak
         _, copied = self.buffers.get(key, (None, None))
         # Their bytes count: NaN is NaN, and 0 is not -0.
         if copied is None or copied.tobytes() != array.tobytes():
@@ -415,7 +416,7 @@ def end(trace: Any, *, keeps_inputs: bool) -> None:
     known = _known_of.setdefault(trace, _Known())
     for rule in known.rules:
         end(rule, keeps_inputs=True)
-    known.rules = []
+    known.rules, known.buffers = [], {}
     if not keeps_inputs:
         known.given, known.values = {}, {}
     trace.__class__ = _EndedTrace
