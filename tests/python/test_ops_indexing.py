@@ -372,3 +372,19 @@ def test_scatter_into_nothing():
 def test_scatter_apply():
     """Another update function runs as JAX lowers it."""
     check_runs(lambda x: x.at[jnp.asarray([0, 2, 2])].apply(jnp.square), jnp.asarray(V))
+
+
+@pytest.mark.parametrize("size", [5, 2])
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extrema_are_shared_by_few_updates_and_by_many(name, size):
+    """Of more places than updates, and of fewer: ties are divided in other ways."""
+    x = jnp.full(size, 2.0)
+    index, updates = jnp.array([1, 1, 0]), jnp.array([2.0, 2.0, 9.0 if name == "max" else 1.0])
+
+    def loss(m, *argnums):
+        f = lambda x, u: (getattr(x.at[index], name)(u) * jnp.arange(1.0, size + 1)).sum()  # noqa: E731
+        return m.grad(f, argnums=argnums)(x, updates)
+
+    for argnums in ((0, 1), (0,), (1,)):
+        got, want = (loss(m, *argnums) for m in (bm, jax))
+        jax.tree.map(np.testing.assert_allclose, got, want)
