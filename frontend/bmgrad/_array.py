@@ -169,6 +169,8 @@ class Array:
     _value: Any
     _lifted: bool
     _name: str | None
+    # How one of this class is given a value, if there is a way of its own.
+    _how_to_mend = ""
 
     def __init__(self, value: Any, dtype: DTypeLike | None = None) -> None:
         self._value = _to_jax(value, dtype)
@@ -185,7 +187,11 @@ class Array:
         """The jax array that this object holds now (a tracer while a function is being traced)."""
         context = _stack.top
         held: jax.Array = self._value
-        return held if context is None else context.read(self)
+        if context is not None:
+            return context.read(self)
+        if _jax_internals.is_left_behind(held):
+            raise self._left_behind()
+        return held
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -214,6 +220,15 @@ class Array:
     def update(self, value: Any) -> None:
         """Give the array new values of the same shape and dtype: as ``x.value = value`` does."""
         self.value = value
+
+    def _left_behind(self, reader: str = "what runs here") -> Exception:
+        """What is raised where a value is read that JAX knows nothing of any more."""
+        return jax.errors.UnexpectedTracerError(
+            f"{reader} reads a variable, {self._label()}, that holds a value of a trace of JAX: it "
+            "was assigned in a function under jax.jit, jax.vmap or jax.grad, from which no value "
+            "can leave. Assign it under bm.jit, bm.vmap or bm.grad, and give it a value before it "
+            f"is used again{self._how_to_mend}"
+        )
 
     def _label(self) -> str:
         kind = type(self).__name__
@@ -375,7 +390,9 @@ class Array:
     # ---- Python's own protocols
 
     def __repr__(self) -> str:
-        text, name = repr(self.value), type(self).__name__
+        # One is looked at, too, that holds what cannot be used.
+        shown = self._value if _stack.top is None else self.value
+        text, name = repr(shown), type(self).__name__
         if not text.startswith("Array("):
             return f"{name}({text})"
         body = text.removeprefix("Array(").replace("\n" + " " * 6, "\n" + " " * (len(name) + 1))

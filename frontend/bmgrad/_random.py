@@ -46,6 +46,7 @@ class RandomState(Variable):
     """
 
     __slots__ = ("_key", "_seed")
+    _how_to_mend = ", as its seed() does"
 
     def __init__(self, seed: Any = None) -> None:
         # The key is made at the first read: importing bmgrad must not start a jax backend.

@@ -241,6 +241,33 @@ def test_a_variable_that_holds_a_value_of_a_trace():
     np.testing.assert_array_equal(bm.grad(lambda x: (x * held).sum())(X), before)
 
 
+@pytest.mark.parametrize(
+    "transform", [jax.jit, jax.vmap, lambda f: jax.grad(lambda x: f(x).sum())], ids=str
+)
+def test_what_is_left_in_a_variable_by_a_transform_of_jax(transform):
+    held = bm.Variable(jnp.zeros(()))
+
+    def assigns(x):
+        held.value = held + x.sum()
+        return x * held.value  # There it may be read.
+
+    transform(assigns)(X)
+    text = "what runs here reads a variable, Variable, that holds a value of a trace of JAX"
+    raises(lambda: held + 1, jax.errors.UnexpectedTracerError, text)
+    assert repr(held).startswith("Variable(")
+    held.value = 2.0
+    assert held + 1 == 3
+
+
+def test_random_numbers_after_some_were_drawn_under_jax_jit():
+    bm.random.seed(3)
+    jax.jit(lambda x: x + bm.random.rand().value)(X)
+    text = raises(bm.random.rand, jax.errors.UnexpectedTracerError, "'random.DEFAULT'")
+    assert "seed()" in text
+    bm.random.seed(3)
+    bm.random.rand()
+
+
 @pytest.mark.parametrize("other", ["text", object(), {1, 2}])
 @pytest.mark.parametrize(
     "call",

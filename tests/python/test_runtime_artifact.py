@@ -162,10 +162,35 @@ def test_loaded_is_called_like_the_function(saved):
     assert "Linear.update" in repr(loaded)
     with pytest.raises(TypeError, match=r"batch\['x'\] of shape \(3,\) and dtype float32"):
         loaded({"x": jnp.ones(4), "mode": "fast"}, scale=2.0)
-    with pytest.raises(TypeError, match="takes arguments of the structure"):
+    with pytest.raises(TypeError, match="compiled for arguments of the structure"):
         loaded(*ARGS)
     with pytest.raises(TypeError, match=r"'fast' of a static argument, .* 'slow'"):
         loaded({"x": X, "mode": "slow"}, scale=2.0)
+
+
+def test_what_it_assigns_does_not_leave_a_transform_of_jax(saved):
+    loaded = load(saved)
+
+    def call(y):
+        return loaded({"x": X, "mode": "fast"}, scale=y).second
+
+    with pytest.raises(jax.errors.UnexpectedTracerError, match=r"assigns 'Linear0\.count'"):
+        jax.jit(call)(2.0)
+    assert loaded.variables["Linear0.count"] == 0
+    assert call(2.0) == 6
+    assert loaded.variables["Linear0.count"] == 1
+
+
+def test_variables_of_a_trace_are_who_put_them_there(saved):
+    loaded = load(saved)
+
+    @jax.jit
+    def call(count):
+        loaded.variables["Linear0.count"] = count
+        loaded(*ARGS, scale=2.0)
+        return loaded.variables["Linear0.count"]
+
+    assert call(5) == 6
 
 
 def test_plain_jax_export_runs_it(saved):
@@ -269,7 +294,9 @@ def test_wrong_platform(compiled, tmp_path):
     compiled.save(path, platforms=("tpu", "cpu"))
     np.testing.assert_allclose(load(path)(*ARGS, scale=2.0).first, [0, 4, 12])
     with pytest.raises(ValueError, match="'cpu', 'gpu' and 'tpu', got 'vax'"):
-        compiled.save(path, platforms=("vax",))
+        compiled.save(path, platforms="vax")
+    with pytest.raises(FileNotFoundError, match=r"cannot save to .*/no/f: there is no directory"):
+        compiled.save(tmp_path / "no" / "f")
 
 
 def test_values_of_every_dtype(tmp_path):

@@ -116,6 +116,22 @@ def test_boxes_keywords_and_static_arguments(model):
         compiled(bm.ones(4), mode="mean")
 
 
+@pytest.mark.parametrize("traced_for", [bm.ones(3), jnp.ones(3)], ids=["boxed", "plain"])
+@pytest.mark.parametrize("given", [bm.ones(3), jnp.ones(3), np.ones(3, "f")], ids=type)
+def test_boxes_are_arrays_to_what_is_compiled(traced_for, given, tmp_path):
+    grad = bm.grad(lambda p: (p["a"] ** 2).sum())
+    compiled = grad.trace({"a": traced_for}).lower().compile()
+    compiled.save(tmp_path / "f")
+    for call in (compiled, bp.load(tmp_path / "f")):
+        got = call({"a": given})["a"]
+        assert type(got) is (bm.Array if type(traced_for) is bm.Array else type(jnp.ones(3)))
+        np.testing.assert_array_equal(got, [2, 2, 2])
+        with pytest.raises(TypeError, match="structure"):
+            call({"b": given})
+        with pytest.raises(TypeError, match="structure"):
+            call({"a": [given]})
+
+
 def test_python_numbers():
     square = bm.grad(lambda x, y: x**2 * y)
     compiled = square.trace(2.0, 3.0).lower().compile()

@@ -382,12 +382,7 @@ class State:
             return
         for array in arrays:
             if isinstance(array._value, jax.core.Tracer):
-                raise jax.errors.UnexpectedTracerError(
-                    f"{self.transform.name} reads a variable, {array._label()}, that holds a value "
-                    "of a trace of JAX: it was assigned in a function under jax.jit, jax.vmap or "
-                    "jax.grad, from which no value can leave. Assign it under bm.jit, bm.vmap or "
-                    "bm.grad, and give it a value before it is used again"
-                ) from error
+                raise array._left_behind(self.transform.name) from error
 
     def assign(self, written: dict[int, Any], arrays: Sequence[Array]) -> None:
         for position, value in written.items():

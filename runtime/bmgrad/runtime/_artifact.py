@@ -17,7 +17,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,10 @@ def save(
     program: Program,
     convention: Convention,
     variables: Sequence[jax.Array],
-    platforms: Sequence[str] | None = None,
+    platforms: str | Sequence[str] | None = None,
 ) -> None:
     """Writes `program` with the values of its variables to `path`. See `load`."""
+    platforms = (platforms,) if isinstance(platforms, str) else platforms
     lowered_for = tuple(map(_export_platform, platforms or (get_platform(),)))
     names = _unique(convention.variable_names)
     exported = _export(program, convention, names, lowered_for)
@@ -156,6 +157,8 @@ def _npz(arrays: dict[str, np.ndarray[Any, Any]]) -> bytes:
 
 
 def _write(path: Path, members: dict[str, bytes]) -> None:
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot save to {path}: there is no directory {path.parent}")
     # Beside the target and then renamed: a reader never sees half a file.
     partial = path.with_name(path.name + f".{os.getpid()}.tmp")
     try:
@@ -203,34 +206,31 @@ class LoadedProgram:
         return f"LoadedProgram({self.manifest['name']}, platforms={self.manifest['platforms']})"
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Runs the function on `args` and assigns the variables it writes."""
+        """Runs the function on `args` and assigns the variables it writes.
+
+        Inside a transform of JAX it raises `UnexpectedTracerError` where it would assign some:
+        what it found there would outlive that transform.
+        """
         name, convention = self.manifest["name"], self._convention
-        leaves, tree = jax.tree.flatten((args, kwargs))
-        if tree != convention.in_tree and not self._looks_alike(tree):
-            raise TypeError(
-                f"{name} takes arguments of the structure {convention.in_tree}, "
-                f"but was called with {tree}"
-            )
-        inputs = convention.without_statics(name, leaves)
+        inputs = convention.flatten(name, args, kwargs)
         self._check(inputs)
         try:
             results, assigned = self._call(inputs, self.variables)
         except (TypeError, ValueError):
             self._check(inputs)
             raise
+        # Who has put tracers there takes them out again.
+        if _are_traced(assigned) and not _are_traced(self.variables):
+            raise jax.errors.UnexpectedTracerError(
+                f"{name} assigns {', '.join(map(repr, assigned))}, and what variables are given "
+                "cannot leave the transform of JAX (jax.jit, ...) that calls it; call it outside"
+            )
         self.variables.update(assigned)
         return jax.tree.unflatten(convention.out_tree, results)
 
     def as_text(self) -> str:
         """The StableHLO module."""
         return str(self._exported.mlir_module())
-
-    def _looks_alike(self, tree: jax.tree_util.PyTreeDef) -> bool:
-        """Whether `tree` differs in the classes of its named tuples at most."""
-        try:
-            return bool(_trees.encode(tree) == self.manifest["arguments"]["tree"])
-        except TypeError:
-            return False
 
     def _check(self, inputs: Sequence[Any]) -> None:
         for given, wanted in zip(inputs, self.manifest["arguments"]["arrays"], strict=True):
@@ -241,6 +241,10 @@ class LoadedProgram:
                     f"{tuple(wanted['shape'])} and dtype {wanted['dtype']}, "
                     f"but was given {aval.str_short()}"
                 )
+
+
+def _are_traced(values: Mapping[str, Any]) -> bool:
+    return any(isinstance(value, jax.core.Tracer) for value in values.values())
 
 
 def load(path: str | Path) -> LoadedProgram:

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import jax
 
+from bmgrad.runtime import _trees
+
 
 class Variables(Protocol):
     """Access to the variables of a compiled function, in the order of `variable_names`."""
@@ -43,9 +45,9 @@ class Convention:
     written: tuple[int, ...]
 
     def flatten(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """The arrays among the arguments of a call of function `name`."""
+        """The arrays among the arguments of a call of function `name`, in `bm.Array`s or not."""
         leaves, tree = jax.tree.flatten((tuple(args), dict(kwargs)))
-        if tree != self.in_tree:
+        if tree != self.in_tree and not _trees.are_alike(tree, self.in_tree):
             raise TypeError(
                 f"{name} was compiled for arguments of the structure {self.in_tree}, "
                 f"but was called with {tree}"

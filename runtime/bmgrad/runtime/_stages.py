@@ -115,7 +115,7 @@ class Compiled(_Staged):
         """XLA's bytes of arguments, outputs, temporaries and code."""
         return self._executable.memory_analysis()
 
-    def save(self, path: str | Path, platforms: Sequence[str] | None = None) -> None:
+    def save(self, path: str | Path, platforms: str | Sequence[str] | None = None) -> None:
         """Writes the function and its variables' values to a file that needs no source.
 
         `platforms` (`"cpu"`, `"gpu"`, `"tpu"`) are those that the file can run on, by

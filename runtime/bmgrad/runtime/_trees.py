@@ -19,12 +19,38 @@ _builders: dict[str, Callable[[Sequence[Any]], Any]] = {}
 
 
 def register_node(node: type, name: str, build: Callable[[Sequence[Any]], Any]) -> None:
-    """Lets files hold pytree nodes of class `node`, under `name`.
+    """Lets files hold pytree nodes of class `node`, each around one array, under `name`.
 
-    `build` makes one from any children; what JAX keeps of it beside them is lost.
+    `build` makes one from any child; what JAX keeps of it beside that is lost.
     """
     _names[node] = name
     _builders[name] = build
+
+
+def are_alike(tree: jax.tree_util.PyTreeDef, other: jax.tree_util.PyTreeDef) -> bool:
+    """Whether the two differ at most in nodes around arrays and in classes of named tuples."""
+    outermost, of_other = _outermost(tree), _outermost(other)
+    if outermost is None or of_other is None:
+        return outermost is of_other
+    children, of_other_children = tree.children(), other.children()
+    return (
+        outermost == of_other
+        and len(children) == len(of_other_children)
+        and all(map(are_alike, children, of_other_children))
+    )
+
+
+def _outermost(tree: jax.tree_util.PyTreeDef) -> Any:
+    """What is told apart of the outermost node; None for an array."""
+    described = tree.node_data()
+    if described is None or described[0] in _names:
+        return None
+    node, _ = described
+    return (node.__name__, node._fields) if _is_named_tuple(node) else described
+
+
+def _is_named_tuple(node: type) -> bool:
+    return issubclass(node, tuple) and hasattr(node, "_fields")
 
 
 def encode(tree: jax.tree_util.PyTreeDef) -> Json:
@@ -43,7 +69,7 @@ def encode(tree: jax.tree_util.PyTreeDef) -> Json:
         return {"kind": "dict", "keys": list(data), "children": children}
     if node is list or node is tuple:
         return {"kind": node.__name__, "children": children}
-    if issubclass(node, tuple) and hasattr(node, "_fields"):
+    if _is_named_tuple(node):
         fields = list(node._fields)
         return {
             "kind": "namedtuple",

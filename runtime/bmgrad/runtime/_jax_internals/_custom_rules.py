@@ -20,10 +20,10 @@ from bmgrad.runtime._jax_internals._closures import closed_over
 from bmgrad.runtime._jax_internals._discharge import discharge_rule
 from bmgrad.runtime._jax_internals._ended_batches import batches_reopened
 from bmgrad.runtime._jax_internals._equations import needed_inputs
+from bmgrad.runtime._jax_internals._rules_at_call import traces_rules
 from bmgrad.runtime._jax_internals._valued_trace import (
     AtValues,
     InOurTrace,
-    traces_rules,
     values_of_rule,
 )
 

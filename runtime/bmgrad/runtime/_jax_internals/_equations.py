@@ -74,11 +74,15 @@ def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     Functions in it have no derivative rules, which may hold anything: a trace, a model.
     """
     jaxpr = _without_rules(jaxpr)
-    count = len(jaxpr.invars)
-    if hasattr(jaxpr, "with_consts"):  # One of the two versions attaches them.
-        plain = jaxpr.with_consts([])
-        return lambda *args: evaluate_jaxpr(plain, (), [*args[count:], *args[:count]])
-    return lambda *args: evaluate_jaxpr(jaxpr, args[count:], args[:count])
+    count, opened = len(jaxpr.invars), getattr(jaxpr, "jaxpr", jaxpr)
+    # In newer versions what is opened has its constants as the first arguments.
+    num_consts = len(opened.constvars)
+
+    def run(*args: Any) -> list[Any]:
+        given = [*args[count:], *args[:count]]
+        return evaluate_jaxpr(opened, given[:num_consts], given[num_consts:])
+
+    return run
 
 
 def _without_rules(jaxpr: Any) -> Any:

@@ -285,6 +285,11 @@ def is_inside_transform() -> bool:
     return trace_state.value is not evaluation
 
 
+def is_left_behind(value: Any) -> bool:
+    """Whether `value` is of a trace, though there is none any more."""
+    return isinstance(value, core.Tracer) and not is_inside_transform()
+
+
 def may_be_differentiated() -> bool:
     """Whether a derivative may be taken of what is called now, by a transform around it."""
     trace = core.trace_ctx.trace

@@ -7,10 +7,9 @@ on without: whoever can, as functions of JAX, does what it does in any other tra
 kept of a trace that is over (in a cache, an attribute) is told to all, unless it depends on inputs.
 """
 
-import contextlib
 import dataclasses
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,6 +21,7 @@ from jax.extend import linear_util
 from bmgrad.runtime._jax_internals._asked_values import note_asked_in, was_asked
 from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
 from bmgrad.runtime._jax_internals._references import are_of_references
+from bmgrad.runtime._jax_internals._rules_at_call import trace_rules_now
 from bmgrad.runtime._jax_internals._valued_tracers import SoftTracer, ValuedTracer
 
 # Arrays of NumPy that are larger are tables, not buffers to be filled again.
@@ -85,17 +85,6 @@ _known_of: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
 
 
 _PlainTrace: Any = partial_eval.DynamicJaxprTrace
-
-# By primitive what traces the forward rule of a call, given its parameters and which arguments are
-# perturbed; it keeps what was traced for whoever asks for the same.
-_trace_rule: dict[Any, Callable[[Mapping[str, Any], Sequence[bool]], object]] = {}
-
-
-def traces_rules(
-    primitive: Any, trace_rule: Callable[[Mapping[str, Any], Sequence[bool]], object]
-) -> None:
-    """Says what traces the forward rules of calls of functions with rules."""
-    _trace_rule[primitive] = trace_rule
 
 
 class ValuedTrace(partial_eval.DynamicJaxprTrace):
@@ -292,34 +281,30 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
     ) -> Any:
         plain: Any = super().process_custom_jvp_call
         fun, jvp = (_followed(self._rule(f, tracers), f) for f in (fun, jvp))
-        return self._with_rule(prim, plain(prim, fun, jvp, tracers, **keywords))
+        return self._with_rules(prim, plain(prim, fun, jvp, tracers, **keywords))
 
     def process_custom_vjp_call(
         self, prim: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **keywords: Any
     ) -> Any:
         plain: Any = super().process_custom_vjp_call
         fun, fwd = (_followed(self._rule(f, tracers), f) for f in (fun, fwd))
-        return self._with_rule(prim, plain(prim, fun, fwd, bwd, tracers, **keywords))
+        return self._with_rules(prim, plain(prim, fun, fwd, bwd, tracers, **keywords))
 
-    def _with_rule(self, prim: Any, results: Any) -> Any:
-        """The results of a call, of which the forward rule is traced now if it is to be needed.
+    def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        plain: Any = super().process_primitive
+        results = plain(primitive, tracers, params)
+        # None that has jaxprs has a single one.
+        return self._with_rules(primitive, results) if primitive.multiple_results else results
 
-        As JAX does: what the rule reads besides its arguments may be another thing later.
-        """
-        parents = (x.parent for x in results if _is_of(self, x))
-        call = next((x for x in parents if x is not None and x.primitive is prim), None)
+    def _with_rules(self, prim: Any, results: Any) -> Any:
+        """The results of an equation, of which the forward rules are traced if they are needed."""
         # In a rule it is mostly the function that the rule is of, whose rules the import shares.
-        if call is None or not self.answers or _known_of.setdefault(self, _Known()).is_of_rule:
-            return results
-        args = call.in_tracers[call.params["num_consts"] :]
-        perturbed = [self.is_perturbed(x) for x in args]
-        if any(perturbed):
-            # Rules that do not ask are told that all arguments may have tangents.
-            if not call.params["symbolic_zeros"]:
-                perturbed = [has_tangent(x.aval) for x in args]
-            # What a rule raises is raised where it is needed, when it is asked again.
-            with contextlib.suppress(Exception), core.set_current_trace(self.parent_trace):
-                _trace_rule[prim](call.params, perturbed)
+        if self.answers and not _known_of.setdefault(self, _Known()).is_of_rule:
+            parents = (x.parent for x in results if _is_of(self, x))
+            equation = next((x for x in parents if x is not None and x.primitive is prim), None)
+            if equation is not None:
+                with core.set_current_trace(self.parent_trace):
+                    trace_rules_now(equation, self.is_perturbed)
         return results
 
     def _rule(self, fun: Any, tracers: Any) -> "InOurTrace":
