@@ -34,6 +34,19 @@ class TestArgnums:
     def test_as_jax(self, argnums):
         same(bm.grad(f, argnums=argnums)(*ARGS), jax.grad(f, argnums=argnums)(*ARGS))
 
+    @pytest.mark.parametrize("argnums", [1, -1, (0, 2), (1,)])
+    @pytest.mark.parametrize("name", ["grad", "value_and_grad", "jacrev", "jacfwd", "hessian"])
+    def test_by_position_as_jax(self, name, argnums):
+        ours, theirs = (getattr(m, name)(f, argnums)(*ARGS) for m in (bm, jax))
+        same(ours, theirs, rtol=1e-5)
+
+    def test_by_position_besides_argnums(self):
+        same(bm.grad(f, np.int64(1))(*ARGS), jax.grad(f, 1)(*ARGS))
+        with pytest.raises(TypeError, match="grad_vars must be a bm.Array or Variable"):
+            bm.grad(f, 1, 0)
+        with pytest.raises(TypeError, match="grad_vars must be a bm.Array or Variable"):
+            bm.grad(f, True)
+
     def test_default_and_list(self):
         same(bm.grad(f)(*ARGS), jax.grad(f)(*ARGS))
         same(bm.grad(f, argnums=[0, 1])(*ARGS), jax.grad(f, argnums=(0, 1))(*ARGS))
@@ -349,7 +362,7 @@ class TestGradVars:
         np.testing.assert_allclose(got[0], [2.0])
         np.testing.assert_allclose(got[1], [2.0])
 
-    @pytest.mark.parametrize("grad_vars", [1, "a", jnp.ones(2), [jnp.ones(2)], {"k": 3}])
+    @pytest.mark.parametrize("grad_vars", [1.0, "a", jnp.ones(2), [jnp.ones(2)], {"k": 3}])
     def test_what_is_no_variable(self, grad_vars):
         m = Model()
         message = r"grad_vars.* must be a bm.Array or Variable.* for an argument use argnums"

@@ -58,6 +58,9 @@ class Targets:
         has_aux: bool | None = None,
         return_value: bool = False,
     ) -> Targets:
+        # By position JAX's users say which arguments; no number is a variable.
+        if argnums is None and _are_numbers(grad_vars):
+            grad_vars, argnums = None, grad_vars
         variables, container = _flatten_variables(grad_vars, "grad_vars")
         _flatten_variables(dyn_vars, "dyn_vars")
         if argnums is None and container is None:
@@ -322,6 +325,11 @@ def _check_keys(keys: tuple[Any, ...], argument: str) -> None:
             f"the keys of {argument} must be of kinds that can be sorted together, got "
             f"{list(keys)}; name the variables by strings"
         ) from None
+
+
+def _are_numbers(given: Any) -> bool:
+    each = given if isinstance(given, (tuple, list)) and given else (given,)
+    return all(isinstance(x, (int, np.integer)) and not isinstance(x, bool) for x in each)
 
 
 def _checked_argnums(argnums: Any) -> int | tuple[int, ...] | None:

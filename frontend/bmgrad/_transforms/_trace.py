@@ -99,7 +99,7 @@ class FunctionTrace:
             value = self._values[key]
             if isinstance(value, jax.core.Tracer) and not self._opened.owns(value):
                 raise jax.errors.UnexpectedTracerError(
-                    f"variable {self.name_of(array)} was assigned inside a function that JAX "
+                    f"{array._label()} was assigned inside a function that JAX "
                     "traces on its own (the body of jax.lax.scan, while_loop, cond, jax.vmap or "
                     "jax.jit, a function with a derivative rule, or the rule), where the value "
                     "cannot leave it. Carry the value through that function and assign it outside, "
