@@ -186,10 +186,8 @@ class Array:
     def value(self) -> jax.Array:
         """The jax array that this object holds now (a tracer while a function is being traced)."""
         context = _stack.top
-        held: jax.Array = self._value
-        if context is not None:
-            return context.read(self)
-        if _jax_internals.is_left_behind(held):
+        held: jax.Array = self._value if context is None else context.read(self)
+        if context is None and _jax_internals.is_left_behind(held):
             raise self._left_behind()
         return held
 

@@ -37,6 +37,12 @@ def write_states(filename: str | os.PathLike[str], values: Mapping[str, jax.Arra
     form = _format(path)
     if not values:
         raise ValueError(f"there are no variables to write to {path}")
+    for key, value in values.items():
+        if jax.numpy.issubdtype(value.dtype, jax.dtypes.extended):
+            raise TypeError(
+                f"'{key}' has dtype {value.dtype}, which no file of states holds; keep "
+                "jax.random.key_data of it in the variable"
+            )
     arrays = {key: _as(np.asarray(v), form.stored(v.dtype)) for key, v in values.items()}
     # A run that stops halfway must not leave half a file where a whole one was.
     folder = os.path.dirname(os.path.abspath(path))
@@ -51,14 +57,19 @@ def read_states(filename: str | os.PathLike[str], specs: Mapping[str, Spec]) -> 
     them.
 
     Raises:
-        ValueError: the file has another shape for a name.
+        ValueError: the file has another shape for a name, or is none of its format.
         TypeError: the file has another dtype for a name.
     """
     path = os.fspath(filename)
     form = _format(path)
     if not os.path.exists(path):
         raise FileNotFoundError(f"there is no file {path}")
-    arrays = form.read(path)
+    try:
+        arrays = form.read(path)
+    except ModuleNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as what its name says: {error}") from error
     for key in arrays.keys() & specs.keys():
         shape, dtype = specs[key]
         array = arrays[key]
@@ -108,6 +119,8 @@ def _write_npz(path: str, arrays: Arrays) -> None:
 
 
 def _read_npz(path: str) -> Arrays:
+    if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle.
+        raise ValueError("it is no zip archive")
     with np.load(path, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}
 
@@ -120,7 +133,10 @@ def _write_h5(path: str, arrays: Arrays) -> None:
 
 def _read_h5(path: str) -> Arrays:
     with _need("h5py", ".h5").File(path, "r") as file:
-        return {key: file[key][()] for key in file}
+        arrays: Arrays = {}
+        # A '/' in a name made a group.
+        file.visititems(lambda key, x: arrays.update({key: x[()]} if hasattr(x, "shape") else {}))
+        return arrays
 
 
 def _write_mat(path: str, arrays: Arrays) -> None:

@@ -42,9 +42,9 @@ class TestArgnums:
 
     def test_by_position_besides_argnums(self):
         same(bm.grad(f, np.int64(1))(*ARGS), jax.grad(f, 1)(*ARGS))
-        with pytest.raises(TypeError, match="grad_vars must be a bm.Array or Variable"):
+        with pytest.raises(TypeError, match="grad_vars must be a"):
             bm.grad(f, 1, 0)
-        with pytest.raises(TypeError, match="grad_vars must be a bm.Array or Variable"):
+        with pytest.raises(TypeError, match="grad_vars must be a"):
             bm.grad(f, True)
 
     def test_default_and_list(self):

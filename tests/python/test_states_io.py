@@ -1,6 +1,7 @@
 import os
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -173,3 +174,31 @@ def test_a_missing_library_is_named(tmp_path, ending, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ModuleNotFoundError, match=rf"{ending} files need {module.split('.')[0]}"):
         Child().save_states(tmp_path / f"m{ending}")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_keys_of_dicts_may_hold_anything(tmp_path, ending):
+    node = bp.Base()
+    node.parts = bm.VarDict({"a/b": bm.Variable([1.0]), "_c d": bm.Variable([2.0])})
+    path = tmp_path / f"states{ending}"
+    node.save_states(path)
+    for part in node.parts.values():
+        part.value = jnp.zeros(1)
+    node.load_states(path)
+    assert [part[0] for part in node.parts.values()] == [1, 2]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_is_no_such_file(tmp_path, ending):
+    path = tmp_path / f"states{ending}"
+    path.write_text("some text")
+    with pytest.raises(ValueError, match=rf"states\{ending} cannot be read as what its name says"):
+        Child().load_states(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_typed_keys_are_refused(tmp_path, ending):
+    node = bp.Base()
+    node.key = bm.Variable(jax.random.key(0))
+    with pytest.raises(TypeError, match=r"'key' has dtype key<fry>.*jax.random.key_data"):
+        node.save_states(tmp_path / f"states{ending}")
