@@ -293,3 +293,36 @@ def test_vmap_over_nothing():
     got = bm.vmap(lambda x: jnp.sin(x).sum())(jnp.zeros((0, 3)))
     assert got.shape == (0,)
     assert got.dtype == jnp.float32
+
+
+def test_without_jit_functions_run_as_they_are():
+    calls, total = [], bm.Variable(jnp.zeros(()))
+
+    @bm.jit
+    def step(x):
+        calls.append(isinstance(x, jax.core.Tracer))
+        total.value = total + x.sum()
+        return {"scaled": x * total, "flag": True}
+
+    static = bm.jit(lambda x, n: x * n if x.sum() > 0 else n, static_argnums=1)
+    x = jnp.arange(3.0)
+    step(x)  # From here on calls take the short way.
+    with jax.disable_jit():
+        got = step(x)
+        np.testing.assert_array_equal(static(x, 2), x * 2)
+        assert static(-x, 2) == 2
+    np.testing.assert_array_equal(got["scaled"], x * 6)
+    assert got["flag"] is True
+    assert total == 6
+    step(x)
+    assert total == 9
+    assert calls == [True, False]
+
+
+def test_without_jit_gradients_are_the_same():
+    total = bm.Variable(jnp.zeros(()))
+    inner = bm.jit(lambda x: total.update(total + 1) or jnp.sin(x) * total)
+    with jax.disable_jit():
+        got = bm.grad(lambda x: inner(x).sum(), return_value=True)(jnp.arange(3.0))
+    np.testing.assert_allclose(got[0], jnp.cos(jnp.arange(3.0)), rtol=1e-6)
+    assert total == 1

@@ -42,6 +42,7 @@ from bmgrad._transforms._inputs import (
     Inputs,
     InThread,
     IsAtValues,
+    IsDisabled,
     KeyAndTraced,
     MissingInputs,
 )
@@ -135,6 +136,8 @@ class State:
     def _run(
         self, known: _Known, values: list[Any], args: Any, kwargs: Any, tracers: Any
     ) -> tuple[Any, dict[int, Any]]:
+        if self.transform.is_disabled():
+            raise IsDisabled
         # Another thread may have added arrays since these values were read.
         context = Inputs(known.arrays[: len(values)], values, self._thread.given_by_id(tracers))
         leaves, tree = jax.tree.flatten((args, kwargs))
@@ -532,6 +535,8 @@ class Transformed(Dispatcher):
 
     @api_boundary
     def _call(self, /, *args: Any, **kwargs: Any) -> Any:
+        if self._transform.is_disabled():
+            return self._function(*args, **kwargs)
         if _tracing_state.current() is not None:
             return self._transform.body(self._state, args, kwargs)
         return self._state.call(args, kwargs)

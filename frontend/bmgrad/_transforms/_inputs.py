@@ -37,8 +37,13 @@ class IsAtValues(Exception):
         self.traced = traced
 
 
-# What a call raises that is to be made in another way: with inputs, static arguments, at values.
-OTHER_WAYS = (MissingInputs, IsAtValues, Differs, *MAY_ASK_FOR_VALUES)
+class IsDisabled(Exception):
+    """Nothing is to be compiled now."""
+
+
+# What a call raises that is to be made in another way: with inputs, static arguments, at values,
+# or as it is.
+OTHER_WAYS = (MissingInputs, IsAtValues, IsDisabled, Differs, *MAY_ASK_FOR_VALUES)
 
 
 class Inputs:

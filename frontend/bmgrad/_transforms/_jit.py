@@ -24,6 +24,7 @@ from bmgrad.runtime import Program
 from bmgrad.runtime._jax_internals import (
     api_boundary,
     is_hi_arrays,
+    is_jit_disabled,
     put_together,
     with_axes,
 )
@@ -45,6 +46,9 @@ class JitTransform(Transform):
     def on(self, function: Callable[..., Any]) -> JitTransform:
         return JitTransform(function, self.static.of_method())
 
+    def is_disabled(self) -> bool:
+        return is_jit_disabled()
+
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         arguments = self.arguments(args, kwargs)
         function = unpinned(self.function) if self.static else None
@@ -60,6 +64,8 @@ class JitWithStatic(Transformed):
 
     @api_boundary
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        if self._transform.is_disabled():
+            return self._function(*args, **kwargs)
         args, kwargs = self._transform.static.pin(self._function, args, kwargs)
         return super().__call__(*args, **kwargs)
 

@@ -51,6 +51,10 @@ class Transform(abc.ABC):
         assert function is not None, "the Transformed object keeps its function alive"
         return function
 
+    def is_disabled(self) -> bool:
+        """Whether calls run the function itself, as those of ``jax.jit`` where JAX is told so."""
+        return False
+
     @property
     def owner(self) -> object:
         """The object whose variables the function mostly uses."""

@@ -285,6 +285,11 @@ def is_inside_transform() -> bool:
     return trace_state.value is not evaluation
 
 
+def is_jit_disabled() -> bool:
+    """Whether JAX is told to compile nothing (`jax.disable_jit`)."""
+    return bool(config.disable_jit.value)
+
+
 def is_left_behind(value: Any) -> bool:
     """Whether `value` is of a trace, though there is none any more."""
     return isinstance(value, core.Tracer) and not is_inside_transform()
