@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, register_pytree_with_keys
 
-from bmgrad._array_checks import check_bounds, rank, scalar_rank
+from bmgrad._array_checks import check_bounds, left_behind, no_array, rank, scalar_rank
 from bmgrad._tracing_state import _stack
 from bmgrad.runtime import _jax_internals, _trees
 from bmgrad.runtime._dispatch import begin_array, new_array, node_functions
@@ -195,7 +195,10 @@ class Array:
     def value(self, value: Any) -> None:
         if isinstance(value, (bool, int, float, complex)):  # numbers have no dtype of their own
             value = self._cast_scalar(value)
-        value = _to_jax(value)
+        try:
+            value = _to_jax(value)
+        except (TypeError, ValueError) as error:
+            raise no_array(error, self._label(), value) from None
         if value.shape != self._value.shape:
             raise ValueError(
                 f"{self._label()} has shape {self._value.shape}, but the new value has shape "
@@ -221,12 +224,7 @@ class Array:
 
     def _left_behind(self, reader: str = "what runs here") -> Exception:
         """What is raised where a value is read that JAX knows nothing of any more."""
-        return jax.errors.UnexpectedTracerError(
-            f"{reader} reads a variable, {self._label()}, that holds a value of a trace of JAX: it "
-            "was assigned in a function under jax.jit, jax.vmap or jax.grad, from which no value "
-            "can leave. Assign it under bm.jit, bm.vmap or bm.grad, and give it a value before it "
-            f"is used again{self._how_to_mend}"
-        )
+        return left_behind(reader, self._label(), self._how_to_mend)
 
     def _label(self) -> str:
         kind = type(self).__name__

@@ -1,10 +1,13 @@
-"""What arrays refuse although ``jax.numpy`` lets it pass: indices out of bounds, values cut short.
+"""What arrays refuse: indices out of bounds and values cut short, which ``jax.numpy`` lets pass,
+what is no array, and values of traces that are over.
 
-In: an index and a shape; a dtype or a number. Out: an IndexError; a rank of kinds to compare.
+In: an index and a shape; a dtype or a number; a value. Out: errors; a rank of kinds to compare.
 """
 
+import reprlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -53,3 +56,21 @@ def _check_item(item: Any, axes: list[tuple[int, int]]) -> list[tuple[int, int]]
     elif getattr(item, "dtype", None) == np.bool_:
         return axes[item.ndim :]
     return axes[1:]
+
+
+def left_behind(reader: str, label: str, how_to_mend: str) -> Exception:
+    """What is raised where ``reader`` reads a value that JAX knows nothing of any more."""
+    return jax.errors.UnexpectedTracerError(
+        f"{reader} reads a variable, {label}, that holds a value of a trace of JAX: it was "
+        "assigned in a function under jax.jit, jax.vmap or jax.grad, from which no value can "
+        "leave. Assign it under bm.jit, bm.vmap or bm.grad, and give it a value before it is used "
+        f"again{how_to_mend}"
+    )
+
+
+def no_array(error: Exception, label: str, value: Any) -> Exception:
+    """``error``, that JAX makes no array of ``value``, for who assigns it."""
+    kind = next((kind for kind in (TypeError, ValueError) if type(error) is kind), None)
+    return (
+        error if kind is None else kind(f"{label} cannot be given {reprlib.repr(value)}: {error}")
+    )

@@ -39,9 +39,20 @@ def register_primitive(
 
     With `primitive.multiple_results`, results, their tangents, cotangents and axes are lists.
 
+    What was registered for the primitive before is replaced.
+
     Raises:
-      ValueError: bmgrad has rules for this primitive.
+      TypeError: `primitive` is no primitive, or a rule no function.
+      ValueError: bmgrad has rules for this primitive, or no rule is given.
     """
+    if not isinstance(primitive, Primitive):
+        raise TypeError(f"primitive must be a jax.extend.core.Primitive, got {primitive!r}")
+    rules = {"jvp": jvp, "transpose": transpose, "batch": batch}
+    for name, function in rules.items():
+        if not (function is None or callable(function)):
+            raise TypeError(f"{name} must be a function or None, got {function!r}")
+    if not any(rules.values()):
+        raise ValueError(f"give a rule of {primitive.name!r}: jvp, transpose or batch")
     if rule_of(primitive):
         raise ValueError(f"bmgrad has rules for primitive {primitive.name!r} already")
     _foreign.register(primitive, _foreign.Rules(jvp, transpose), batch)

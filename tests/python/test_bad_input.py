@@ -126,7 +126,7 @@ def test_argnums(state):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "must be a bm.Array or Variable, or a list, tuple, dict or Collector"),
+        (3.0, "must be a bm.Array or Variable, or a list, tuple, dict or Collector"),
         (X, "must be a bm.Array or Variable, or a list, tuple, dict or Collector"),
         ([X], "[0] must be a bm.Array or Variable, got ArrayImpl; to differentiate for an arg"),
         ({"w": 1.0}, "['w'] must be a bm.Array or Variable, got float"),
@@ -239,6 +239,15 @@ def test_a_variable_that_holds_a_value_of_a_trace():
         )
     held.value = before
     np.testing.assert_array_equal(bm.grad(lambda x: (x * held).sum())(X), before)
+
+
+@pytest.mark.parametrize("value", [None, "text", [[1], [1, 2]], object()])
+def test_what_a_variable_cannot_be_given(value):
+    node = bmgrad.Base()
+    node.b = bm.Variable(jnp.zeros(3))
+    with pytest.raises((TypeError, ValueError), match=r"Variable 'Base\d+.b' cannot be given"):
+        node.b.value = value
+    assert node.b.tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -347,3 +347,11 @@ def test_axes_of_devices(name):
 def test_values_that_are_said_to_vary_between_devices():
     with pytest.raises(UnsupportedError, match=r"`axis_index`: (.|\n)*check_vma=False"):
         on_devices(bm.jit(lambda x: x * lax.axis_index("i")))(X)
+
+
+@pytest.mark.parametrize("perm", [[(0, 1), (1, 1)], [(0, 1), (0, 2)]])
+def test_permutations_are_unique(perm):
+    f = bm.vmap(lambda x: lax.ppermute(x, "i", perm), axis_name="i")
+    with pytest.raises(NotImplementedError, match=r"must be unique, got perm=\[\(0, 1\)") as info:
+        f(jnp.ones(3))
+    assert f"\n  at {__file__}:" in str(info.value)

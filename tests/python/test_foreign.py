@@ -357,6 +357,17 @@ def test_primitives_with_rules_are_refused():
     assert not any(p.name == "scan" for p in _foreign._registered)
 
 
+def test_what_is_no_primitive_and_no_rule():
+    lone = Primitive("lone")
+    with pytest.raises(TypeError, match=r"primitive must be a .*Primitive, got 3"):
+        bp.extend.register_primitive(3, jvp=lambda *_: None)
+    with pytest.raises(TypeError, match="batch must be a function or None, got 'x'"):
+        bp.extend.register_primitive(lone, batch="x")
+    with pytest.raises(ValueError, match="give a rule of 'lone': jvp, transpose or batch"):
+        bp.extend.register_primitive(lone)
+    assert lone not in _foreign._registered
+
+
 def test_branches_for_other_platforms():
     """They need no kernel here, nor a derivative where all is compiled at once."""
     elsewhere_p = Primitive("elsewhere")

@@ -92,6 +92,10 @@ def _pmin(b: Importer, eqn: Equation) -> Value:
 def _ppermute(b: Importer, eqn: Equation) -> Value:
     (x,) = b.read_all(eqn)
     sources, destinations = ([pair[i] for pair in eqn.params["perm"]] for i in range(2))
+    if any(len(set(each)) < len(each) for each in (sources, destinations)):
+        raise Unsupported(
+            f"its sources and destinations must be unique, got perm={list(eqn.params['perm'])}"
+        )
     attributes = f"sources = {i64_array(sources)}, destinations = {i64_array(destinations)}"
     name = _name(b, eqn)
     if name is not None:
