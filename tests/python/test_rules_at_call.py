@@ -159,6 +159,50 @@ def test_rules_read_what_is_there_at_the_call(program, kind, transform):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, want)
 
 
+# What calls a function, of one argument.
+INNER = {
+    "jit": lambda g: jax.jit(lambda x: g(x)),
+    "scan": lambda g: lambda x: jax.lax.scan(lambda c, _: (g(c), None), x, None, length=2)[0],
+    "map": lambda g: lambda x: jax.lax.map(g, x),
+    "cond": lambda g: lambda x: jax.lax.cond(x.sum() > 0, g, jnp.sin, x),
+    "checkpoint": lambda g: jax.checkpoint(lambda x: g(x)),
+    "fori_loop": lambda g: lambda x: jax.lax.fori_loop(0, 2, lambda _, c: g(c), x),
+    "jit in scan in jit": lambda g: jax.jit(INNER["scan"](INNER["jit"](g))),
+    "jit in vmap": lambda g: jax.vmap(jax.jit(lambda x: g(x))),
+    "vmap in scan": lambda g: INNER["scan"](jax.vmap(g)),
+}
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("kind", [with_jvp, with_jvps, with_vjp])
+def test_rules_in_inner_functions_read_what_is_there_at_their_call(kind, inner):
+    def f(x):
+        for k in (1.0, 2.0, 3.0):
+            x = INNER[inner](kind(lambda: k, lambda: 2 * k))(x)  # noqa: B023
+        return x.sum()
+
+    for transform in ("grad", "vjp", *(["jvp", "linearize"] if kind is not with_vjp else [])):
+        found, want = (TRANSFORMS[transform](m, f) for m in (bm, jax))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, want)
+
+
+@pytest.mark.parametrize("inner", INNER)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rules_in_inner_functions_run_once(kind, inner):
+    runs = []
+    function = kind(lambda: 2.0, lambda: runs.append(1) or 3.0)
+    bm.grad(lambda x: INNER[inner](function)(x).sum())(X)
+    assert len(runs) == 1
+
+
+def test_rules_in_inner_functions_that_are_not_differentiated_do_not_run():
+    def fails():
+        raise AssertionError
+
+    function = INNER["scan"](with_jvp(lambda: 2.0, fails))
+    bm.grad(lambda x: (x * function(jax.lax.stop_gradient(x)) + function(X)).sum())(X)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_rule_runs_once(kind):
     runs = []
