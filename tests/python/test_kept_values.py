@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bmgrad as bp
 import bmgrad.math as bm
 from bmgrad.runtime import Program
 
@@ -473,3 +474,99 @@ def test_what_rules_close_over_is_no_constant_of_programs():
 def programs():
     gc.collect()
     return {id(each) for each in gc.get_objects() if issubclass(type(each), Program)}
+
+
+# -- Variables that a function makes ---------------------------------------------------------------
+
+FOR_VARIABLES = {
+    **{name: TRANSFORMS[name] for name in ("grad", "jacfwd", "vjp", "jvp", "linearize")},
+    "jit": lambda m: m.jit,
+    "vector_grad": lambda m: m.vector_grad,
+    "jit of grad": lambda m: lambda f: m.jit(m.grad(f)),
+    "grad in a function": lambda m: lambda f: m.grad(lambda x: jnp.sum(m.grad(f)(x) * x)),
+    "a lambda": lambda m: lambda f: m.grad(lambda x: f(x)),
+    "made anew": lambda m: lambda f: lambda x: m.grad(f)(x),
+}
+MADE_OF = {
+    "constants": lambda x: bm.ones(3),
+    "random numbers": lambda x: bm.random.rand(3),
+    "arguments": lambda x: jax.lax.stop_gradient(x) + 1,
+}
+
+
+class LazyNode(bp.Base):
+    def __init__(self, make):
+        super().__init__()
+        self.make, self.w = make, None
+
+    def loss(self, x):
+        if self.w is None:
+            self.w = bm.TrainVar(self.make(x))
+        return jnp.sum(jnp.sin(x) * self.w)
+
+
+@pytest.mark.parametrize("name", FOR_VARIABLES)
+@pytest.mark.parametrize("made_of", MADE_OF)
+def test_variables_made_at_the_first_call_are_variables_afterwards(name, made_of):
+    node = LazyNode(MADE_OF[made_of])
+    transformed = FOR_VARIABLES[name](bm)(node.loss)
+    first = transformed(X)
+    made = node.w
+    again = LazyNode(None)
+    again.w = bm.TrainVar(made.value)
+    of_again = FOR_VARIABLES[name](bm)(again.loss)
+    assert_equal(first, of_again(X))
+    for _ in range(3):
+        assert_equal(transformed(X), first)
+    made.value = again.w.value = made * 2 + 1
+    assert_equal(transformed(X), of_again(X))
+    assert node.w is made
+    node.w, again.w = bm.TrainVar(X + 5), bm.TrainVar(X + 5)
+    assert_equal(transformed(X), of_again(X))
+
+
+def test_variables_that_are_made_at_each_call():
+    class Cell(bp.Base):
+        def __init__(self):
+            super().__init__()
+            self.h = bm.Variable(jnp.zeros(3))
+
+        def step(self, x):
+            self.h = bm.Variable(jnp.tanh(self.h + x))
+            return self.h.sum()
+
+    cell, plain = Cell(), Cell()
+    step = bm.jit(cell.step)
+    for _ in range(4):
+        np.testing.assert_allclose(step(X), plain.step(X), rtol=1e-6)
+        np.testing.assert_allclose(cell.h, plain.h, rtol=1e-6)
+
+
+def test_variables_that_are_made_and_dropped():
+    traces = []
+
+    @bm.jit
+    def f(x):
+        traces.append(1)
+        local = bm.Variable(x * 2)
+        local += 1
+        return local.sum()
+
+    for _ in range(3):
+        np.testing.assert_allclose(f(X), (X * 2 + 1).sum())
+    assert len(traces) == 1
+
+
+def test_variables_made_under_a_transform_of_jax():
+    node = LazyNode(MADE_OF["arguments"])
+    with pytest.raises(jax.errors.UnexpectedTracerError, match=r"LazyNode\d+.w' of shape \(3,\)"):
+        jax.jit(bm.grad(node.loss))(X)
+
+
+def test_variables_made_ahead_of_time():
+    node = LazyNode(MADE_OF["random numbers"])
+    with pytest.raises(TypeError, match=r"makes and keeps TrainVar 'LazyNode\d+.w'.*call it once"):
+        bm.grad(node.loss).trace(X)
+    node = LazyNode(MADE_OF["random numbers"])
+    want = bm.grad(node.loss)(X)
+    assert_equal(bm.grad(node.loss).trace(X).lower().compile()(X), want)

@@ -27,6 +27,7 @@ from bmgrad import _tracing_state
 from bmgrad._array import Array
 from bmgrad._import import asks_for_values, cannot_compare_trees
 from bmgrad._tracing_state import TraceContext, current, tracing
+from bmgrad._transforms._ahead_of_time import staged
 from bmgrad._transforms._arguments import (
     PLAIN_TYPES,
     Arguments,
@@ -36,7 +37,7 @@ from bmgrad._transforms._arguments import (
 from bmgrad._transforms._by_identity import ByIdentity
 from bmgrad._transforms._contents import Contents
 from bmgrad._transforms._differences import Differences, Differs
-from bmgrad._transforms._held_reference import is_of_trace, never
+from bmgrad._transforms._held_reference import is_of_trace
 from bmgrad._transforms._inputs import (
     OTHER_WAYS,
     Inputs,
@@ -46,7 +47,6 @@ from bmgrad._transforms._inputs import (
     KeyAndTraced,
     MissingInputs,
 )
-from bmgrad._transforms._skeleton import skeleton
 from bmgrad._transforms._trace import (
     TracedFunction,
     knows_values,
@@ -59,9 +59,8 @@ from bmgrad._transforms._transform import Transform, count_function, is_often_ma
 from bmgrad._transforms._watched import Watched
 from bmgrad.runtime import Program, _dispatch
 from bmgrad.runtime._cache import CacheInfo, CacheKey, jax_settings
-from bmgrad.runtime._convention import Convention
 from bmgrad.runtime._dispatch import Dispatcher, Shortcut
-from bmgrad.runtime._jax_internals import api_boundary, has_hi_arrays, is_inside_transform
+from bmgrad.runtime._jax_internals import api_boundary, is_inside_transform
 from bmgrad.runtime._stages import Lowered, Traced
 
 # How often functions that are made anew are traced before they are worth compiling: to trace one
@@ -184,7 +183,7 @@ class State:
             with self.watched.tracing(is_kept=isinstance(context, Inputs)):
                 traced = self._traced_before(key) if context is None else None
                 traced = traced or self._tracer(context)(function, arguments, **keywords)
-            if traced.is_at_values and isinstance(context, Inputs):
+            if (traced.is_at_values or traced.made) and isinstance(context, Inputs):
                 raise IsAtValues((key, traced))
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
@@ -204,8 +203,8 @@ class State:
             self._thread.is_at_values |= traced.is_at_values
             arrays = traced.arrays
             self._thread.reads += arrays
-            written = set(map(id, traced.writes))
-            self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
+            written = (array for array in traced.writes if isinstance(array, Array))
+            self._thread.before += [(array, array._value) for array in written]
         return traced
 
     def _is_more_known(self, program: Program) -> bool:
@@ -404,59 +403,16 @@ class State:
     def stage(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
         """The first of the ahead-of-time stages: the whole call as one program."""
         arguments = self._arguments(args, kwargs, self.transform.may_ask_values)
-        arguments.static.check_hashable()
 
         def call(*args: Any, **kwargs: Any) -> Any:
             return self.transform.body(self, args, kwargs)
 
-        traced = trace_function(
-            call, arguments, name=self.transform.name, owner=self.transform.owner, held=never
-        )
-        if traced.float0:
-            raise TypeError(
-                f"{self.transform.name} returns gradients of integers (dtype float0), which have "
-                "no values to compile or save; differentiate for float arguments only"
-            )
-        out = skeleton(traced.out_tree, range(traced.out_tree.num_leaves))
-        if has_hi_arrays((arguments.skeleton(arguments.leaves), out)):
-            raise TypeError(
-                f"{self.transform.name} takes or returns values of types that users define "
-                "(jax.experimental.hijax), as a function compiled ahead of time cannot; compile it "
-                "as jax.jit(f).lower(...)"
-            )
-        if arguments.references or traced.references:
-            raise TypeError(
-                f"{self.transform.name} reads or writes references (jax.new_ref), which a function "
-                "compiled ahead of time cannot take; pass values and return what they are to "
-                "become, or compile it as jax.jit(f).lower(...)"
-            )
-        convention = Convention(
-            in_tree=arguments.static.tree,
-            statics=arguments.static.plain_positions,
-            out_tree=traced.out_tree,
-            variable_names=tuple(traced.program.in_names[len(arguments.leaves) :]),
-            written=traced.written_positions,
-        )
-        return Traced(traced.program, convention, Variables(traced))
+        return staged(self.transform, arguments, call)
 
     def info(self) -> CacheInfo:
         calls = self._long_calls + self.shortcut.hits
         misses = len(self.keys) + self._calls_outside_jit
         return CacheInfo(max(calls - misses, 0), misses, len(self.keys), tuple(self.keys))
-
-
-class Variables:
-    """The arrays of a staged function: its variables, then what it closes over."""
-
-    def __init__(self, traced: TracedFunction) -> None:
-        self._traced = traced
-
-    def read(self) -> list[Any]:
-        return self._traced.inputs(())
-
-    def write(self, values: Sequence[Any]) -> None:
-        for array, value in zip(self._traced.writes, values, strict=True):
-            array.value = value
 
 
 def _named(method: Callable[..., Any], known: _Known, name: str) -> Callable[..., Any]:

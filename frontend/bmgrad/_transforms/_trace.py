@@ -22,6 +22,8 @@ from bmgrad._import import ValuesAsked, asks_for_values, import_program
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import Arguments, aval_of
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
+from bmgrad._transforms._surroundings import arrays_around
+from bmgrad._variable import Variable
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
 from bmgrad.runtime._origin import Origin
@@ -73,6 +75,13 @@ class FunctionTrace:
     def own(self, array: Array) -> None:
         self._owned[id(array)] = array
 
+    def made(self, owner: Any) -> list[Array]:
+        """The variables that the function has made and keeps, as parameters at its first call."""
+        made = [x for x in self._owned.values() if isinstance(x, Variable)]
+        made = [x for x in made if self._opened.owns(x._value)]
+        around = arrays_around(owner) if made else {}
+        return [x for x in made if id(x) in around]
+
     def at_hand(self, value: Any) -> Any:
         if isinstance(value, Array):
             return self.read(value) if self._opened.may_answer else None
@@ -118,6 +127,7 @@ class TracedFunction:
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
     ``out_avals`` are those of the outputs, with their places on a mesh with explicit axes, but
     for references, which follow.
+    Some of ``writes`` are ``made`` by the function, which finds them at its next call.
     ``logs`` is what backward rules log, see :class:`Imported`. It ``is_at_values`` where it may be
     right for the values of this call only.
     By their names in the program ``references`` has the references that the function closes
@@ -130,6 +140,7 @@ class TracedFunction:
     references: dict[str, Any]
     reads: tuple[Array | HeldReference, ...]
     writes: tuple[Array | HeldReference, ...]
+    made: tuple[Array, ...]
     out_tree: Any
     out_avals: tuple[Any, ...]
     float0: dict[int, tuple[int, ...]]
@@ -191,11 +202,21 @@ class TracedFunction:
         """Assign what the program wrote, given its outputs; returns the flat results."""
         outputs = list(map(_placed, outputs, self.out_avals)) + list(outputs[len(self.out_avals) :])
         for array, value in zip(self.writes, outputs[self.num_results :], strict=True):
-            array.value = value
+            if isinstance(array, Array) and any(array is made for made in self.made):
+                _give(array, value)
+            else:
+                array.value = value
         results = list(outputs[: self.num_results])
         for position, shape in self.float0.items():
             results.insert(position, np.zeros(shape, jax.dtypes.float0))
         return results
+
+
+def _give(array: Array, value: Any) -> None:
+    """Gives an array that was made in a trace its value in the one around."""
+    if (context := current()) is not None:
+        context.own(array)
+    array._value = value
 
 
 def _placed(output: Any, aval: Any) -> Any:
@@ -258,10 +279,11 @@ def trace_function(
     out_tree: Any = None
     context: FunctionTrace | None = None
     written: tuple[Array, ...] = ()
+    made: list[Array] = []
     float0: dict[int, tuple[int, ...]] = {}
 
     def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
-        nonlocal out_tree, context, written, float0
+        nonlocal out_tree, context, written, made, float0
         context = FunctionTrace(opened, array_names(owner), as_given, lifted)
         with tracing(context):
             for array in lifted:
@@ -277,9 +299,10 @@ def trace_function(
             args, kwargs = internals.put_together(arguments.rebuild(given))
             result = internals.taken_apart(function(*args, **kwargs))
             results, out_tree = jax.tree.flatten(result)
-            values = context.written_values()
+            made = context.made(owner)
+            values = [*context.written_values(), *(array._value for array in made)]
         check_results(results, name)
-        written = tuple(context.writes.values())
+        written = (*context.writes.values(), *made)
         float0 = {
             i: x.shape
             for i, x in enumerate(results)
@@ -333,6 +356,7 @@ def trace_function(
         },
         reads=(*context.reads, *references),
         writes=(*written, *changed),
+        made=tuple(made),
         out_tree=out_tree,
         out_avals=tuple(traced.out_avals),
         float0=float0,

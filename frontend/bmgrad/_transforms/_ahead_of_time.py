@@ -1,0 +1,77 @@
+"""Functions compiled ahead of time: a whole call as one program, with a calling convention.
+
+In: a transform, its arguments, and what a call of it does. Out: the first of the stages. Next:
+``runtime/_stages.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bmgrad._transforms._arguments import Arguments
+from bmgrad._transforms._held_reference import never
+from bmgrad._transforms._skeleton import skeleton
+from bmgrad._transforms._trace import TracedFunction, trace_function
+from bmgrad._transforms._transform import Transform
+from bmgrad.runtime._convention import Convention
+from bmgrad.runtime._jax_internals import has_hi_arrays
+from bmgrad.runtime._stages import Traced
+
+
+def staged(transform: Transform, arguments: Arguments, call: Callable[..., Any]) -> Traced:
+    """What ``call`` does with these arguments, for others of their shapes and dtypes.
+
+    Raises:
+      TypeError: it takes, returns or keeps what a program without Python cannot.
+    """
+    arguments.static.check_hashable()
+    traced = trace_function(call, arguments, name=transform.name, owner=transform.owner, held=never)
+    _check(transform.name, arguments, traced)
+    convention = Convention(
+        in_tree=arguments.static.tree,
+        statics=arguments.static.plain_positions,
+        out_tree=traced.out_tree,
+        variable_names=tuple(traced.program.in_names[len(arguments.leaves) :]),
+        written=traced.written_positions,
+    )
+    return Traced(traced.program, convention, _Variables(traced))
+
+
+def _check(name: str, arguments: Arguments, traced: TracedFunction) -> None:
+    if traced.float0:
+        raise TypeError(
+            f"{name} returns gradients of integers (dtype float0), which have no values to compile "
+            "or save; differentiate for float arguments only"
+        )
+    if traced.made:
+        raise TypeError(
+            f"{name} makes and keeps {', '.join(x._label() for x in traced.made)}, as a function "
+            "compiled ahead of time cannot; call it once before, or make the variables outside"
+        )
+    out = skeleton(traced.out_tree, range(traced.out_tree.num_leaves))
+    if has_hi_arrays((arguments.skeleton(arguments.leaves), out)):
+        raise TypeError(
+            f"{name} takes or returns values of types that users define (jax.experimental.hijax), "
+            "as a function compiled ahead of time cannot; compile it as jax.jit(f).lower(...)"
+        )
+    if arguments.references or traced.references:
+        raise TypeError(
+            f"{name} reads or writes references (jax.new_ref), which a function compiled ahead of "
+            "time cannot take; pass values and return what they are to become, or compile it as "
+            "jax.jit(f).lower(...)"
+        )
+
+
+class _Variables:
+    """The arrays of a staged function: its variables, then what it closes over."""
+
+    def __init__(self, traced: TracedFunction) -> None:
+        self._traced = traced
+
+    def read(self) -> list[Any]:
+        return self._traced.inputs(())
+
+    def write(self, values: Sequence[Any]) -> None:
+        for array, value in zip(self._traced.writes, values, strict=True):
+            array.value = value
