@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Union
 from bmgrad._array import Array
 from bmgrad._collector import ArrayCollector, Collector
 from bmgrad._containers import CheckedDict, CheckedList, VarDict, VarList
-from bmgrad._naming import claim_name, fresh_name, release_name
+from bmgrad._naming import claim_name, fresh_name, node_called, release_name
 from bmgrad._states_io import read_states, write_states
 from bmgrad._tracing_state import note_rebind
 from bmgrad._variable import TrainVar, Variable
@@ -109,6 +109,24 @@ class Base:
                 value._name = None
             Base.__setattr__(twin, key, value)
         return twin
+
+    def __setstate__(self, state: Any) -> None:
+        """What ``pickle`` and ``copy.copy`` make has a new name if another node has that one."""
+        state, of_slots = state if isinstance(state, tuple) else (state, {})
+        for key, value in of_slots.items():
+            object.__setattr__(self, key, value)
+        self.__dict__.update(state)
+        if (name := self.__dict__.get("_name")) is None:
+            return
+        owner = node_called(name)
+        if owner is None or owner is self:
+            claim_name(name, self)
+            return
+        self._name = self.unique_name()
+        for key, value in self.__dict__.items():
+            is_shared = owner.__dict__.get(key) is value  # As by copy.copy.
+            if isinstance(value, Array) and value._name == f"{name}.{key}" and not is_shared:
+                value._name = f"{self._name}.{key}"
 
     # ---- attributes
 
@@ -262,7 +280,8 @@ class Base:
                 names do not depend on how many models a program has built before.
 
         Raises:
-            ValueError: the ending is none of these, or no variables are there to write.
+            ValueError: the ending is none of these, no variables are there to write, or one has
+                the name that another has from here, and would be read as that.
             ModuleNotFoundError: h5py (``.h5``) or scipy (``.mat``) is not installed.
 
         Example:
@@ -280,8 +299,15 @@ class Base:
             >>> g.a
             TrainVar([2., 2.], dtype=float32)
         """
+        relative = self.vars(method="relative")
         if variables is None:
-            variables = self.vars(method="relative").unique()
+            variables = relative.unique()
+        for key, array in variables.items():
+            if relative.get(key, array) is not array:
+                raise ValueError(
+                    f"'{key}' is the name of another variable from {self!r}, and would be read as "
+                    "that; write self.vars(method='relative')"
+                )
         write_states(filename, {key: array.value for key, array in variables.items()})
 
     def load_states(self, filename: str | os.PathLike[str], strict: bool = True) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import WeakValueDictionary
 
-__all__ = ["claim_name", "clear_name_cache", "fresh_name", "release_name"]
+__all__ = ["claim_name", "clear_name_cache", "fresh_name", "node_called", "release_name"]
 
 _nodes: WeakValueDictionary[str, Any] = WeakValueDictionary()
 _counters: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
@@ -42,6 +42,12 @@ def claim_name(name: str, node: object) -> str:
                 "another, or call bmgrad.clear_name_cache() before you build a new set of models."
             )
     return name
+
+
+def node_called(name: str) -> Any:
+    """The living node that has this name, or None."""
+    with _lock:
+        return _nodes.get(name)
 
 
 def release_name(name: str, node: object) -> None:

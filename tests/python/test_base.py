@@ -1,5 +1,6 @@
 import copy
 import gc
+import pickle
 
 import numpy as np
 import pytest
@@ -88,6 +89,36 @@ def test_a_deep_copy_has_its_own_name_and_variables():
     assert float(pair.first.a[0]) == 0
     with pytest.raises(ValueError, match=f"'{twin.first.name}.a'"):
         twin.first.a.value = bm.ones(3)
+
+
+def test_what_pickle_makes_has_a_name_of_its_own():
+    pair = Pair()
+    twin = pickle.loads(pickle.dumps(pair))
+    assert len({pair.name, pair.first.name, twin.name, twin.first.name}) == 4
+    both = bp.Base()
+    both.pair, both.twin = pair, twin
+    assert len(both.vars()) == 10
+    with pytest.raises(ValueError, match=f"'{twin.first.name}.a'"):
+        twin.first.a.value = bm.ones(3)
+
+
+def test_what_pickle_makes_keeps_its_name_where_that_is_free():
+    data = pickle.dumps(F("readout"))
+    gc.collect()
+    bp.clear_name_cache()
+    twin = pickle.loads(data)
+    assert twin.name == "readout"
+    with pytest.raises(ValueError, match="the name 'readout' belongs to another F"):
+        F("readout")
+
+
+def test_a_shallow_copy_has_its_own_name_and_shares_variables():
+    f = F()
+    twin = copy.copy(f)
+    assert twin.a is f.a
+    assert {f.name, twin.name} == {"F0", "F1"}
+    with pytest.raises(ValueError, match=r"'F0\.a'"):
+        f.a.value = bm.ones(3)
 
 
 # ---- variables

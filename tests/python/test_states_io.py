@@ -202,3 +202,13 @@ def test_typed_keys_are_refused(tmp_path, ending):
     node.key = bm.Variable(jax.random.key(0))
     with pytest.raises(TypeError, match=r"'key' has dtype key<fry>.*jax.random.key_data"):
         node.save_states(tmp_path / f"states{ending}")
+
+
+def test_names_of_others_are_refused(tmp_path):
+    bp.clear_name_cache()
+    node, first, second = bp.Base(), Child(), Child()
+    node.Child1, node.Child0 = first, second  # Absolute names are the other way round.
+    with pytest.raises(ValueError, match=r"'Child\d.\w+' is the name of another variable from"):
+        node.save_states(tmp_path / "states.npz", node.vars())
+    node.save_states(tmp_path / "states.npz")
+    node.load_states(tmp_path / "states.npz")
