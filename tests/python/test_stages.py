@@ -132,6 +132,17 @@ def test_boxes_are_arrays_to_what_is_compiled(traced_for, given, tmp_path):
             call({"a": [given]})
 
 
+def test_variables_have_their_names_whichever_function_reads_them(tmp_path):
+    node = bp.Base("readout")
+    node.w = bm.TrainVar(bm.ones(3))
+    closed_over = jnp.arange(3.0)
+    draws = bm.grad(lambda x: (x * node.w * closed_over + bm.random.rand(3)).sum())
+    draws.lower(X).compile().save(tmp_path / "f")
+    names = list(bp.load(tmp_path / "f").variables)
+    assert names[:2] == ["readout.w", "random.DEFAULT"]
+    assert len(names) == 3
+
+
 def test_python_numbers():
     square = bm.grad(lambda x, y: x**2 * y)
     compiled = square.trace(2.0, 3.0).lower().compile()

@@ -6,9 +6,11 @@ In: a transform, its arguments, and what a call of it does. Out: the first of th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from bmgrad._array import Array
 from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._held_reference import never
 from bmgrad._transforms._skeleton import skeleton
@@ -32,10 +34,17 @@ def staged(transform: Transform, arguments: Arguments, call: Callable[..., Any])
         in_tree=arguments.static.tree,
         statics=arguments.static.plain_positions,
         out_tree=traced.out_tree,
-        variable_names=tuple(traced.program.in_names[len(arguments.leaves) :]),
+        variable_names=_names(traced, traced.program.in_names[len(arguments.leaves) :]),
         written=traced.written_positions,
     )
     return Traced(traced.program, convention, _Variables(traced))
+
+
+def _names(traced: TracedFunction, in_program: Sequence[str]) -> tuple[str, ...]:
+    """The names of what is read: variables know theirs, whichever function reads them."""
+    of_variables = (array._name if isinstance(array, Array) else None for array in traced.reads)
+    pairs = itertools.zip_longest(of_variables, in_program)
+    return tuple(name or other for name, other in pairs)
 
 
 def _check(name: str, arguments: Arguments, traced: TracedFunction) -> None:
