@@ -192,6 +192,28 @@ def test_branches_not_taken_stay_out(call):
     assert np.isfinite(bm.hessian(guarded)(x)).all()
 
 
+RESHAPES = {
+    "expand": lambda x: jnp.expand_dims(FACTOR(x), (0, 2))[0, :, 0],
+    "reshape": lambda x: FACTOR(x.reshape(3, 1)).reshape(3),
+    "column": lambda x: jnp.where(x[:, None] == 0, 0.0, FACTOR(x)[:, None]).sum(1),
+    "one predicate": lambda x: lax.select(x[0] == 1, FACTOR(x)[:, None], x[:, None]).sum(1),
+}
+
+
+@pytest.mark.parametrize("call", RESHAPES.values(), ids=RESHAPES)
+def test_branches_not_taken_stay_out_through_reshapes(call):
+    def guarded(x):
+        return jnp.sum(jnp.where(x == 0, 1.0, call(x)))
+
+    gradient = bm.grad(guarded)
+    x = jnp.array([0.0, 0.5, 2.0])
+    want = jax.grad(lambda x: call(x).sum())
+    np.testing.assert_allclose(gradient(x), want(x).at[0].set(0.0), rtol=1e-6)
+    second = bm.grad(lambda x: gradient(x).sum())(x)
+    of_want = jax.grad(lambda x: want(x).sum())(x)
+    np.testing.assert_allclose(second, of_want.at[0].set(0.0), rtol=1e-5)
+
+
 def test_power_at_its_edges():
     base, exponent = np.array([0.0, 0.0, 2.0, 1.0]), np.array([2.0, 0.0, 0.0, 3.0])
     with jax.enable_x64(True):

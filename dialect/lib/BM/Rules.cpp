@@ -184,6 +184,21 @@ Value bmgrad::bm::accumulate(ImplicitLocOpBuilder &b, Value lhs, Value rhs) {
   return Masked{either, sum, true}.build(b);
 }
 
+Value bmgrad::bm::reshapeMasked(ImplicitLocOpBuilder &b, Value cotangent,
+                                RankedTensorType type) {
+  auto masked = Masked::match(cotangent);
+  if (!masked)
+    return b.createOrFold<ReshapeOp>(type, cotangent);
+  auto reshaped = [&](Value value) -> Value {
+    Type element = tensorType(value).getElementType();
+    return b.createOrFold<ReshapeOp>(type.clone(element), value);
+  };
+  bool isOneForAll = tensorType(masked->predicate).getRank() == 0;
+  Value predicate =
+      isOneForAll ? masked->predicate : reshaped(masked->predicate);
+  return Masked{predicate, reshaped(masked->value), masked->keepsTrue}.build(b);
+}
+
 Value bmgrad::bm::scaleMasked(ImplicitLocOpBuilder &b, Value cotangent,
                               function_ref<Value(Value)> scale) {
   if (auto masked = Masked::match(cotangent))

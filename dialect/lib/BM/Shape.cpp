@@ -87,9 +87,12 @@ LogicalResult BroadcastInDimOp::emitTranspose(TransposeFrame &frame) {
   for (auto [index, dim] : llvm::enumerate(getBroadcastDimensions()))
     if (from.getDimSize(index) == to.getDimSize(dim))
       kept.push_back(dim);
-  Value sum = frame.b.createOrFold<ReduceSumOp>(frame.cotangents[0],
-                                                otherDims(to.getRank(), kept));
-  frame.operandCotangents[0] = frame.b.createOrFold<ReshapeOp>(from, sum);
+  SmallVector<int64_t> repeated = otherDims(to.getRank(), kept);
+  bool isReshape = from.getNumElements() == to.getNumElements();
+  Value sum = isReshape ? frame.cotangents[0]
+                        : frame.b.createOrFold<ReduceSumOp>(frame.cotangents[0],
+                                                            repeated);
+  frame.operandCotangents[0] = reshapeMasked(frame.b, sum, from);
   return success();
 }
 
@@ -132,7 +135,7 @@ OpFoldResult ReshapeOp::fold(FoldAdaptor adaptor) {
 
 LogicalResult ReshapeOp::emitTranspose(TransposeFrame &frame) {
   frame.operandCotangents[0] =
-      frame.b.createOrFold<ReshapeOp>(getX().getType(), frame.cotangents[0]);
+      reshapeMasked(frame.b, frame.cotangents[0], tensorType(getX()));
   return success();
 }
 

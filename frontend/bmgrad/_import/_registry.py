@@ -41,7 +41,7 @@ CALLEES = {
     **dict.fromkeys(REMATS, "jaxpr"),
     "call": "call_jaxpr",
     "closed_call": "call_jaxpr",
-    "composite": "jaxpr" if jax.__version_info__ < (0, 12) else "call_jaxpr",
+    "composite": "jaxpr" if jax.__version_info__ < (0, 11, 2) else "call_jaxpr",
     "core_call": "call_jaxpr",
     "core_closed_call": "call_jaxpr",
     "eval_jaxpr": "call_jaxpr",

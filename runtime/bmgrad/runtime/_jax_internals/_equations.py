@@ -75,7 +75,9 @@ def function_of(jaxpr: Any) -> Callable[..., list[Any]]:
     """
     jaxpr = _without_rules(jaxpr)
     count, opened = len(jaxpr.invars), getattr(jaxpr, "jaxpr", jaxpr)
-    # In newer versions what is opened has its constants as the first arguments.
+    if hasattr(opened, "consts"):  # Newer versions attach them to what is opened too.
+        opened = opened.replace(consts=[])
+    # In some of these they are the first arguments then.
     num_consts = len(opened.constvars)
 
     def run(*args: Any) -> list[Any]:

@@ -142,6 +142,11 @@ mlir::Value accumulate(mlir::ImplicitLocOpBuilder &b, mlir::Value lhs,
 mlir::Value scaleMasked(mlir::ImplicitLocOpBuilder &b, mlir::Value cotangent,
                         llvm::function_ref<mlir::Value(mlir::Value)> scale);
 
+/// The cotangent as `type`, which holds as many elements. One that is masked
+/// stays so: the mask moves outward past the reshape.
+mlir::Value reshapeMasked(mlir::ImplicitLocOpBuilder &b, mlir::Value cotangent,
+                          mlir::RankedTensorType type);
+
 //===----------------------------------------------------------------------===//
 // Rules that families share
 //===----------------------------------------------------------------------===//
