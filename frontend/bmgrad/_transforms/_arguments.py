@@ -374,6 +374,15 @@ def holds_flags(tree: Any) -> bool:
     return any(map(is_flag, flat)) or bool(_in_objects(flat, structure))
 
 
+def plain(tree: Any) -> Any:
+    """The tree with ``bm.Array`` nodes replaced by their values: they are one kind of leaf."""
+    return jax.tree.map(
+        lambda x: x.value if isinstance(x, Array) else x,
+        tree,
+        is_leaf=lambda x: isinstance(x, Array),
+    )
+
+
 def is_array_like(leaf: Any) -> bool:
     """Whether a leaf is traced; strings, functions and other objects are static."""
     if isinstance(leaf, int):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._import import decoded
-from bmgrad._transforms._arguments import Static, aval_of
+from bmgrad._transforms._arguments import Static, aval_of, plain
 from bmgrad._transforms._held_primals import HeldPrimals, check_gradient, check_reference
 from bmgrad._transforms._skeleton import mirrored, skeleton
 from bmgrad._transforms._trace import TracedFunction
@@ -353,14 +353,3 @@ def matching_leaves(tree: Any, given: Any, avals: Sequence[Any], function: str) 
         if has_tangent(aval) and not hasattr(leaf, "dtype"):
             leaves[position] = jnp.asarray(leaf, wanted.dtype)
     return leaves
-
-
-def plain(tree: Any) -> Any:
-    """The tree with ``bm.Array`` nodes replaced by their values: they are one kind of leaf."""
-    from bmgrad._array import Array
-
-    return jax.tree.map(
-        lambda x: x.value if isinstance(x, Array) else x,
-        tree,
-        is_leaf=lambda x: isinstance(x, Array),
-    )

@@ -15,14 +15,13 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from bmgrad._transforms._arguments import Arguments, aval_of
+from bmgrad._transforms._arguments import Arguments, aval_of, plain
 from bmgrad._transforms._derivatives import (
     LinearFunction,
     Logs,
     Point,
     VjpFunction,
     matching_leaves,
-    plain,
     with_zeros,
 )
 from bmgrad._transforms._held_primals import HeldPrimals

@@ -6,40 +6,25 @@ one program, the ``bm.vjp`` of the function with cotangents of ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from bmgrad._transforms._call import State
-from bmgrad._transforms._targets import Targets, checked_function, zero_gradient
-from bmgrad._transforms._transform import Transform
+from bmgrad._transforms._targets import checked_function, zero_gradient
+from bmgrad._transforms._transform import TargetsTransform
 from bmgrad.runtime._jax_internals import placed_as, put_together, tangents_put_together
 from bmgrad.runtime._origin import Origin
 
 
-class GradTransform(Transform):
+class GradTransform(TargetsTransform):
     """Reverse mode with a cotangent of ones for every leaf of the value."""
-
-    def __init__(self, function: Callable[..., Any], targets: Targets, kind: str) -> None:
-        self.kind = kind
-        self.targets = targets
-        super().__init__(function, targets)
-
-    def on(self, function: Callable[..., Any]) -> GradTransform:
-        return GradTransform(function, self.targets, self.kind)
-
-    def differentiated(self, count: int) -> Sequence[int]:
-        return self.targets.argnum_list(count)
-
-    def key_parts(self) -> dict[str, Any]:
-        return self.targets.key_parts(self.owner)
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         targets = self.targets
         arguments = self.arguments(args, kwargs)
-        targets.check_arguments(arguments, args, self.kind)
+        targets.check_arguments(args, self.kind)
         function = checked_function(
             self.function, targets.has_aux, self.function_name, self._check_value
         )

@@ -16,47 +16,32 @@ import numpy as np
 
 from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._call import State
-from bmgrad._transforms._targets import Targets, checked_function, zero_jacobian
+from bmgrad._transforms._targets import checked_function, zero_jacobian
 from bmgrad._transforms._trace import TracedFunction
-from bmgrad._transforms._transform import Transform
+from bmgrad._transforms._transform import TargetsTransform
 from bmgrad.runtime import bind
 from bmgrad.runtime._jax_internals import has_hi_arrays, has_tangent, put_together
 from bmgrad.runtime._origin import Origin
 
 
-class JacobianTransform(Transform):
+class JacobianTransform(TargetsTransform):
     """``jacrev`` or ``jacfwd``, by ``kind``."""
 
-    def __init__(self, function: Callable[..., Any], targets: Targets, kind: str) -> None:
-        self.kind = kind
-        self.targets = targets
-        super().__init__(function, targets)
-
-    def on(self, function: Callable[..., Any]) -> JacobianTransform:
-        return type(self)(function, self.targets, self.kind)
-
-    def differentiated(self, count: int) -> Sequence[int]:
-        return self.targets.argnum_list(count)
-
-    def key_parts(self) -> dict[str, Any]:
-        return self.targets.key_parts(self.owner)
-
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        jacobian, value, aux = self.apply(state, self.function, self.kind, args, kwargs)
+        jacobian, value, aux = self.apply(state, self.function, args, kwargs)
         return self.targets.package(jacobian, value, aux)
 
     def apply(
         self,
         state: State,
         function: Callable[..., Any],
-        kind: str,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> tuple[Any, Any, Any]:
         """Jacobian, value and aux of ``function`` at the arguments."""
-        targets = self.targets
+        targets, kind = self.targets, self.kind
         arguments = self.arguments(args, kwargs)
-        targets.check_arguments(arguments, args, kind)
+        targets.check_arguments(args, kind)
 
         def check_value(value: Any) -> None:
             if has_hi_arrays(value):
@@ -89,17 +74,16 @@ class HessianTransform(JacobianTransform):
     """Forward over reverse: the Jacobian of the reverse-mode Jacobian."""
 
     def body(self, state: State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.targets.check_arguments(self.arguments(args, kwargs), args, "hessian")
+        self.targets.check_arguments(args, "hessian")
         # The inner call keeps value and aux; the outer one carries both as its aux.
-        inner_targets = self.targets
-        inner = JacobianTransform(self.function, inner_targets, "jacrev")
-        outer = JacobianTransform(self.function, inner_targets.with_aux(), "jacfwd")
+        inner = JacobianTransform(self.function, self.targets, "jacrev")
+        outer = JacobianTransform(self.function, self.targets.with_aux(), "jacfwd")
 
         def jacobian(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-            first, value, aux = inner.apply(state, self.function, "jacrev", args, kwargs)
+            first, value, aux = inner.apply(state, self.function, args, kwargs)
             return jax.tree.map(_with_values, first), (value, aux)
 
-        second, _, (value, aux) = outer.apply(state, jacobian, "jacfwd", args, kwargs)
+        second, _, (value, aux) = outer.apply(state, jacobian, args, kwargs)
         return self.targets.package(jax.tree.map(_without_values, second), value, aux)
 
 

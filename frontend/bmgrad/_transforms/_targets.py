@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bmgrad._array import Array
-from bmgrad._transforms._arguments import Arguments, is_array_like
+from bmgrad._transforms._arguments import Arguments, is_array_like, plain
 from bmgrad._transforms._trace import (
     TracedFunction,
     array_names,
@@ -93,7 +93,7 @@ class Targets:
                 )
         return [argnum % count for argnum in given]
 
-    def check_arguments(self, arguments: Arguments, args: tuple[Any, ...], kind: str) -> None:
+    def check_arguments(self, args: tuple[Any, ...], kind: str) -> None:
         for argnum in self.argnum_list(len(args)):
             for leaf in jax.tree.leaves(taken_apart(args[argnum]), is_leaf=is_hi_arrays):
                 if is_hi_arrays(leaf):
@@ -258,11 +258,7 @@ def checked_function(
     def checked(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
         value, aux = split_aux(function(*args, **kwargs), has_aux, name)
         # Values come back as jax.Array, whatever the function computed with.
-        value = jax.tree.map(
-            lambda x: x.value if isinstance(x, Array) else x,
-            value,
-            is_leaf=lambda x: isinstance(x, Array),
-        )
+        value = plain(value)
         check_results(jax.tree.leaves(value), name)
         check_value(value)
         return value, aux

@@ -13,7 +13,7 @@ import functools
 import types
 import weakref
 from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._targets import Targets
@@ -137,6 +137,24 @@ class Transform(abc.ABC):
             jax_settings=jax_settings(),
             **parts,
         )
+
+
+class TargetsTransform(Transform):
+    """A derivative of a function for targets."""
+
+    def __init__(self, function: Callable[..., Any], targets: Targets, kind: str) -> None:
+        self.kind = kind
+        self.targets = targets
+        super().__init__(function, targets)
+
+    def on(self, function: Callable[..., Any]) -> Self:
+        return type(self)(function, self.targets, self.kind)
+
+    def differentiated(self, count: int) -> Sequence[int]:
+        return self.targets.argnum_list(count)
+
+    def key_parts(self) -> dict[str, Any]:
+        return self.targets.key_parts(self.owner)
 
 
 def _weak(function: Callable[..., Any]) -> Callable[[], Callable[..., Any] | None]:

@@ -141,11 +141,6 @@ class OpenTrace:
         """Whether `value` is a tracer of this very trace, not of one inside or around it."""
         return isinstance(value, jax.core.Tracer) and value._trace is self._inner
 
-    @property
-    def is_innermost(self) -> bool:
-        """Whether operations issued now go straight into this jaxpr."""
-        return core.trace_ctx.trace is self._inner
-
     def on_read(self) -> None:
         """Call whenever a variable is read: a cached inner jaxpr may now depend on it."""
         if core.trace_ctx.trace is not self._inner:
