@@ -50,10 +50,9 @@ def test_options_come_from_the_environment_and_are_hashable(monkeypatch, tmp_pat
     assert Options().dump_dir == tmp_path
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BMGRAD_DUMP_DIR", str(tmp_path / "file"))
-    with pytest.raises(
-        NotADirectoryError, match=r"BMGRAD_DUMP_DIR must name a directory, got .*file"
-    ):
+    with pytest.raises(NotADirectoryError, match=r"must name a directory, got .*file"):
         Options()
+    monkeypatch.setenv("BMGRAD_DUMP_DIR", "")
     assert Options(dump_dir=None).pass_options() == ()
     assert Options(memory=5).pass_options() == (("memory", "5"),)
     assert len({Options(memory=5, dump_dir=None), Options(memory=5, dump_dir=None)}) == 1
