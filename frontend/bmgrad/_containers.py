@@ -44,7 +44,8 @@ class CheckedList(_List[T]):
         return item
 
     def __getitem__(self, index: Any) -> Any:
-        return list.__getitem__(self, index)
+        found = list.__getitem__(self, index)
+        return type(self)(found) if isinstance(index, slice) else found
 
     def __setitem__(self, index: Any, item: Any) -> None:
         if isinstance(index, slice):
@@ -85,7 +86,22 @@ class CheckedList(_List[T]):
         """Sort by ``key=``, as ``list.sort`` does."""
         self[:] = sorted(self, **options)
 
-    def __imul__(self, times: int) -> Any:  # type: ignore[override,misc]
+    def copy(self) -> Any:
+        """A new list of the same kind with the same objects."""
+        return type(self)(self)
+
+    def __add__(self, other: Iterable[T]) -> Any:  # type: ignore[override]
+        return type(self)([*self, *other])
+
+    def __radd__(self, other: Iterable[T]) -> Any:
+        return type(self)([*other, *self])
+
+    def __mul__(self, times: int) -> Any:  # type: ignore[override]
+        return type(self)(list(self) * times)
+
+    __rmul__ = __mul__  # type: ignore[assignment]
+
+    def __imul__(self, times: int) -> Any:  # type: ignore[override]
         self[:] = list(self) * times
         return self
 

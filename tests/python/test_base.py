@@ -283,6 +283,27 @@ def test_lists_check_what_comes_in():
         bm.VarList([bm.Variable(1)])[0:1] = [3]
 
 
+def test_what_is_made_of_lists_is_collected_as_they_are():
+    node, (a, b, c) = bp.Base(), (bm.Variable(i) for i in range(3))
+    first, last, nodes = bm.VarList([a, b]), [c], [F()]
+    for made, held in [
+        (first + last, [a, b, c]),
+        (last + first, [c, a, b]),
+        (first[1:], [b]),
+        (first * 2, [a, b, a, b]),
+        (2 * first, [a, b, a, b]),
+        (first.copy(), [a, b]),
+    ]:
+        assert type(made) is bm.VarList
+        assert all(x is y for x, y in zip(made, held, strict=True))
+    node.ws = first + last
+    assert len(node.vars()) == 3
+    node.children = bm.NodeList([F()])[:] + nodes
+    assert len(node.vars()) == 7
+    with pytest.raises(TypeError):
+        first + nodes
+
+
 def test_dicts_check_what_comes_in():
     variables = bm.VarDict({"a": bm.Variable(1)})
     variables.update(b=bm.Variable(2))
