@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any, TypeVar, Union
 
 from bmgrad._array import Array
@@ -17,13 +18,21 @@ from bmgrad._collector import ArrayCollector, Collector
 from bmgrad._containers import CheckedDict, CheckedList, VarDict, VarList
 from bmgrad._naming import claim_name, fresh_name, node_called, release_name
 from bmgrad._states_io import read_states, write_states
-from bmgrad._tracing_state import note_rebind
+from bmgrad._tracing_state import current, note_rebind
 from bmgrad._variable import TrainVar, Variable
 
 __all__ = ["Base", "NodeDict", "NodeList"]
 
 _MISSING = object()
 T = TypeVar("T")
+
+
+def _restore(node: Base, key: str, old: Any) -> None:
+    """Gives an attribute back what it held, if anything."""
+    if old is _MISSING:
+        object.__delattr__(node, key)
+    else:
+        object.__setattr__(node, key, old)
 
 
 class Base:
@@ -135,8 +144,12 @@ class Base:
         object.__setattr__(self, key, value)
         if old is not value and old is not _MISSING:
             note_rebind(old)
-        if isinstance(value, Array) and value._name is None:
+        if not isinstance(value, Array):
+            return
+        if value._name is None:
             value._name = f"{self.__dict__.get('_name') or type(self).__name__}.{key}"
+        if (context := current()) is not None:
+            context.bound(value, partial(_restore, self, key, old))
 
     def __delattr__(self, key: str) -> None:
         old = self.__dict__.get(key)

@@ -9,7 +9,7 @@ pushes).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
@@ -48,6 +48,9 @@ class TraceContext(Protocol):
 
     def own(self, array: Array) -> None:
         """``array`` is a new object made inside this trace: its held value is its value."""
+
+    def bound(self, array: Array, undo: Callable[[], None]) -> None:
+        """An attribute has come to hold ``array``; ``undo`` is to be called if the trace fails."""
 
 
 _stack = _dispatch.TraceStack()

@@ -525,6 +525,38 @@ def test_variables_made_at_the_first_call_are_variables_afterwards(name, made_of
     assert_equal(transformed(X), of_again(X))
 
 
+@pytest.mark.parametrize("transform", [bm.grad, bm.jit, bm.vmap], ids=["grad", "jit", "vmap"])
+def test_variables_of_a_call_that_fails_are_not_kept(transform):
+    class Node(bp.Base):
+        def __init__(self):
+            super().__init__()
+            self.w = before
+
+        def loss(self, x, y):
+            self.w = bm.TrainVar(x * 2)
+            self.other = bm.TrainVar(x * 3)
+            return (self.w * self.other @ y).sum()
+
+    before = bm.TrainVar(jnp.ones(3))
+    node = Node()
+    x = jnp.ones((1, 3)) if transform is bm.vmap else X
+    for _ in range(4):  # Functions made anew are called in another way from the third on.
+        with pytest.raises(TypeError, match="dot_general"):
+            transform(node.loss)(x, jnp.ones((1, 5)))
+        assert node.w is before
+        assert not hasattr(node, "other")
+    assert before.tolist() == [1, 1, 1]
+
+
+def test_functions_that_decide_make_their_variables_once():
+    node = LazyNode(MADE_OF["random numbers"])
+    gradient = bm.grad(lambda x: node.loss(x) if x.sum() > 0 else -node.loss(x))
+    first, made = gradient(X), node.w
+    np.testing.assert_allclose(first, jnp.cos(X) * made, rtol=1e-6)
+    assert_equal(gradient(X), first)
+    assert node.w is made
+
+
 def test_variables_that_are_made_at_each_call():
     class Cell(bp.Base):
         def __init__(self):

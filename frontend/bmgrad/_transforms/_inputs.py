@@ -8,7 +8,7 @@ context of the body, and what it raises where the call is to be made in another 
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -85,6 +85,9 @@ class Inputs:
 
     def own(self, array: Array) -> None:
         self._owned[id(array)] = array
+
+    def bound(self, array: Array, undo: Callable[[], None]) -> None:
+        pass  # The functions of users have traces of their own.
 
     def require(self, arrays: Sequence[Array]) -> None:
         missing = [a for a in arrays if id(a) not in self._index and id(a) not in self._owned]

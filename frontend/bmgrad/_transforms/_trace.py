@@ -8,8 +8,9 @@ neighbours derive others from it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeGuard
 
@@ -46,6 +47,7 @@ class FunctionTrace:
         self._outer = current()
         self._values: dict[int, Any] = {}
         self._owned: dict[int, Array] = {}
+        self._undo: list[Callable[[], None]] = []
         self.reads: list[Array] = []
         self.writes: dict[int, Array] = {}
 
@@ -74,6 +76,15 @@ class FunctionTrace:
 
     def own(self, array: Array) -> None:
         self._owned[id(array)] = array
+
+    def bound(self, array: Array, undo: Callable[[], None]) -> None:
+        if id(array) in self._owned:
+            self._undo.append(undo)
+
+    def undo(self) -> None:
+        """Takes back that attributes hold what the function has made."""
+        while self._undo:
+            self._undo.pop()()
 
     def made(self, owner: Any) -> list[Array]:
         """The variables that the function has made and keeps, as parameters at its first call."""
@@ -116,6 +127,16 @@ class FunctionTrace:
                 )
             values.append(value)
         return values
+
+
+@contextlib.contextmanager
+def _undoing(context: FunctionTrace) -> Iterator[None]:
+    """A scope that is as if the function had not run, should it fail."""
+    try:
+        yield
+    except BaseException:
+        context.undo()
+        raise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,7 +306,7 @@ def trace_function(
     def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
         nonlocal out_tree, context, written, made, float0
         context = FunctionTrace(opened, array_names(owner), as_given, lifted)
-        with tracing(context):
+        with tracing(context), _undoing(context):
             for array in lifted:
                 context.read(array)
             given = list(map(_as_given, arguments.leaves, leaves))
@@ -323,10 +344,11 @@ def trace_function(
         moving=wrt,
         is_soft=at_need,
     )
+    assert context is not None
     if at_need and traced.was_asked():
         traced.end()
+        context.undo()
         raise ValuesAsked(name)
-    assert context is not None
     # The import traces derivative rules, which read variables as the function did.
     scope = partial(tracing, context)
     is_lifted = set(map(id, lifted))
@@ -340,9 +362,10 @@ def trace_function(
         with_logs=with_logs,
     )
     try:
-        imported, references, changed = import_holding(traced, held, load)
-        if at_need and traced.was_asked():
-            raise ValuesAsked(name)  # In a derivative rule.
+        with _undoing(context):
+            imported, references, changed = import_holding(traced, held, load)
+            if at_need and traced.was_asked():
+                raise ValuesAsked(name)  # In a derivative rule.
     finally:
         traced.end()
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
