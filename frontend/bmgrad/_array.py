@@ -188,7 +188,9 @@ class Array:
         context = _stack.top
         held: jax.Array = self._value if context is None else context.read(self)
         if context is None and _jax_internals.is_left_behind(held):
-            raise self._left_behind()
+            held = self._value = _jax_internals.revived(held)
+            if _jax_internals.is_left_behind(held):
+                raise self._left_behind()
         return held
 
     @value.setter

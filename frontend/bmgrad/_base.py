@@ -149,7 +149,7 @@ class Base:
         if value._name is None:
             value._name = f"{self.__dict__.get('_name') or type(self).__name__}.{key}"
         if (context := current()) is not None:
-            context.bound(value, partial(_restore, self, key, old))
+            context.bound(value, old, partial(_restore, self, key, old))
 
     def __delattr__(self, key: str) -> None:
         old = self.__dict__.get(key)

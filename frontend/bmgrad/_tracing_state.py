@@ -49,8 +49,11 @@ class TraceContext(Protocol):
     def own(self, array: Array) -> None:
         """``array`` is a new object made inside this trace: its held value is its value."""
 
-    def bound(self, array: Array, undo: Callable[[], None]) -> None:
-        """An attribute has come to hold ``array``; ``undo`` is to be called if the trace fails."""
+    def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
+        """An attribute has come to hold ``array`` in the place of ``old``.
+
+        ``undo`` is to be called if the trace fails.
+        """
 
 
 _stack = _dispatch.TraceStack()

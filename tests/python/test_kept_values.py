@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 import bmgrad as bp
 import bmgrad.math as bm
@@ -589,16 +590,81 @@ def test_variables_that_are_made_and_dropped():
     assert len(traces) == 1
 
 
-def test_variables_made_under_a_transform_of_jax():
-    node = LazyNode(MADE_OF["arguments"])
-    with pytest.raises(jax.errors.UnexpectedTracerError, match=r"LazyNode\d+.w' of shape \(3,\)"):
-        jax.jit(bm.grad(node.loss))(X)
+OF_JAX = {
+    "jit": lambda f: jax.jit(bm.grad(f)),
+    "jit of jit": lambda f: jax.jit(bm.jit(f)),
+    "grad": lambda f: jax.grad(bm.jit(f)),
+    "jacfwd": lambda f: jax.jacfwd(bm.grad(f)),
+    "vmap": lambda f: lambda x: jax.vmap(bm.grad(f))(x[None]),
+    "scan": lambda f: lambda x: lax.scan(lambda c, _: (c + bm.jit(f)(x), None), 0.0, None, 2)[0],
+}
+
+
+@pytest.mark.parametrize("name", OF_JAX)
+@pytest.mark.parametrize("made_of", ["constants", "arguments"])
+def test_variables_made_under_transforms_of_jax(name, made_of):
+    node, again = LazyNode(MADE_OF[made_of]), LazyNode(None)
+    got = OF_JAX[name](node.loss)(X)
+    again.w = bm.TrainVar(MADE_OF[made_of](X))
+    assert_equal(got, OF_JAX[name](again.loss)(X))
+    if made_of == "constants":
+        assert_equal(node.w.value, again.w.value)
+    else:
+        with pytest.raises(jax.errors.UnexpectedTracerError, match=r"LazyNode\d+.w'"):
+            node.w.value  # noqa: B018
+
+
+def test_arrays_made_of_constants_can_be_read():
+    class Node(bp.Base):
+        def loss(self, x):
+            self.table = bm.ones(3) * 2
+            return (self.table * x).sum()
+
+    node = Node()
+    for transform in (bm.jit, bm.grad):
+        transform(node.loss)(X)
+        assert node.table.tolist() == [2, 2, 2]
+
+
+class Resetting(bp.Base):
+    """Makes its state anew at each call, without a look at the last."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.traces = bm.TrainVar(jnp.ones(3)), 0
+
+    def loss(self, x):
+        self.traces += 1
+        self.h = bm.Variable(jnp.zeros(3))
+        for _ in range(3):
+            self.h.value = jnp.tanh(self.h * self.w + x)
+        return self.h.sum()
+
+
+@pytest.mark.parametrize("name", [*FOR_VARIABLES, "vmap"])
+def test_states_that_are_made_anew_at_each_call_are_compiled(name):
+    node, plain = Resetting(), Resetting()
+    x = X[None] if name == "vmap" else X
+    transformed = {**FOR_VARIABLES, "vmap": TRANSFORMS["vmap"]}[name](bm)(node.loss)
+    of_plain = {**FOR_VARIABLES, "vmap": TRANSFORMS["vmap"]}[name]
+    oracle = of_plain(jax)(plain.loss) if name in TRANSFORMS else None
+    first = transformed(x)
+    if oracle is not None:
+        assert_equal(first, oracle(x))
+    for _ in range(5):
+        assert_equal(transformed(x), first)
+    # Functions that are made anew, as the lambdas of these tests are, are traced anew.
+    is_anew = name in ("vjp", "jvp", "linearize", "made anew", "a lambda", "grad in a function")
+    assert is_anew or node.traces <= 3
 
 
 def test_variables_made_ahead_of_time():
     node = LazyNode(MADE_OF["random numbers"])
     with pytest.raises(TypeError, match=r"makes and keeps TrainVar 'LazyNode\d+.w'.*call it once"):
         bm.grad(node.loss).trace(X)
-    node = LazyNode(MADE_OF["random numbers"])
+    assert node.w is None
     want = bm.grad(node.loss)(X)
     assert_equal(bm.grad(node.loss).trace(X).lower().compile()(X), want)
+    node = Resetting()
+    want = bm.grad(node.loss)(X)
+    assert_equal(bm.grad(Resetting().loss).trace(X).lower().compile()(X), want)

@@ -28,7 +28,22 @@ def staged(transform: Transform, arguments: Arguments, call: Callable[..., Any])
       TypeError: it takes, returns or keeps what a program without Python cannot.
     """
     arguments.static.check_hashable()
-    traced = trace_function(call, arguments, name=transform.name, owner=transform.owner, held=never)
+
+    def trace() -> TracedFunction:
+        return trace_function(
+            call, arguments, name=transform.name, owner=transform.owner, held=never
+        )
+
+    if (traced := trace()).made:
+        # One that looks at what it has made before is another function from then on.
+        first, traced = traced, trace()
+        if not set(map(id, first.made)).isdisjoint(map(id, traced.reads)) or traced.made:
+            first.undo()
+            raise TypeError(
+                f"{transform.name} makes and keeps {', '.join(x._label() for x in first.made)}, as "
+                "a function compiled ahead of time cannot; call it once before, or make the "
+                "variables outside"
+            )
     _check(transform.name, arguments, traced)
     convention = Convention(
         in_tree=arguments.static.tree,
@@ -52,11 +67,6 @@ def _check(name: str, arguments: Arguments, traced: TracedFunction) -> None:
         raise TypeError(
             f"{name} returns gradients of integers (dtype float0), which have no values to compile "
             "or save; differentiate for float arguments only"
-        )
-    if traced.made:
-        raise TypeError(
-            f"{name} makes and keeps {', '.join(x._label() for x in traced.made)}, as a function "
-            "compiled ahead of time cannot; call it once before, or make the variables outside"
         )
     out = skeleton(traced.out_tree, range(traced.out_tree.num_leaves))
     if has_hi_arrays((arguments.skeleton(arguments.leaves), out)):

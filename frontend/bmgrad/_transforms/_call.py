@@ -183,7 +183,10 @@ class State:
             with self.watched.tracing(is_kept=isinstance(context, Inputs)):
                 traced = self._traced_before(key) if context is None else None
                 traced = traced or self._tracer(context)(function, arguments, **keywords)
-            if (traced.is_at_values or traced.made) and isinstance(context, Inputs):
+            is_for_once = traced.is_at_values or bool(traced.made)
+            # Others see at their next call what the function has kept.
+            is_for_once |= traced.keeps_constants and not self.transform.sees_changes
+            if is_for_once and isinstance(context, Inputs):
                 raise IsAtValues((key, traced))
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
@@ -203,8 +206,8 @@ class State:
             self._thread.is_at_values |= traced.is_at_values
             arrays = traced.arrays
             self._thread.reads += arrays
-            written = (array for array in traced.writes if isinstance(array, Array))
-            self._thread.before += [(array, array._value) for array in written]
+            written = set(map(id, traced.writes)).difference(map(id, traced.made))
+            self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
 
     def _is_more_known(self, program: Program) -> bool:

@@ -86,7 +86,7 @@ class Inputs:
     def own(self, array: Array) -> None:
         self._owned[id(array)] = array
 
-    def bound(self, array: Array, undo: Callable[[], None]) -> None:
+    def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
         pass  # The functions of users have traces of their own.
 
     def require(self, arrays: Sequence[Array]) -> None:

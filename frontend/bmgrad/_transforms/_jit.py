@@ -19,6 +19,7 @@ from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._call import State, Transformed
 from bmgrad._transforms._skeleton import skeleton
 from bmgrad._transforms._static_arguments import StaticArguments, unpinned
+from bmgrad._transforms._trace import TracedFunction
 from bmgrad._transforms._transform import Transform
 from bmgrad.runtime import Program
 from bmgrad.runtime._jax_internals import (
@@ -155,12 +156,15 @@ class VmapTransform(Transform):
         # A variable keeps its shape: what is written to it must not depend on the batch.
         self._check_shared(traced.program, in_axes, size, out_axes)
         out_axes += [-1] * len(traced.writes)
+        lost = self._lost(traced, in_axes, size)
+        for position in lost:
+            out_axes[position] = 0
         program = traced.program.mapped(in_axes, size, out_axes, self.axis_name)
 
         def origin(one: Origin, _: Program) -> Origin:
             return one.batch(in_axes, size, self.axis_name)
 
-        results = traced.commit(traced.bind(program, arguments, origin=origin))
+        results = traced.commit(traced.bind(program, arguments, origin=origin), lost=lost)
         for i, shape in traced.float0.items():
             if placed[i] is not None:
                 results[i] = np.zeros((size, *shape), jax.dtypes.float0)
@@ -170,6 +174,14 @@ class VmapTransform(Transform):
             for i, (leaf, axis) in enumerate(zip(results, placed, strict=True))
         ]
         return put_together(jax.tree.unflatten(traced.out_tree, leaves))
+
+    def _lost(self, traced: TracedFunction, in_axes: list[int], size: int) -> list[int]:
+        """The outputs for variables made by the function that each element has its own of."""
+        if not traced.made:
+            return []
+        batched = traced.program.batched_outputs(in_axes, size, self.axis_name, tangents=False)
+        of_made = range(traced.first_made, traced.first_made + len(traced.made))
+        return [i for i in of_made if batched[i]]
 
     def _leaf_axes(self, arguments: Arguments) -> list[int | None]:
         """The batch axis of each array leaf."""

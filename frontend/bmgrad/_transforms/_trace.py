@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeGuard
@@ -23,7 +25,6 @@ from bmgrad._import import ValuesAsked, asks_for_values, import_program
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import Arguments, aval_of
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
-from bmgrad._transforms._surroundings import arrays_around
 from bmgrad._variable import Variable
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
@@ -48,6 +49,7 @@ class FunctionTrace:
         self._values: dict[int, Any] = {}
         self._owned: dict[int, Array] = {}
         self._undo: list[Callable[[], None]] = []
+        self._kept: list[Variable] = []
         self.reads: list[Array] = []
         self.writes: dict[int, Array] = {}
 
@@ -77,21 +79,27 @@ class FunctionTrace:
     def own(self, array: Array) -> None:
         self._owned[id(array)] = array
 
-    def bound(self, array: Array, undo: Callable[[], None]) -> None:
-        if id(array) in self._owned:
-            self._undo.append(undo)
+    def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
+        if id(array) not in self._owned:
+            return
+        self._undo.append(undo)
+        # Who makes one anew without a look at the last makes the same at each call.
+        is_looked_at = not isinstance(old, Array) or id(old) in self._values
+        if is_looked_at and isinstance(array, Variable):
+            self._kept.append(array)
 
     def undo(self) -> None:
         """Takes back that attributes hold what the function has made."""
         while self._undo:
             self._undo.pop()()
 
-    def made(self, owner: Any) -> list[Array]:
-        """The variables that the function has made and keeps, as parameters at its first call."""
-        made = [x for x in self._owned.values() if isinstance(x, Variable)]
-        made = [x for x in made if self._opened.owns(x._value)]
-        around = arrays_around(owner) if made else {}
-        return [x for x in made if id(x) in around]
+    def kept(self) -> list[Variable]:
+        """The variables of this trace that the function keeps, as parameters at its first call."""
+        return [
+            array
+            for array in self._kept
+            if self._opened.owns(array._value) or not isinstance(array._value, jax.core.Tracer)
+        ]
 
     def at_hand(self, value: Any) -> Any:
         if isinstance(value, Array):
@@ -148,7 +156,8 @@ class TracedFunction:
     float0, which have no values, are no outputs: ``float0`` maps their positions to shapes.
     ``out_avals`` are those of the outputs, with their places on a mesh with explicit axes, but
     for references, which follow.
-    Some of ``writes`` are ``made`` by the function, which finds them at its next call.
+    Some of ``writes`` are ``made`` by the function, which finds them at its next call, as it does
+    those made of constants, which are no outputs, where it ``keeps_constants``.
     ``logs`` is what backward rules log, see :class:`Imported`. It ``is_at_values`` where it may be
     right for the values of this call only.
     By their names in the program ``references`` has the references that the function closes
@@ -162,12 +171,15 @@ class TracedFunction:
     reads: tuple[Array | HeldReference, ...]
     writes: tuple[Array | HeldReference, ...]
     made: tuple[Array, ...]
+    keeps_constants: bool
     out_tree: Any
     out_avals: tuple[Any, ...]
     float0: dict[int, tuple[int, ...]]
     logs: dict[Any, Any]
     no_logs_because: str
     is_at_values: bool
+    # Takes back that attributes hold what is made.
+    undo: Callable[[], None]
 
     @property
     def arrays(self) -> list[Array]:
@@ -219,25 +231,40 @@ class TracedFunction:
         of_arguments = map(_with_values, leaves)
         return [*of_arguments, *(array.value for array in self.reads), *self.consts]
 
-    def commit(self, outputs: Sequence[Any]) -> list[Any]:
-        """Assign what the program wrote, given its outputs; returns the flat results."""
+    @property
+    def first_made(self) -> int:
+        """Where ``made`` are among the outputs."""
+        count = sum(isinstance(array, Array) for array in self.writes) - len(self.made)
+        return self.num_results + count
+
+    def commit(self, outputs: Sequence[Any], *, lost: Collection[int] = ()) -> list[Any]:
+        """Assign what the program wrote, given its outputs; returns the flat results.
+
+        Those that were made and whose outputs are ``lost``, by position, are given none.
+        """
         outputs = list(map(_placed, outputs, self.out_avals)) + list(outputs[len(self.out_avals) :])
-        for array, value in zip(self.writes, outputs[self.num_results :], strict=True):
-            if isinstance(array, Array) and any(array is made for made in self.made):
-                _give(array, value)
-            else:
-                array.value = value
+        made = dict(enumerate(self.made, self.first_made))
+        for i, array in enumerate(self.writes, self.num_results):
+            if i not in made:
+                array.value = outputs[i]
+            elif i not in lost:
+                _give(made[i], outputs[i], self.undo)
         results = list(outputs[: self.num_results])
         for position, shape in self.float0.items():
             results.insert(position, np.zeros(shape, jax.dtypes.float0))
         return results
 
 
-def _give(array: Array, value: Any) -> None:
+def _give(array: Array, value: Any, undo: Callable[[], None]) -> None:
     """Gives an array that was made in a trace its value in the one around."""
     if (context := current()) is not None:
         context.own(array)
+        context.bound(array, None, undo)
     array._value = value
+
+
+def _nothing() -> None:
+    pass
 
 
 def _placed(output: Any, aval: Any) -> Any:
@@ -300,11 +327,12 @@ def trace_function(
     out_tree: Any = None
     context: FunctionTrace | None = None
     written: tuple[Array, ...] = ()
-    made: list[Array] = []
+    made: list[Variable] = []
+    constants: list[Variable] = []
     float0: dict[int, tuple[int, ...]] = {}
 
     def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
-        nonlocal out_tree, context, written, made, float0
+        nonlocal out_tree, context, written, made, constants, float0
         context = FunctionTrace(opened, array_names(owner), as_given, lifted)
         with tracing(context), _undoing(context):
             for array in lifted:
@@ -320,7 +348,10 @@ def trace_function(
             args, kwargs = internals.put_together(arguments.rebuild(given))
             result = internals.taken_apart(function(*args, **kwargs))
             results, out_tree = jax.tree.flatten(result)
-            made = context.made(owner)
+            kept = context.kept()
+            depend = [internals.depends_on_inputs(array._value) for array in kept]
+            made = list(itertools.compress(kept, depend))
+            constants = list(itertools.compress(kept, map(operator.not_, depend)))
             values = [*context.written_values(), *(array._value for array in made)]
         check_results(results, name)
         written = (*context.writes.values(), *made)
@@ -368,6 +399,8 @@ def trace_function(
                 raise ValuesAsked(name)  # In a derivative rule.
     finally:
         traced.end()
+        for array in constants:
+            _give(array, internals.revived(array._value), context.undo)
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
         program=imported.program,
@@ -380,12 +413,15 @@ def trace_function(
         reads=(*context.reads, *references),
         writes=(*written, *changed),
         made=tuple(made),
+        keeps_constants=bool(constants),
         out_tree=out_tree,
         out_avals=tuple(traced.out_avals),
         float0=float0,
         logs=imported.logs,
         no_logs_because=imported.no_logs_because,
         is_at_values=at_values or traced.has_answered,
+        # Of others nothing of the trace is to be kept.
+        undo=context.undo if made else _nothing,
     )
 
 

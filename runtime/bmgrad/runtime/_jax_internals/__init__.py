@@ -130,7 +130,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     variable_of,
     without_literal,
 )
-from bmgrad.runtime._jax_internals._valued_trace import may_answer, revived
+from bmgrad.runtime._jax_internals._valued_trace import depends_on_inputs, may_answer, revived
 
 __all__ = [
     "Checks",
@@ -163,6 +163,7 @@ __all__ = [
     "custom_rule_key",
     "custom_vjp_rule",
     "define_function",
+    "depends_on_inputs",
     "effects_on",
     "evaluate_jaxpr",
     "evaluate_known",

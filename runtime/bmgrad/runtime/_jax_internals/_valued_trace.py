@@ -407,6 +407,27 @@ def end(trace: Any, *, keeps_inputs: bool) -> None:
     trace.__class__ = _EndedTrace
 
 
+def depends_on_inputs(value: Any) -> bool:
+    """Whether inputs of the trace of a tracer, or values of one around, lead to it."""
+    if not isinstance(value, core.Tracer):
+        return False
+    trace, todo, seen = value._trace, [value], set()
+    known = _known_of.get(trace, _Known())
+    while todo:
+        x = todo.pop()
+        if isinstance(x.val, core.Literal) or x.val in seen:
+            continue
+        seen.add(x.val)
+        if x.parent is not None and not x.parent.effects:
+            todo += x.parent.in_tracers
+            continue
+        source = known.closed_over.get(x.val)
+        source = trace.get_const(x) if source is None else source
+        if source is None or isinstance(source, core.Tracer):
+            return True
+    return False
+
+
 def revived(value: Any) -> Any:
     """What a tracer of a trace that is over was, unless it depends on inputs; others as they are.
 
