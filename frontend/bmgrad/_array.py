@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Array", "result", "unwrap", "wrap"]
 
 A = TypeVar("A", bound="Array")
+# Nearly all values are of this type.
+_CONCRETE = _jax_internals.ConcreteArray
 
 
 def unwrap(tree: Any) -> Any:
@@ -187,7 +189,7 @@ class Array:
         """The jax array that this object holds now (a tracer while a function is being traced)."""
         context = _stack.top
         held: jax.Array = self._value if context is None else context.read(self)
-        if context is None and _jax_internals.is_left_behind(held):
+        if context is None and type(held) is not _CONCRETE and _jax_internals.is_left_behind(held):
             held = self._value = _jax_internals.revived(held)
             if _jax_internals.is_left_behind(held):
                 raise self._left_behind()
@@ -388,16 +390,18 @@ class Array:
     # ---- Python's own protocols
 
     def __repr__(self) -> str:
-        # One is looked at, too, that holds what cannot be used.
-        shown = self._value if _stack.top is None else self.value
-        text, name = repr(shown), type(self).__name__
+        text, name = repr(self._shown()), type(self).__name__
         if not text.startswith("Array("):
             return f"{name}({text})"
         body = text.removeprefix("Array(").replace("\n" + " " * 6, "\n" + " " * (len(name) + 1))
         return f"{name}({body}"
 
     def __str__(self) -> str:
-        return str(self.value)
+        return str(self._shown())
+
+    def _shown(self) -> Any:
+        """The value to be looked at, which may be one that cannot be used."""
+        return self._value if _stack.top is None else self.value
 
     def __format__(self, spec: str) -> str:
         return format(self.value, spec)

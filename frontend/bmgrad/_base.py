@@ -121,17 +121,20 @@ class Base:
 
     def __setstate__(self, state: Any) -> None:
         """What ``pickle`` and ``copy.copy`` make has a new name if another node has that one."""
-        state, of_slots = state if isinstance(state, tuple) else (state, {})
-        for key, value in of_slots.items():
-            object.__setattr__(self, key, value)
-        self.__dict__.update(state)
+        if (of_other_base := getattr(super(), "__setstate__", None)) is not None:
+            of_other_base(state)
+        else:
+            state, of_slots = state if isinstance(state, tuple) else (state, {})
+            self.__dict__.update(state or {})
+            for key, value in of_slots.items():
+                object.__setattr__(self, key, value)
         if (name := self.__dict__.get("_name")) is None:
             return
         owner = node_called(name)
         if owner is None or owner is self:
             claim_name(name, self)
             return
-        self._name = self.unique_name()
+        self.__dict__["_name"] = self.unique_name()
         for key, value in self.__dict__.items():
             is_shared = owner.__dict__.get(key) is value  # As by copy.copy.
             if isinstance(value, Array) and value._name == f"{name}.{key}" and not is_shared:
@@ -313,10 +316,11 @@ class Base:
             TrainVar([2., 2.], dtype=float32)
         """
         relative = self.vars(method="relative")
+        own = set(map(id, relative.values()))
         if variables is None:
             variables = relative.unique()
         for key, array in variables.items():
-            if relative.get(key, array) is not array:
+            if id(array) in own and relative.get(key, array) is not array:
                 raise ValueError(
                     f"'{key}' is the name of another variable from {self!r}, and would be read as "
                     "that; write self.vars(method='relative')"

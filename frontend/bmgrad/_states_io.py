@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -66,9 +66,11 @@ def read_states(filename: str | os.PathLike[str], specs: Mapping[str, Spec]) -> 
         raise FileNotFoundError(f"there is no file {path}")
     try:
         arrays = form.read(path)
-    except ModuleNotFoundError:
+    except (ModuleNotFoundError, MemoryError):
         raise
     except Exception as error:
+        if getattr(error, "errno", None) is not None:  # It is there, but not to be read.
+            raise
         raise ValueError(f"{path} cannot be read as what its name says: {error}") from error
     for key in arrays.keys() & specs.keys():
         shape, dtype = specs[key]
@@ -133,10 +135,16 @@ def _write_h5(path: str, arrays: Arrays) -> None:
 
 def _read_h5(path: str) -> Arrays:
     with _need("h5py", ".h5").File(path, "r") as file:
-        arrays: Arrays = {}
-        # A '/' in a name made a group.
-        file.visititems(lambda key, x: arrays.update({key: x[()]} if hasattr(x, "shape") else {}))
-        return arrays
+        return dict(_datasets(file, ""))
+
+
+def _datasets(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Those in a group and in the groups that a '/' in a name has made."""
+    for key, item in group.items():
+        if hasattr(item, "shape"):
+            yield prefix + key, item[()]
+        else:
+            yield from _datasets(item, f"{prefix}{key}/")
 
 
 def _write_mat(path: str, arrays: Arrays) -> None:

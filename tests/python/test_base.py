@@ -112,6 +112,26 @@ def test_what_pickle_makes_keeps_its_name_where_that_is_free():
         F("readout")
 
 
+class Mixin:
+    def __getstate__(self):
+        return {"saved": self.__dict__.copy()}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state["saved"], restored=True)
+
+
+class Mixed(F, Mixin):
+    pass
+
+
+def test_other_bases_may_restore_states():
+    node = Mixed()
+    twin = pickle.loads(pickle.dumps(node))
+    assert twin.restored
+    assert twin.a.tolist() == node.a.tolist()
+    assert {node.name, twin.name} == {"Mixed0", "Mixed1"}
+
+
 def test_a_shallow_copy_has_its_own_name_and_shares_variables():
     f = F()
     twin = copy.copy(f)

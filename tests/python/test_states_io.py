@@ -1,3 +1,4 @@
+import copy
 import os
 import sys
 
@@ -212,3 +213,31 @@ def test_names_of_others_are_refused(tmp_path):
         node.save_states(tmp_path / "states.npz", node.vars())
     node.save_states(tmp_path / "states.npz")
     node.load_states(tmp_path / "states.npz")
+
+
+def test_variables_of_another_model_may_have_its_names(tmp_path):
+    node = Child()
+    average = copy.deepcopy(node)
+    for array in average.vars().values():
+        array.value = array * 0 + 7
+    node.save_states(tmp_path / "states.npz", average.vars(method="relative"))
+    node.load_states(tmp_path / "states.npz")
+    assert all((array == 7).all() for array in node.vars().values())
+
+
+def test_links_in_files_are_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path, node = tmp_path / "states.h5", bp.Base()
+    node.w = bm.Variable(jnp.ones(2))
+    with h5py.File(path, "w") as file:
+        file.create_dataset("hidden/w", data=np.full(2, 5, np.float32))
+        file["w"] = h5py.SoftLink("/hidden/w")
+    node.load_states(path, strict=False)
+    assert node.w.tolist() == [5, 5]
+
+
+def test_files_that_may_not_be_read(tmp_path):
+    pytest.importorskip("h5py")
+    (tmp_path / "states.h5").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Child().load_states(tmp_path / "states.h5")

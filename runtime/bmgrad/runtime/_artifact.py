@@ -17,7 +17,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from bmgrad.runtime import _trees
 from bmgrad.runtime._convention import Convention
-from bmgrad.runtime._jax_internals import ShapedArray, canonical_platform
+from bmgrad.runtime._jax_internals import ShapedArray, canonical_platform, is_left_behind
 from bmgrad.runtime._platform import get_platform
 from bmgrad.runtime._primitive import bind
 from bmgrad.runtime._program import Program
@@ -208,23 +208,24 @@ class LoadedProgram:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Runs the function on `args` and assigns the variables it writes.
 
-        Inside a transform of JAX it raises `UnexpectedTracerError` where it would assign some:
-        what it found there would outlive that transform.
+        Where it has assigned some inside a transform of JAX, who calls it there gives them values
+        before the next call: `UnexpectedTracerError`.
         """
         name, convention = self.manifest["name"], self._convention
         inputs = convention.flatten(name, args, kwargs)
+        for key, value in self.variables.items():
+            if is_left_behind(value):
+                raise jax.errors.UnexpectedTracerError(
+                    f"the variable {key!r} of {name} holds a value of a trace of JAX: it was "
+                    "assigned in a call under jax.jit, jax.vmap or jax.grad, from which no value "
+                    "can leave. Give it a value (.variables) before the next call"
+                )
         self._check(inputs)
         try:
             results, assigned = self._call(inputs, self.variables)
         except (TypeError, ValueError):
             self._check(inputs)
             raise
-        # Who has put tracers there takes them out again.
-        if _are_traced(assigned) and not _are_traced(self.variables):
-            raise jax.errors.UnexpectedTracerError(
-                f"{name} assigns {', '.join(map(repr, assigned))}, and what variables are given "
-                "cannot leave the transform of JAX (jax.jit, ...) that calls it; call it outside"
-            )
         self.variables.update(assigned)
         return jax.tree.unflatten(convention.out_tree, results)
 
@@ -241,10 +242,6 @@ class LoadedProgram:
                     f"{tuple(wanted['shape'])} and dtype {wanted['dtype']}, "
                     f"but was given {aval.str_short()}"
                 )
-
-
-def _are_traced(values: Mapping[str, Any]) -> bool:
-    return any(isinstance(value, jax.core.Tracer) for value in values.values())
 
 
 def load(path: str | Path) -> LoadedProgram:

@@ -9,6 +9,7 @@ Next: `_primitive.py` uses the lowering half, the frontend the tracing half.
 from bmgrad.runtime._jax_internals import _own_references as _own_references
 from bmgrad.runtime._jax_internals._asked_values import is_marked_asked, note_asked
 from bmgrad.runtime._jax_internals._avals import (
+    ConcreteArray,
     ShapedArray,
     accept_as_array,
     aval_on_mesh,
@@ -134,6 +135,7 @@ from bmgrad.runtime._jax_internals._valued_trace import depends_on_inputs, may_a
 
 __all__ = [
     "Checks",
+    "ConcreteArray",
     "CondSum",
     "CustomJvp",
     "CustomVjp",

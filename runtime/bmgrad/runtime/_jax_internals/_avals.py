@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-from jax._src import core, dtypes, sharding_impls
+from jax._src import array, core, dtypes, sharding_impls
 from jax._src import mesh as internal_mesh
 from jax.sharding import PartitionSpec
 
 from bmgrad.runtime._errors import UnsupportedError, no_values_of
 
 ShapedArray = jax.core.ShapedArray
+# What holds values, as tracers do not.
+ConcreteArray: type = array.ArrayImpl
 
 
 def plain_aval(aval: Any) -> ShapedArray:
