@@ -575,6 +575,20 @@ def test_variables_that_are_made_at_each_call():
         np.testing.assert_allclose(cell.h, plain.h, rtol=1e-6)
 
 
+@pytest.mark.parametrize("transform", [bm.grad, bm.jit], ids=["grad", "jit"])
+def test_variables_of_a_model_that_is_an_argument(transform):
+    def loss(x, node):
+        return node.loss(x)
+
+    node = LazyNode(MADE_OF["random numbers"])
+    transformed = transform(loss)
+    first = transformed(X, node)
+    made = node.w.value
+    assert_equal(transformed(X, node), first)
+    node.w.value = made * 3
+    assert_equal(transformed(X, node), first * 3)
+
+
 def test_variables_that_are_made_and_dropped():
     traces = []
 

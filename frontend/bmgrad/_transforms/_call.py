@@ -172,6 +172,8 @@ class State:
         if isinstance(context, Inputs):
             static = dataclasses.replace(static, content=self._thread.content)
         key = (keywords["name"], static, arguments.avals, typed, jax_settings())
+        # What the call itself puts into objects is no other content.
+        key_of_call = (key[0], dataclasses.replace(static, content=None), *key[2:])
         # What is known was traced for all values, and for references that stay where they are.
         is_usable = isinstance(context, Inputs) or (
             context is not None and not arguments.references and not knows_values(context)
@@ -181,13 +183,13 @@ class State:
             traced = None
         if traced is None:
             with self.watched.tracing(is_kept=isinstance(context, Inputs)):
-                traced = self._traced_before(key) if context is None else None
+                traced = self._traced_before(key_of_call) if context is None else None
                 traced = traced or self._tracer(context)(function, arguments, **keywords)
             is_for_once = traced.is_at_values or bool(traced.made)
             # Others see at their next call what the function has kept.
             is_for_once |= traced.keeps_constants and not self.transform.sees_changes
             if is_for_once and isinstance(context, Inputs):
-                raise IsAtValues((key, traced))
+                raise IsAtValues((key_of_call, traced))
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
             closes_over_trace |= len(traced.arrays) < len(traced.reads)
