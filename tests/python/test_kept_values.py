@@ -589,6 +589,46 @@ def test_variables_of_a_model_that_is_an_argument(transform):
     assert_equal(transformed(X, node), first * 3)
 
 
+@pytest.mark.parametrize("made_of", ["constants", "arguments"])
+@pytest.mark.parametrize(
+    "argument", [True, [False], bm.Variable(jnp.ones(3)), "reference"], ids=str
+)
+def test_variables_of_functions_that_are_traced_again(made_of, argument):
+    if argument == "reference":
+        argument = jax.new_ref(jnp.zeros(3))
+
+    class Node(LazyNode):
+        def loss(self, x, other):
+            return super().loss(x)
+
+    for transform in (bm.jit, bm.grad, lambda f: bm.jit(bm.grad(f))):
+        node, again = Node(MADE_OF[made_of]), Node(None)
+        transformed = transform(node.loss)
+        first = transformed(X, argument)
+        again.w = bm.TrainVar(MADE_OF[made_of](X))
+        assert_equal(first, transform(again.loss)(X, argument))
+        for _ in range(2):
+            assert_equal(transformed(X, argument), first)
+        assert_equal(node.w.value, again.w.value)
+
+
+def test_variables_of_functions_with_loops_whose_bounds_are_asked_for():
+    class Node(LazyNode):
+        def loss(self, x, count):
+            y = super().loss(x)
+            return lax.fori_loop(0, count, lambda _, c: jnp.sin(c) * y, y)
+
+    for derive in (
+        lambda f: bm.vjp(f, X, 3)[1](1.0)[0],
+        lambda f: bm.jvp(lambda x: bm.grad(f)(x, 3), (X,), (X,)),
+    ):
+        node, again = Node(MADE_OF["random numbers"]), Node(None)
+        first = derive(node.loss)
+        again.w = bm.TrainVar(node.w.value)
+        assert_equal(first, derive(again.loss))
+        assert_equal(derive(node.loss), first)
+
+
 def test_variables_that_are_made_and_dropped():
     traces = []
 

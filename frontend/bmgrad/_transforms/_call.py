@@ -230,11 +230,14 @@ class State:
     def _traced_before(self, key: Hashable) -> TracedFunction | None:
         """What the jit of this call was to hold, which is right outside it."""
         found, self._thread.at_values = self._thread.at_values, None
-        if found is None or found[0] != key:
+        if found is None:
             return None
         traced = found[1]
         has_references = traced.references or len(traced.arrays) < len(traced.reads)
-        return None if has_references else traced
+        if found[0] == key and not has_references:
+            return traced
+        traced.undo()
+        return None
 
     # -- Calls -------------------------------------------------------------------------------
 

@@ -332,10 +332,13 @@ def _derived(
         return (traced := trace(trace_at_need)), derive(traced)
     at_values = partial(trace_function, at_values=True)
     for how in (trace_at_need, at_values):
+        without: TracedFunction | None = None
         with contextlib.suppress(ReverseModeError):
-            traced = trace(how)
-            if not lacks_values(derived := derive(traced)):
-                return traced, derived
+            without = trace(how)
+            if not lacks_values(derived := derive(without)):
+                return without, derived
+        if without is not None:
+            without.undo()
     # Those of transforms in it are what they were given.
     return (traced := trace(partial(at_values, as_given=True))), derive(traced)
 

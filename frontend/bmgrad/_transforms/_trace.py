@@ -178,7 +178,7 @@ class TracedFunction:
     logs: dict[Any, Any]
     no_logs_because: str
     is_at_values: bool
-    # Takes back that attributes hold what is made.
+    # Takes back that attributes hold what is made, for the function to be traced again.
     undo: Callable[[], None]
 
     @property
@@ -454,6 +454,7 @@ def trace_with_bounds(
     may_be_asked = internals.may_be_differentiated() and may_have_values(arguments)
     if not may_be_asked or not traced.program.has_open_loop:
         return traced
+    traced.undo()
     return trace_function(function, arguments, **keywords, at_values=True)
 
 
