@@ -629,6 +629,34 @@ def test_variables_of_functions_with_loops_whose_bounds_are_asked_for():
         assert_equal(derive(node.loss), first)
 
 
+@pytest.mark.parametrize("transform", [bm.grad, bm.jit], ids=["grad", "jit"])
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda f: lambda x: jax.vmap(f)(x[None]),
+        lambda f: lambda x: jax.jvp(f, (x,), (x,))[1],
+        lambda f: lambda x: lax.scan(lambda c, _: (f(c), None), x, None, 2)[0],
+        jax.checkpoint,
+    ],
+    ids=["vmap", "jvp", "scan", "checkpoint"],
+)
+@pytest.mark.parametrize("constant", [True, False])
+def test_variables_of_inner_traces_do_not_come_out(transform, inner, constant):
+    class Node(bp.Base):
+        def part(self, x):
+            self.w = bm.Variable(jnp.ones(3) if constant else x + 1)
+            return self.w.value * x
+
+        def loss(self, x):
+            return inner(self.part)(x).sum()
+
+    node = Node()
+    with jax.disable_jit():
+        want = Node().loss(X) if transform is bm.jit else jax.grad(Node().loss)(X)
+    for _ in range(3):
+        assert_equal(transform(node.loss)(X), want)
+
+
 def test_variables_that_are_made_and_dropped():
     traces = []
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
-import operator
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeGuard
@@ -93,13 +91,19 @@ class FunctionTrace:
         while self._undo:
             self._undo.pop()()
 
-    def kept(self) -> list[Variable]:
-        """The variables of this trace that the function keeps, as parameters at its first call."""
-        return [
-            array
-            for array in self._kept
-            if self._opened.owns(array._value) or not isinstance(array._value, jax.core.Tracer)
-        ]
+    def kept(self) -> tuple[list[Variable], list[Variable]]:
+        """The variables that the function has made and keeps, as parameters at its first call.
+
+        First those that are made of inputs, then those that are made of constants.
+        """
+        made, constants = list[Variable](), list[Variable]()
+        for array in self._kept:
+            if internals.depends_on_inputs(array._value):
+                if self._opened.owns(array._value):
+                    made.append(array)
+            else:
+                constants.append(array)
+        return made, constants
 
     def at_hand(self, value: Any) -> Any:
         if isinstance(value, Array):
@@ -348,10 +352,7 @@ def trace_function(
             args, kwargs = internals.put_together(arguments.rebuild(given))
             result = internals.taken_apart(function(*args, **kwargs))
             results, out_tree = jax.tree.flatten(result)
-            kept = context.kept()
-            depend = [internals.depends_on_inputs(array._value) for array in kept]
-            made = list(itertools.compress(kept, depend))
-            constants = list(itertools.compress(kept, map(operator.not_, depend)))
+            made, constants = context.kept()
             values = [*context.written_values(), *(array._value for array in made)]
         check_results(results, name)
         written = (*context.writes.values(), *made)

@@ -409,8 +409,8 @@ def end(trace: Any, *, keeps_inputs: bool) -> None:
 
 def depends_on_inputs(value: Any) -> bool:
     """Whether inputs of the trace of a tracer, or values of one around, lead to it."""
-    if not isinstance(value, core.Tracer):
-        return False
+    if not isinstance(value, partial_eval.DynamicJaxprTracer):
+        return isinstance(value, core.Tracer)
     trace, todo, seen = value._trace, [value], set()
     known = _known_of.get(trace, _Known())
     while todo:
