@@ -251,7 +251,9 @@ def test_what_a_variable_cannot_be_given(value):
 
 
 @pytest.mark.parametrize(
-    "transform", [jax.jit, jax.vmap, lambda f: jax.grad(lambda x: f(x).sum())], ids=str
+    "transform",
+    [jax.jit, jax.vmap, lambda f: jax.grad(lambda x: f(x).sum())],
+    ids=["jit", "vmap", "grad"],
 )
 def test_what_is_left_in_a_variable_by_a_transform_of_jax(transform):
     held = bm.Variable(jnp.zeros(()))
