@@ -28,6 +28,11 @@ def traces_rules(
     _trace_rule[primitive] = trace_rule
 
 
+def calls_rules(params: Mapping[str, Any]) -> bool:
+    """Whether an equation with these parameters calls functions with rules inside."""
+    return any(map(_has_calls, core.jaxprs_in_params(params)))
+
+
 def trace_rules_now(equation: Any, is_perturbed: Callable[[Any], bool]) -> None:
     """Those of a function that is called, or of all that are called in a loop, a branch, a `jit`.
 
@@ -60,13 +65,18 @@ def _trace_now(call: Any, perturbed: Sequence[bool]) -> None:
 
 def _calls_in(equation: Any) -> Iterator[Any]:
     """The calls of functions with rules in what an equation calls, but for those in such ones."""
-    for jaxpr in core.jaxprs_in_params(equation.params):
-        if jaxpr in _without_calls:
-            continue
-        has_calls = False
+    for jaxpr in filter(_has_calls, core.jaxprs_in_params(equation.params)):
         for eqn in jaxpr.eqns:
-            for call in [eqn] if eqn.primitive in _trace_rule else _calls_in(eqn):
-                has_calls = True
-                yield call
-        if not has_calls:
-            _without_calls.add(jaxpr)
+            if eqn.primitive in _trace_rule:
+                yield eqn
+            else:
+                yield from _calls_in(eqn)
+
+
+def _has_calls(jaxpr: Any) -> bool:
+    if jaxpr in _without_calls:
+        return False
+    if any(eqn.primitive in _trace_rule or calls_rules(eqn.params) for eqn in jaxpr.eqns):
+        return True
+    _without_calls.add(jaxpr)
+    return False

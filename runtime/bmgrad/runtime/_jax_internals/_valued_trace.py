@@ -21,7 +21,7 @@ from jax.extend import linear_util
 from bmgrad.runtime._jax_internals._asked_values import note_asked_in, was_asked
 from bmgrad.runtime._jax_internals._avals import has_tangent, is_reference_aval
 from bmgrad.runtime._jax_internals._references import are_of_references
-from bmgrad.runtime._jax_internals._rules_at_call import trace_rules_now
+from bmgrad.runtime._jax_internals._rules_at_call import calls_rules, trace_rules_now
 from bmgrad.runtime._jax_internals._valued_tracers import SoftTracer, ValuedTracer
 
 # Arrays of NumPy that are larger are tables, not buffers to be filled again.
@@ -294,7 +294,8 @@ class ValuedTrace(partial_eval.DynamicJaxprTrace):
         plain: Any = super().process_primitive
         results = plain(primitive, tracers, params)
         # None that has jaxprs has a single one.
-        return self._with_rules(primitive, results) if primitive.multiple_results else results
+        may_call = primitive.multiple_results and self.answers and calls_rules(params)
+        return self._with_rules(primitive, results) if may_call else results
 
     def _with_rules(self, prim: Any, results: Any) -> Any:
         """The results of an equation, of which the forward rules are traced if they are needed."""
