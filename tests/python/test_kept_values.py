@@ -719,7 +719,7 @@ class Resetting(bp.Base):
         self.traces += 1
         self.h = bm.Variable(jnp.zeros(3))
         for _ in range(3):
-            self.h.value = jnp.tanh(self.h * self.w + x)
+            self.h.value = jnp.sin(self.h * self.w + x)
         return self.h.sum()
 
 
