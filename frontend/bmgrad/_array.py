@@ -21,6 +21,7 @@ from bmgrad._array_checks import check_bounds, left_behind, no_array, rank, scal
 from bmgrad._tracing_state import _stack
 from bmgrad.runtime import _jax_internals, _trees
 from bmgrad.runtime._dispatch import begin_array, new_array, node_functions
+from bmgrad.runtime._jax_internals import ConcreteArray
 
 if TYPE_CHECKING:
     from jax.typing import DTypeLike
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["Array", "result", "unwrap", "wrap"]
 
 A = TypeVar("A", bound="Array")
-# Nearly all values are of this type.
-_CONCRETE = _jax_internals.ConcreteArray
 
 
 def unwrap(tree: Any) -> Any:
@@ -171,8 +170,7 @@ class Array:
     _value: Any
     _lifted: bool
     _name: str | None
-    # How one of this class is given a value, if there is a way of its own.
-    _how_to_mend = ""
+    _how_to_mend = ""  # How one of this class is given a value, if in a way of its own.
 
     def __init__(self, value: Any, dtype: DTypeLike | None = None) -> None:
         self._value = _to_jax(value, dtype)
@@ -189,10 +187,11 @@ class Array:
         """The jax array that this object holds now (a tracer while a function is being traced)."""
         context = _stack.top
         held: jax.Array = self._value if context is None else context.read(self)
-        if context is None and type(held) is not _CONCRETE and _jax_internals.is_left_behind(held):
+        is_usable = context is not None or type(held) is ConcreteArray
+        if not is_usable and _jax_internals.is_left_behind(held):
             held = self._value = _jax_internals.revived(held)
             if _jax_internals.is_left_behind(held):
-                raise self._left_behind()
+                raise left_behind("what runs here", self)
         return held
 
     @value.setter
@@ -225,10 +224,6 @@ class Array:
     def update(self, value: Any) -> None:
         """Give the array new values of the same shape and dtype: as ``x.value = value`` does."""
         self.value = value
-
-    def _left_behind(self, reader: str = "what runs here") -> Exception:
-        """What is raised where a value is read that JAX knows nothing of any more."""
-        return left_behind(reader, self._label(), self._how_to_mend)
 
     def _label(self) -> str:
         kind = type(self).__name__

@@ -38,6 +38,7 @@ def staged(transform: Transform, arguments: Arguments, call: Callable[..., Any])
         # One that looks at what it has made before is another function from then on.
         first, traced = traced, trace()
         if not set(map(id, first.made)).isdisjoint(map(id, traced.reads)) or traced.made:
+            traced.undo()
             first.undo()
             raise TypeError(
                 f"{transform.name} makes and keeps {', '.join(x._label() for x in first.made)}, as "

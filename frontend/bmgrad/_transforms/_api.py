@@ -46,7 +46,7 @@ def grad(
       func: returns a scalar (shape ``()``, float), or with ``has_aux`` a pair ``(scalar, aux)``.
         Without ``func`` the call gives a decorator.
       grad_vars: a ``bm.Array`` or ``Variable``, or a list, tuple, dict or ``Collector`` of them.
-        Ints in their place are ``argnums``, as in ``jax.grad(f, 1)``.
+        Ints in their place are ``argnums``, which users of JAX give by position.
       argnums: which positional arguments to differentiate for; with neither ``grad_vars`` nor
         ``argnums`` the first.
       dyn_vars: accepted for old scripts; what is read and written is found by tracing.

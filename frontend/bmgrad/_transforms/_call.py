@@ -25,6 +25,7 @@ import jax
 
 from bmgrad import _tracing_state
 from bmgrad._array import Array
+from bmgrad._array_checks import left_behind
 from bmgrad._import import asks_for_values, cannot_compare_trees
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._ahead_of_time import staged
@@ -392,7 +393,7 @@ class State:
             return
         for array in arrays:
             if isinstance(array._value, jax.core.Tracer):
-                raise array._left_behind(self.transform.name) from error
+                raise left_behind(self.transform.name, array) from error
 
     def assign(self, written: dict[int, Any], arrays: Sequence[Array]) -> None:
         for position, value in written.items():
