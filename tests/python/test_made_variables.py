@@ -295,3 +295,23 @@ def test_variables_made_ahead_of_time():
     node = Resetting()
     want = bm.grad(node.loss)(X)
     assert_equal(bm.grad(Resetting().loss).trace(X).lower().compile()(X), want)
+
+
+def test_variables_made_at_each_call_ahead_of_time():
+    class Cell(bp.Base):
+        def __init__(self):
+            super().__init__()
+            self.h, self.count = bm.Variable(jnp.zeros(3)), 0
+
+        def step(self, x):
+            self.count += 1
+            setattr(self, f"x{self.count}", bm.Variable(x * 2))
+            self.h = bm.Variable(jnp.tanh(self.h + x))
+            return self.h.sum()
+
+    cell = Cell()
+    before = cell.h
+    with pytest.raises(TypeError, match=r"makes and keeps Variable"):
+        bm.jit(cell.step).trace(X)
+    assert cell.h is before
+    assert not any(hasattr(cell, f"x{i}") for i in range(5))
