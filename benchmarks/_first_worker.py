@@ -75,6 +75,8 @@ CASES: dict[str, tuple[Callable[[], _models.Case], str]] = {
     "MLP of 10 layers": (lambda: _models.mlp(10, 128, 64), ""),
     "RNN scan": (lambda: _models.rnn(100, 64, 16), ""),
     "LSTM scan": (lambda: _models.lstm(100, 64, 16), ""),
+    "40 steps of a network, unrolled": (lambda: _models.unrolled_network(40, 32), ""),
+    "10 steps of equations, unrolled": (lambda: _models.unrolled_equations(10), ""),
     "odeint": (lambda: (lambda: pendulum, (X,)), ""),
     "lineax, QR": (lambda: (lambda: linear_solve, (X,)), "lineax"),
     "optimistix, Levenberg-Marquardt": (lambda: (lambda: least_squares, (X,)), "optimistix"),

@@ -130,6 +130,38 @@ def rnn(steps: int, width: int, batch: int) -> Case:
     return make, (parameters, _normal(steps, batch, width, scale=1.0))
 
 
+def unrolled_network(steps: int, width: int) -> Case:
+    """A leaky recurrent network whose steps a Python loop unrolls."""
+
+    def make() -> Callable[..., Any]:
+        def loss(weights: Any, x: Any) -> Any:
+            h = x
+            for _ in range(steps):
+                h = 0.9 * h + 0.1 * jnp.tanh(weights @ h + x)
+            return jnp.sum(h**2)
+
+        return loss
+
+    return make, (_normal(width, width), _normal(width, scale=1.0))
+
+
+def unrolled_equations(steps: int) -> Case:
+    """Euler's method for the Lorenz system, unrolled by a Python loop."""
+
+    def make() -> Callable[..., Any]:
+        def loss(p: Any, y: Any) -> Any:
+            for _ in range(steps):
+                dx = p[0] * (y[1] - y[0])
+                dy = y[0] * (p[1] - y[2]) - y[1]
+                dz = y[0] * y[1] - p[2] * y[2]
+                y = y + 0.01 * jnp.stack([dx, dy, dz])
+            return jnp.sum(y**2)
+
+        return loss
+
+    return make, (jnp.array([10.0, 28.0, 8 / 3]), jnp.ones(3))
+
+
 def lstm(steps: int, width: int, batch: int) -> Case:
     """A long short-term memory over a sequence, by `scan`."""
 

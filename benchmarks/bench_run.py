@@ -21,6 +21,8 @@ CASES: dict[str, tuple[int, _models.Case]] = {
     "FFT filter, 4096, batch 16": (20, _models.fft_filter(4096, 16)),
     "RNN scan, 100 x 64, batch 16": (10, _models.rnn(100, 64, 16)),
     "LSTM scan, 100 x 64, batch 16": (10, _models.lstm(100, 64, 16)),
+    "40 steps of a network, unrolled": (20, _models.unrolled_network(40, 32)),
+    "10 steps of equations, unrolled": (50, _models.unrolled_equations(10)),
 }
 
 

@@ -37,6 +37,8 @@ static void buildOptimize(OpPassManager &manager) {
 static void buildLower(OpPassManager &manager) {
   manager.addPass(bmgrad::bm::createUseReciprocals());
   manager.addPass(bmgrad::bm::createLowerToStablehlo());
+  // The very ops that XLA makes kernels of are there now.
+  manager.addPass(bmgrad::bm::createKeepShared());
 }
 
 namespace {

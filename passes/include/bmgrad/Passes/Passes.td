@@ -83,4 +83,23 @@ def LowerToStablehlo : BM_Pass<"bm-lower-to-stablehlo"> {
   }];
 }
 
+def KeepShared : BM_Pass<"bm-keep-shared"> {
+  let summary = "Keeps values that XLA would compute again in many kernels";
+  let description = [{
+    On CPUs, XLA repeats cheap ops in each kernel that reads them: of a step that a Python loop
+    unrolls, as `v = 0.9 * v + f(v)`, the last kernel holds all. Where a function would repeat many,
+    some of their values pass a call that XLA does not inline, and are read from memory; sums that
+    read much are cut into pieces in the same way. On StableHLO.
+  }];
+  let options = [
+    Option<"maxRepeated", "max-repeated", "int64_t", "32",
+           "The ops that kernels may repeat of one value: about what a kernel costs by itself">,
+    Option<"maxRepeatedInAll", "max-repeated-in-all", "int64_t", "1500",
+           "What kernels may repeat in all: up to here XLA decides">,
+    Option<"maxReads", "max-reads", "int64_t", "128", "The values that one kernel may read">,
+    Option<"maxReadsOfPiece", "max-reads-of-piece", "int64_t", "32",
+           "The values that a piece of a kernel may read, where it reads more than `max-reads`">,
+  ];
+}
+
 #endif // BMGRAD_PASSES_PASSES_TD

@@ -24,6 +24,9 @@ IrValue: TypeAlias = Any
 LoweringContext: TypeAlias = Any
 LoweringRule: TypeAlias = Callable[..., Sequence[IrValue]]
 
+# What the pass `bm-keep-shared` sets on calls.
+_NOT_INLINED = "mhlo.frontend_attributes"
+
 
 def mark_as_whole(function: Any) -> None:
     """Says of a function to be compiled that there is nothing in it to run one by one.
@@ -138,6 +141,21 @@ def _plain(attribute: Any) -> Any:
     return attribute.value
 
 
+def _holds(source: str | bytes, word: str) -> bool:
+    return word in source if isinstance(source, str) else word.encode() in source
+
+
+def _let_inline(module: Any) -> None:
+    """Lets XLA inline calls that only its compiler for CPUs needs as they are."""
+
+    def visit(op: Any) -> Any:
+        if op.name == "func.call" and _NOT_INLINED in op.attributes:
+            del op.attributes[_NOT_INLINED]
+        return mlir.ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+
+
 def _rename_uses(module: Any, old: str, new: str) -> None:
     for user in module.body.operations:
         mlir.ir.SymbolTable.replace_all_symbol_uses(old, new, user.operation)
@@ -159,6 +177,8 @@ def call_module(
     """
     target = ctx.module_context
     module: Any = mlir.ir.Module.parse(source, target.context)
+    if platforms_of(ctx) != ("cpu",) and _holds(source, _NOT_INLINED):
+        _let_inline(module)
     symbols: Any = mlir.ir.SymbolTable(module.operation)
     externals = [function for function in module.body.operations if function.is_external]
     declarations = [
