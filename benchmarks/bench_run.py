@@ -34,9 +34,8 @@ def main() -> None:
         loss = make()
         ours, theirs = bm.grad(loss), jax.jit(jax.grad(loss))
         check_equal(name, ours(*args), theirs(*args))
-        for _ in range(
-            20
-        ):  # After which functions of one code, made again and again, are compiled.
+        # After so many, functions of one code, made again and again, are compiled.
+        for _ in range(20):
             ours(*args)
         report.compare(
             name,

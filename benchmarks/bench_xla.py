@@ -17,6 +17,8 @@ CASES: dict[str, _models.Case] = {
     "MLP of 10 layers": _models.mlp(10, 128, 64),
     "RNN scan": _models.rnn(100, 64, 16),
     "LSTM scan": _models.lstm(100, 64, 16),
+    "40 steps of a network, unrolled": _models.unrolled_network(40, 32),
+    "10 steps of equations, unrolled": _models.unrolled_equations(10),
 }
 
 
