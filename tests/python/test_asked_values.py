@@ -387,3 +387,15 @@ def test_what_functions_are_given_is_of_jax(way):
     kinds = []
     bm.grad(lambda x: kinds.append(type(x)) or way(x))(1.5)
     assert {kind.__module__.partition(".")[0] for kind in kinds} == {"jax"}
+
+
+def test_errors_about_tracers_without_a_trace_are_made():
+    class Tracer(jax.core.Tracer):
+        __slots__ = ()
+        aval = jax.core.ShapedArray((3,), np.dtype("float32"))
+
+        def __init__(self):
+            self._trace = None
+
+    error = jax.errors.ConcretizationTypeError(Tracer())
+    assert "float32[3]" in str(error)

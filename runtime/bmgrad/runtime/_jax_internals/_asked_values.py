@@ -43,7 +43,8 @@ def note_asked(value: Any) -> None:
     """Says that `value`, if it is a tracer, was asked for what it is."""
     while isinstance(value, ad.JVPTracer | ad.LinearizeTracer):
         value = value.primal
-    if isinstance(value, jax.core.Tracer):
+    # Libraries raise JAX's errors about tracers of their own, too.
+    if isinstance(value, jax.core.Tracer) and isinstance(value._trace, core.Trace):
         _asked.add(value._trace)
 
 
