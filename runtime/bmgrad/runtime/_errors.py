@@ -1,7 +1,6 @@
 """What the compiler raises where a program cannot be made, in the user's words."""
 
 import re
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -89,8 +88,10 @@ def put_off(error: BaseException) -> str:
 
     Rules are traced for all arguments, and some raise for those that nobody differentiates.
     """
-    if frames := traceback.extract_tb(error.__traceback__):
-        error.add_note(f"raised by a rule at {frames[-1].filename}:{frames[-1].lineno}")
+    from bmgrad.runtime._jax_internals import users_stack  # It raises errors of this file itself.
+
+    if stack := users_stack(error):
+        error.add_note(f"raised by a rule:\n{stack.rstrip()}")
     # Frames would keep tracers alive.
     error.__cause__ = error.__context__ = None
     # Equal errors have one number, or equal programs would differ.

@@ -112,7 +112,7 @@ from bmgrad.runtime._jax_internals._references import (
     keeps_order,
     referenced_aval,
 )
-from bmgrad.runtime._jax_internals._tracebacks import api_boundary, hide_frames
+from bmgrad.runtime._jax_internals._tracebacks import api_boundary, hide_frames, users_stack
 from bmgrad.runtime._jax_internals._tracing import (
     OpenTrace,
     TracedJaxpr,
@@ -242,6 +242,7 @@ __all__ = [
     "trace_rule",
     "trace_state",
     "user_location",
+    "users_stack",
     "variable_of",
     "with_axes",
     "without_axis",
