@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeGuard
@@ -276,21 +277,71 @@ def _placed(output: Any, aval: Any) -> Any:
     return output if in_a_batch else internals.placed_as(output, aval)
 
 
+def _is_float0(leaf: Any) -> bool:
+    return bool(getattr(leaf, "dtype", None) == jax.dtypes.float0)
+
+
 def _with_values(leaf: Any) -> Any:
     """What a program takes for an argument: of float0, which has no values, as many booleans."""
-    is_float0 = getattr(leaf, "dtype", None) == jax.dtypes.float0
-    return np.zeros(leaf.shape, np.bool_) if is_float0 else leaf
-
-
-def _as_given(leaf: Any, tracer: Any) -> Any:
-    """What the user's function is given for an argument ``leaf`` that is traced as ``tracer``."""
-    is_float0 = getattr(leaf, "dtype", None) == jax.dtypes.float0
-    return np.zeros(leaf.shape, jax.dtypes.float0) if is_float0 else tracer
+    return np.zeros(leaf.shape, np.bool_) if _is_float0(leaf) else leaf
 
 
 def _is_plain(leaf: Any) -> bool:
     """Whether a leaf is a value, and not something that is traced elsewhere."""
     return internals.has_value(leaf) and not isinstance(leaf, jax.core.Tracer)
+
+
+@dataclasses.dataclass
+class _Run:
+    """One run of a function on tracers, for which JAX calls this; then what it was found to do.
+
+    Attributes:
+      context: says which arrays it reads.
+      written: the arrays that it assigned, and those of `made`.
+      made, constants: the variables that it made and keeps, as `FunctionTrace.kept` says.
+      out_tree, float0: see `TracedFunction`.
+    """
+
+    function: Callable[..., Any]
+    arguments: Arguments
+    name: str
+    owner: object
+    lifted: Sequence[Array]
+    wrt: Collection[int]
+    as_given: bool
+    flags_as_given: bool
+    context: FunctionTrace = dataclasses.field(init=False)
+    written: tuple[Array, ...] = dataclasses.field(init=False)
+    made: list[Variable] = dataclasses.field(init=False)
+    constants: list[Variable] = dataclasses.field(init=False)
+    out_tree: Any = dataclasses.field(init=False)
+    float0: dict[int, tuple[int, ...]] = dataclasses.field(init=False)
+
+    def __call__(self, opened: internals.OpenTrace, *tracers: Any) -> list[Any]:
+        """The flat results, then the new values of what it wrote and made."""
+        names = array_names(self.owner)
+        self.context = context = FunctionTrace(opened, names, self.as_given, self.lifted)
+        with tracing(context), _undoing(context):
+            for array in self.lifted:
+                context.read(array)
+            given = map(self._given, itertools.count(), self.arguments.leaves, tracers)
+            args, kwargs = internals.put_together(self.arguments.rebuild(list(given)))
+            result = internals.taken_apart(self.function(*args, **kwargs))
+            results, self.out_tree = jax.tree.flatten(result)
+            self.made, self.constants = context.kept()
+            values = [*context.written_values(), *(array._value for array in self.made)]
+        check_results(results, self.name)
+        self.written = (*context.writes.values(), *self.made)
+        self.float0 = {i: x.shape for i, x in enumerate(results) if _is_float0(x)}
+        return [*(x for i, x in enumerate(results) if i not in self.float0), *values]
+
+    def _given(self, position: int, leaf: Any, tracer: Any) -> Any:
+        """What the function is given for an argument ``leaf`` that is traced as ``tracer``."""
+        if position not in self.wrt:
+            is_flag = self.flags_as_given and position in self.arguments.flags
+            if is_flag or (self.as_given and _is_plain(leaf)):
+                return leaf
+        return np.zeros(leaf.shape, jax.dtypes.float0) if _is_float0(leaf) else tracer
 
 
 def trace_function(
@@ -328,68 +379,30 @@ def trace_function(
         the arrays that it reads, if they can.
       with_logs: whether what backward rules log is wanted.
     """
-    out_tree: Any = None
-    context: FunctionTrace | None = None
-    written: tuple[Array, ...] = ()
-    made: list[Variable] = []
-    constants: list[Variable] = []
-    float0: dict[int, tuple[int, ...]] = {}
-
-    def flat(opened: internals.OpenTrace, *leaves: Any) -> list[Any]:
-        nonlocal out_tree, context, written, made, constants, float0
-        context = FunctionTrace(opened, array_names(owner), as_given, lifted)
-        with tracing(context), _undoing(context):
-            for array in lifted:
-                context.read(array)
-            given = list(map(_as_given, arguments.leaves, leaves))
-            given = [
-                leaf
-                if i not in wrt
-                and ((as_given and _is_plain(leaf)) or (flags_as_given and i in arguments.flags))
-                else x
-                for i, (x, leaf) in enumerate(zip(given, arguments.leaves, strict=True))
-            ]
-            args, kwargs = internals.put_together(arguments.rebuild(given))
-            result = internals.taken_apart(function(*args, **kwargs))
-            results, out_tree = jax.tree.flatten(result)
-            made, constants = context.kept()
-            values = [*context.written_values(), *(array._value for array in made)]
-        check_results(results, name)
-        written = (*context.writes.values(), *made)
-        float0 = {
-            i: x.shape
-            for i, x in enumerate(results)
-            if getattr(x, "dtype", None) == jax.dtypes.float0
-        }
-        return [*(x for i, x in enumerate(results) if i not in float0), *values]
-
+    run = _Run(function, arguments, name, owner, lifted, wrt, as_given, flags_as_given)
     avals = [internals.aval_on_mesh(_with_values(leaf)) for leaf in arguments.leaves]
-    values = None
-    if at_values or at_need:
-        values = [_at_hand(leaf) for leaf in arguments.leaves]
     traced = internals.trace(
-        flat,
+        run,
         avals,
         name=name,
         arg_names=arguments.names,
-        values=values,
+        values=[_at_hand(leaf) for leaf in arguments.leaves] if at_values or at_need else None,
         moving=wrt,
         is_soft=at_need,
     )
-    assert context is not None
+    context = run.context
     if at_need and traced.was_asked():
         traced.end()
         context.undo()
         raise ValuesAsked(name)
-    # The import traces derivative rules, which read variables as the function did.
-    scope = partial(tracing, context)
     is_lifted = set(map(id, lifted))
     differentiated = [i in wrt for i in range(len(avals))]
     differentiated += [id(array) in is_lifted for array in context.reads]
     load = partial(
         import_program,
         name=name,
-        scope=scope,
+        # The import traces derivative rules, which read variables as the function did.
+        scope=partial(tracing, context),
         differentiated=differentiated,
         with_logs=with_logs,
     )
@@ -400,7 +413,7 @@ def trace_function(
                 raise ValuesAsked(name)  # In a derivative rule.
     finally:
         traced.end()
-        for array in constants:
+        for array in run.constants:
             _give(array, internals.revived(array._value), context.undo)
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
@@ -412,17 +425,17 @@ def trace_function(
             for name, reference in imported.references.items()
         },
         reads=(*context.reads, *references),
-        writes=(*written, *changed),
-        made=tuple(made),
-        keeps_constants=bool(constants),
-        out_tree=out_tree,
+        writes=(*run.written, *changed),
+        made=tuple(run.made),
+        keeps_constants=bool(run.constants),
+        out_tree=run.out_tree,
         out_avals=tuple(traced.out_avals),
-        float0=float0,
+        float0=run.float0,
         logs=imported.logs,
         no_logs_because=imported.no_logs_because,
         is_at_values=at_values or traced.has_answered,
         # Of others nothing of the trace is to be kept.
-        undo=context.undo if made else _nothing,
+        undo=context.undo if run.made else _nothing,
     )
 
 
@@ -522,7 +535,7 @@ def with_asides(tree: Any) -> Any:
 
 def _is_result(leaf: Any) -> bool:
     if isinstance(leaf, (int, float, complex, np.generic, np.ndarray)):
-        return getattr(leaf, "dtype", None) == jax.dtypes.float0
+        return _is_float0(leaf)
     try:
         is_other = internals.is_reference(leaf) or internals.is_hi_value(leaf)
         return is_other or aval_of(leaf) is not None
