@@ -92,7 +92,10 @@ namespace {
 /// computed again in each of those.
 class Kernels {
 public:
-  explicit Kernels(Block &block) : block(block) { findGroups(); }
+  Kernels(Block &block, int64_t maxOps) : block(block) {
+    findGroups();
+    splitLarge(maxOps);
+  }
 
   /// How many ops they repeat in all.
   int64_t countRepeated();
@@ -110,6 +113,8 @@ private:
     return kinds.contains(op) && kinds.lookup(op) == Fusion::Free;
   }
   void findGroups();
+  void findGroup(Operation *op);
+  void splitLarge(int64_t maxOps);
   void walkCosts(function_ref<bool(Operation *, int64_t)> stops);
 
   Block &block;
@@ -117,6 +122,8 @@ private:
   DenseMap<Operation *, Operation *> groups;
   /// How many groups read a shared value.
   DenseMap<Operation *, int64_t> readers;
+  /// Those that are shared because their group was large.
+  DenseSet<Operation *> split;
 };
 } // namespace
 
@@ -127,30 +134,55 @@ void Kernels::findGroups() {
   for (Operation &op : llvm::reverse(block)) {
     Fusion kind = classify(&op);
     kinds[&op] = kind;
-    if (kind == Fusion::Kernel || kind == Fusion::Free)
+    if (kind != Fusion::Kernel && kind != Fusion::Free)
+      findGroup(&op);
+  }
+}
+
+void Kernels::findGroup(Operation *op) {
+  llvm::SmallDenseSet<Operation *, 4> reading;
+  for (Operation *user : op->getUsers()) {
+    Operation *at = block.findAncestorOpInBlock(*user);
+    switch (at == user ? kinds.lookup(at) : Fusion::Kernel) {
+    case Fusion::Cheap:
+    case Fusion::Expensive:
+      reading.insert(groupOf(at));
+      break;
+    case Fusion::Moving:
+      reading.insert(at);
+      break;
+    default:
+      // It is in memory for this one, whatever else is read there.
+      reading.insert(nullptr);
+    }
+  }
+  if (reading.size() == 1 && *reading.begin()) {
+    groups[op] = *reading.begin();
+  } else {
+    groups[op] = op;
+    readers[op] = reading.size();
+  }
+}
+
+/// Beyond some size XLA makes several kernels of a group, which repeat most of
+/// it. So what is read twice in such a group is a group of its own.
+void Kernels::splitLarge(int64_t maxOps) {
+  DenseMap<Operation *, int64_t> sizes;
+  for (auto [op, group] : groups)
+    ++sizes[group];
+  if (llvm::all_of(sizes, [&](auto size) { return size.second <= maxOps; }))
+    return;
+  for (Operation &op : llvm::reverse(block)) {
+    Operation *group = groupOf(&op);
+    if (!group || group == &op || sizes.lookup(group) <= maxOps)
       continue;
-    llvm::SmallDenseSet<Operation *, 4> reading;
-    for (Operation *user : op.getUsers()) {
-      Operation *at = block.findAncestorOpInBlock(*user);
-      switch (at == user ? kinds.lookup(at) : Fusion::Kernel) {
-      case Fusion::Cheap:
-      case Fusion::Expensive:
-        reading.insert(groupOf(at));
-        break;
-      case Fusion::Moving:
-        reading.insert(at);
-        break;
-      default:
-        // It is in memory for this one, whatever else is read there.
-        reading.insert(nullptr);
-      }
+    if (op.hasOneUse()) {
+      groups[&op] = groupOf(*op.user_begin());
+      continue;
     }
-    if (reading.size() == 1 && *reading.begin()) {
-      groups[&op] = *reading.begin();
-    } else {
-      groups[&op] = &op;
-      readers[&op] = reading.size();
-    }
+    groups[&op] = &op;
+    readers[&op] = std::distance(op.user_begin(), op.user_end());
+    split.insert(&op);
   }
 }
 
@@ -182,7 +214,8 @@ void Kernels::walkCosts(function_ref<bool(Operation *, int64_t)> stops) {
                     });
     if (computed)
       add(group, 1);
-    if (shared && (kind == Fusion::Expensive || stops(&op, costs.lookup(&op))))
+    bool inMemory = kind == Fusion::Expensive && !split.contains(&op);
+    if (shared && (inMemory || stops(&op, costs.lookup(&op))))
       costs[&op] = 0;
     else if (!shared && moves)
       add(groupOf(&op), costs.lookup(&op));
@@ -260,7 +293,7 @@ struct KeepShared : bmgrad::bm::impl::KeepSharedBase<KeepShared> {
     getOperation().walk([&](Block *block) {
       if (!isComputation(block->getParentOp()))
         return;
-      Kernels kernels(*block);
+      Kernels kernels(*block, maxOps);
       if (kernels.countRepeated() > maxRepeatedInAll)
         kernels.keepShared(kept, maxRepeated);
       kernels.keepPieces(kept, maxReads, maxReadsOfPiece);

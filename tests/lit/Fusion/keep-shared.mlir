@@ -1,4 +1,5 @@
 // RUN: bm-opt %s -allow-unregistered-dialect -bm-keep-shared="max-repeated=1 max-repeated-in-all=1 max-reads=4 max-reads-of-piece=2" -split-input-file | FileCheck %s
+// RUN: bm-opt %s -allow-unregistered-dialect -bm-keep-shared="max-repeated=1 max-repeated-in-all=1 max-ops=3" -split-input-file | FileCheck %s --check-prefix=SPLIT
 // RUN: bm-opt %s -allow-unregistered-dialect -bm-keep-shared -split-input-file | FileCheck %s --check-prefix=FEW
 
 // Few repeated ops are left to XLA.
@@ -82,4 +83,22 @@ func.func @reducer(%x: tensor<4xf32>, %init: tensor<f32>) -> tensor<f32> {
     "stablehlo.return"(%4) : (tensor<f32>) -> ()
   }) : (tensor<4xf32>, tensor<f32>) -> tensor<f32>
   return %0 : tensor<f32>
+}
+
+// -----
+
+// All of it would be one kernel, which is too large: what is read twice is kept.
+// CHECK-LABEL: func.func @large
+// CHECK-NOT: call
+// CHECK: return
+// SPLIT-LABEL: func.func @large
+// SPLIT: %[[SQUARE:.*]] = "stablehlo.multiply"(%[[SUM:.*]], %[[SUM]])
+// SPLIT: call @kept{{.*}}(%[[SQUARE]])
+// SPLIT: return
+func.func @large(%x: tensor<4xf32>) -> tensor<4xf32> {
+  %0 = "stablehlo.add"(%x, %x) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %1 = "stablehlo.multiply"(%0, %0) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %2 = "stablehlo.multiply"(%1, %1) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %3 = "stablehlo.add"(%2, %x) : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+  return %3 : tensor<4xf32>
 }
