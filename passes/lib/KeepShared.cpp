@@ -177,7 +177,8 @@ void Kernels::splitLarge(int64_t maxOps) {
     if (!group || group == &op || sizes.lookup(group) <= maxOps)
       continue;
     if (op.hasOneUse()) {
-      groups[&op] = groupOf(*op.user_begin());
+      Operation *user = *op.user_begin();
+      groups[&op] = user == group ? group : groupOf(user);
       continue;
     }
     groups[&op] = &op;
