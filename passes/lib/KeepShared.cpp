@@ -84,6 +84,16 @@ static Fusion classify(Operation *op) {
       .Default(Fusion::Kernel);
 }
 
+/// What becomes of one: XLA converts short floats around it, and complex
+/// numbers have parts.
+static int64_t countOps(Operation *op) {
+  Type type = getElementTypeOrSelf(op->getResult(0));
+  if (isa<ComplexType>(type))
+    return 6;
+  auto number = dyn_cast<FloatType>(type);
+  return number && number.getWidth() < 32 ? 4 : 1;
+}
+
 namespace {
 /// The kernels that XLA would make of a block, as far as that matters here.
 ///
@@ -169,7 +179,7 @@ void Kernels::findGroup(Operation *op) {
 void Kernels::splitLarge(int64_t maxOps) {
   DenseMap<Operation *, int64_t> sizes;
   for (auto [op, group] : groups)
-    ++sizes[group];
+    sizes[group] += countOps(op);
   if (llvm::all_of(sizes, [&](auto size) { return size.second <= maxOps; }))
     return;
   for (Operation &op : llvm::reverse(block)) {

@@ -96,7 +96,7 @@ def KeepShared : BM_Pass<"bm-keep-shared"> {
            "The ops that kernels may repeat of one value: about what a kernel costs by itself">,
     Option<"maxRepeatedInAll", "max-repeated-in-all", "int64_t", "1500",
            "What kernels may repeat in all: up to here XLA decides">,
-    Option<"maxOps", "max-ops", "int64_t", "2500",
+    Option<"maxOps", "max-ops", "int64_t", "1500",
            "The ops of a kernel, beyond which XLA makes several that repeat most of them">,
     Option<"maxReads", "max-reads", "int64_t", "128", "The values that one kernel may read">,
     Option<"maxReadsOfPiece", "max-reads-of-piece", "int64_t", "32",
