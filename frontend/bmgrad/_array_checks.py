@@ -60,11 +60,13 @@ def _check_item(item: Any, axes: list[tuple[int, int]]) -> list[tuple[int, int]]
 
 def left_behind(reader: str, array: Any) -> Exception:
     """What is raised where ``reader`` reads an array whose value JAX knows nothing of any more."""
+    why = getattr(array, "_why_left_behind", None) or (
+        "it was assigned in a function under jax.jit, jax.vmap or jax.grad, from which no value "
+        "can leave. Assign it under bm.jit, bm.vmap or bm.grad"
+    )
     return jax.errors.UnexpectedTracerError(
-        f"{reader} reads a variable, {array._label()}, that holds a value of a trace of JAX: it "
-        "was assigned in a function under jax.jit, jax.vmap or jax.grad, from which no value can "
-        "leave. Assign it under bm.jit, bm.vmap or bm.grad, and give it a value before it is used "
-        f"again{array._how_to_mend}"
+        f"{reader} reads a variable, {array._label()}, that holds a value of a trace of JAX: "
+        f"{why}, and give it a value before it is used again{array._how_to_mend}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
+import weakref
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar, Union
@@ -27,8 +28,10 @@ _MISSING = object()
 T = TypeVar("T")
 
 
-def _restore(node: Base, key: str, old: Any) -> None:
+def _restore(node_if_alive: weakref.ref[Base], key: str, old: Any) -> None:
     """Gives an attribute back what it held, if anything."""
+    if (node := node_if_alive()) is None:
+        return
     if old is _MISSING:
         object.__delattr__(node, key)
     else:
@@ -152,7 +155,7 @@ class Base:
         if value._name is None:
             value._name = f"{self.__dict__.get('_name') or type(self).__name__}.{key}"
         if (context := current()) is not None:
-            context.bound(value, old, partial(_restore, self, key, old))
+            context.bound(value, old, partial(_restore, weakref.ref(self), key, old))
 
     def __delattr__(self, key: str) -> None:
         old = self.__dict__.get(key)

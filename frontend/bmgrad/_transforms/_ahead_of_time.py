@@ -7,6 +7,7 @@ In: a transform, its arguments, and what a call of it does. Out: the first of th
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,13 +36,18 @@ def staged(transform: Transform, arguments: Arguments, call: Callable[..., Any])
         )
 
     if (traced := trace()).made:
-        # One that looks at what it has made before is another function from then on.
-        first, traced = traced, trace()
-        if not set(map(id, first.made)).isdisjoint(map(id, traced.reads)) or traced.made:
+        # One that looks at what it has made before is another function from then on. Nothing
+        # here is to keep that alive.
+        labels = ", ".join(variable._label() for variable in traced.made)
+        made, undo = list(map(weakref.ref, traced.made)), traced.undo
+        del traced
+        traced = trace()
+        is_read = any(ref() is array for ref in made for array in traced.reads)
+        if is_read or traced.made:
             traced.undo()
-            first.undo()
+            undo()
             raise TypeError(
-                f"{transform.name} makes and keeps {', '.join(x._label() for x in first.made)}, as "
+                f"{transform.name} makes and keeps {labels}, as "
                 "a function compiled ahead of time cannot; call it once before, or make the "
                 "variables outside"
             )

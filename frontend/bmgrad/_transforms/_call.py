@@ -167,7 +167,8 @@ class State:
         elif self._epoch != _dispatch.epoch():
             # An array object has been replaced since the last call from outside any trace.
             self._reset()
-        flags = tuple(arguments.leaves[i] for i in sorted(arguments.flags))
+        as_given = sorted(arguments.flags) if self.transform.may_ask_values else ()
+        flags = tuple(arguments.leaves[i] for i in as_given)
         typed = flags, tuple(map(type, (*flags, *arguments.static.values)))
         static = arguments.static
         if isinstance(context, Inputs):

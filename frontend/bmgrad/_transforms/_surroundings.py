@@ -94,10 +94,28 @@ def is_plain(value: Any) -> bool:
     return _kind_of(type(value)).is_plain
 
 
-def arrays_around(function: Callable[..., Any]) -> dict[int, Any]:
-    """The arrays and array objects that a snapshot would have, by their ids."""
+class ArraysAround:
+    """The arrays and array objects that a snapshot would have. It keeps no array object alive."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._references = {id(x): _reference(x) for x in _arrays_around(function)}
+
+    def new(self, function: Callable[..., Any]) -> list[Any]:
+        """Those that were not around the function then and are now."""
+        return [x for x in _arrays_around(function) if not self._has(x)]
+
+    def _has(self, array: Any) -> bool:
+        reference = self._references.get(id(array))
+        return reference is not None and reference() is array
+
+
+def _arrays_around(function: Callable[..., Any]) -> list[Any]:
     found = itertools.islice(_around([function], _package_of(function)), _MOST_VALUES)
-    return {id(value): value for value, _ in found if issubclass(type(value), _ARRAYS)}
+    return [value for value, _ in found if issubclass(type(value), _ARRAYS)]
+
+
+def _reference(array: Any) -> Callable[[], Any]:
+    return weakref.ref(array) if isinstance(array, Array) else lambda: array
 
 
 def has_outlived_trace(array: Any) -> bool:

@@ -19,11 +19,13 @@ import jax
 import numpy as np
 
 from bmgrad._array import Array
+from bmgrad._array_checks import left_behind
 from bmgrad._base import Base
 from bmgrad._import import ValuesAsked, asks_for_values, import_program
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import Arguments, aval_of
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
+from bmgrad._transforms._made import OF_ELEMENTS, OF_INNER, Made
 from bmgrad._variable import Variable
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
@@ -46,9 +48,9 @@ class FunctionTrace:
         self._moving = set(map(id, moving))
         self._outer = current()
         self._values: dict[int, Any] = {}
-        self._owned: dict[int, Array] = {}
-        self._undo: list[Callable[[], None]] = []
-        self._kept: list[Variable] = []
+        self._made = Made()
+        # Takes back what the function keeps.
+        self.undo = self._made.undo
         self.reads: list[Array] = []
         self.writes: dict[int, Array] = {}
 
@@ -58,7 +60,10 @@ class FunctionTrace:
         return self._opened.knows_values
 
     def read(self, array: Array) -> Any:
-        if id(array) in self._owned:
+        if array in self._made:
+            if isinstance(array, Variable) and internals.is_dead(array._value):
+                array._why_left_behind = OF_INNER
+                raise left_behind("what runs here", array)
             return array._value
         self._opened.on_read()
         if id(array) not in self._values:
@@ -67,8 +72,8 @@ class FunctionTrace:
 
     def write(self, array: Array, value: Any) -> None:
         self._opened.on_write()
-        if id(array) in self._owned:
-            array._value = value
+        if array in self._made:
+            self._made.assign(array, value)
             return
         if id(array) not in self._values:
             self._lift(array)
@@ -76,34 +81,29 @@ class FunctionTrace:
         self.writes[id(array)] = array
 
     def own(self, array: Array) -> None:
-        self._owned[id(array)] = array
+        self._made.add(array)
 
     def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
-        if id(array) not in self._owned:
-            return
-        self._undo.append(undo)
-        # Who makes one anew without a look at the last makes the same at each call.
-        is_looked_at = not isinstance(old, Array) or id(old) in self._values
-        if is_looked_at and isinstance(array, Variable):
-            self._kept.append(array)
-
-    def undo(self) -> None:
-        """Takes back that attributes hold what the function has made."""
-        while self._undo:
-            self._undo.pop()()
+        if array in self._made:
+            # Who makes one anew without a look at the last makes the same at each call.
+            is_looked_at = not isinstance(old, Array) or id(old) in self._values
+            self._made.bound(array, is_looked_at=is_looked_at, undo=undo)
 
     def kept(self) -> tuple[list[Variable], list[Variable]]:
         """The variables that the function has made and keeps, as parameters at its first call.
 
-        First those that are made of inputs, then those that are made of constants.
+        First those that are made of inputs, then those that are made of constants. To be called
+        when nothing but what keeps them has them.
         """
         made, constants = list[Variable](), list[Variable]()
-        for array in self._kept:
-            if internals.depends_on_inputs(array._value):
-                if self._opened.owns(array._value):
-                    made.append(array)
+        for variable in self._made.kept():
+            if internals.depends_on_inputs(variable._value):
+                if self._opened.owns(variable._value):
+                    made.append(variable)
+                else:
+                    variable._why_left_behind = OF_INNER
             else:
-                constants.append(array)
+                constants.append(variable)
         return made, constants
 
     def at_hand(self, value: Any) -> Any:
@@ -252,7 +252,9 @@ class TracedFunction:
         for i, array in enumerate(self.writes, self.num_results):
             if i not in made:
                 array.value = outputs[i]
-            elif i not in lost:
+            elif i in lost:
+                made[i]._why_left_behind = OF_ELEMENTS
+            else:
                 _give(made[i], outputs[i], self.undo)
         results = list(outputs[: self.num_results])
         for position, shape in self.float0.items():
@@ -324,16 +326,19 @@ class _Run:
         with tracing(context), _undoing(context):
             for array in self.lifted:
                 context.read(array)
-            given = map(self._given, itertools.count(), self.arguments.leaves, tracers)
-            args, kwargs = internals.put_together(self.arguments.rebuild(list(given)))
-            result = internals.taken_apart(self.function(*args, **kwargs))
-            results, self.out_tree = jax.tree.flatten(result)
+            results, self.out_tree = self._results(tracers)
             self.made, self.constants = context.kept()
             values = [*context.written_values(), *(array._value for array in self.made)]
         check_results(results, self.name)
         self.written = (*context.writes.values(), *self.made)
         self.float0 = {i: x.shape for i, x in enumerate(results) if _is_float0(x)}
         return [*(x for i, x in enumerate(results) if i not in self.float0), *values]
+
+    def _results(self, tracers: Sequence[Any]) -> tuple[list[Any], Any]:
+        """The flat results and their tree: arrays among the arguments and the results are gone."""
+        given = map(self._given, itertools.count(), self.arguments.leaves, tracers)
+        args, kwargs = internals.put_together(self.arguments.rebuild(list(given)))
+        return jax.tree.flatten(internals.taken_apart(self.function(*args, **kwargs)))
 
     def _given(self, position: int, leaf: Any, tracer: Any) -> Any:
         """What the function is given for an argument ``leaf`` that is traced as ``tracer``."""
@@ -435,7 +440,7 @@ def trace_function(
         no_logs_because=imported.no_logs_because,
         is_at_values=at_values or traced.has_answered,
         # Of others nothing of the trace is to be kept.
-        undo=context.undo if run.made else _nothing,
+        undo=context.undo if run.made or run.constants else _nothing,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from bmgrad._transforms._surroundings import Surroundings, arrays_around, has_outlived_trace
+from bmgrad._transforms._surroundings import ArraysAround, Surroundings, has_outlived_trace
 from bmgrad._transforms._transform import Transform
 
 
@@ -50,11 +50,10 @@ class Watched:
         """
         found = self._now()
         function = self._transform.function
-        before = arrays_around(function) if found else {}
+        before = ArraysAround(function) if found else None
         try:
             yield
-            after = arrays_around(function) if found else {}
-            new = [has_outlived_trace(array) for key, array in after.items() if key not in before]
+            new = [has_outlived_trace(x) for x in before.new(function)] if before else []
             self.traces_that_keep = self.traces_that_keep + 1 if any(new) else 0
         finally:
             now = self._now() if found else None
