@@ -162,8 +162,8 @@ class Array:
     # _lifted: a compiled program reads this object (set by the tracer).
     # _name: how messages and programs call it, e.g. 'Linear0.w' (set when a node takes it as an
     # attribute).
-    # _why_left_behind: why it may hold a value of a trace that is over, if that is known.
-    __slots__ = ("__weakref__", "_lifted", "_name", "_value", "_why_left_behind")
+    # _left_behind: a value of a trace, and why it is still held when that is over.
+    __slots__ = ("__weakref__", "_left_behind", "_lifted", "_name", "_value")
 
     # Above jax.Array's 100, so that numpy leaves ``ndarray + Array`` to us.
     __array_priority__ = 1000
@@ -171,7 +171,7 @@ class Array:
     _value: Any
     _lifted: bool
     _name: str | None
-    _why_left_behind: str
+    _left_behind: tuple[Any, str]
     _how_to_mend = ""  # How one of this class is given a value, if in a way of its own.
 
     def __init__(self, value: Any, dtype: DTypeLike | None = None) -> None:

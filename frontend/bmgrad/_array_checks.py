@@ -58,9 +58,20 @@ def _check_item(item: Any, axes: list[tuple[int, int]]) -> list[tuple[int, int]]
     return axes[1:]
 
 
+def note_left_behind(array: Any, why: str) -> None:
+    """Says why an array keeps the value that it has, of a trace, after that: and how to mend it."""
+    if _why_left_behind(array) is None:
+        array._left_behind = array._value, why
+
+
+def _why_left_behind(array: Any) -> str | None:
+    value, why = getattr(array, "_left_behind", (None, None))
+    return why if value is array._value else None
+
+
 def left_behind(reader: str, array: Any) -> Exception:
     """What is raised where ``reader`` reads an array whose value JAX knows nothing of any more."""
-    why = getattr(array, "_why_left_behind", None) or (
+    why = _why_left_behind(array) or (
         "it was assigned in a function under jax.jit, jax.vmap or jax.grad, from which no value "
         "can leave. Assign it under bm.jit, bm.vmap or bm.grad"
     )

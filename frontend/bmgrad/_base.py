@@ -74,6 +74,8 @@ class Base:
     implicit_nodes: Collector[Base]
 
     def __init__(self, name: str | None = None) -> None:
+        if (context := current()) is not None:
+            context.own(self)
         self._name = self.unique_name(name)
         self.implicit_vars = ArrayCollector()
         self.implicit_nodes = Collector()
@@ -150,12 +152,12 @@ class Base:
         object.__setattr__(self, key, value)
         if old is not value and old is not _MISSING:
             note_rebind(old)
-        if not isinstance(value, Array):
+        if not isinstance(value, (Array, Base)):
             return
-        if value._name is None:
+        if isinstance(value, Array) and value._name is None:
             value._name = f"{self.__dict__.get('_name') or type(self).__name__}.{key}"
-        if (context := current()) is not None:
-            context.bound(value, old, partial(_restore, weakref.ref(self), key, old))
+        if old is not value and (context := current()) is not None:
+            context.bound(value, self, old, partial(_restore, weakref.ref(self), key, old))
 
     def __delattr__(self, key: str) -> None:
         old = self.__dict__.get(key)

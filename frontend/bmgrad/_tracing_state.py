@@ -46,11 +46,14 @@ class TraceContext(Protocol):
         Before the function of this trace has assigned anything.
         """
 
-    def own(self, array: Array) -> None:
-        """``array`` is a new object made inside this trace: its held value is its value."""
+    def own(self, made: object, undo: Callable[[], None] | None = None) -> None:
+        """A new array, whose held value is its value, or a new node: made inside this trace.
 
-    def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
-        """An attribute has come to hold ``array`` in the place of ``old``.
+        ``undo`` is to be called if the trace fails.
+        """
+
+    def bound(self, value: object, node: object, old: object, undo: Callable[[], None]) -> None:
+        """An attribute of ``node`` has come to hold ``value`` in the place of ``old``.
 
         ``undo`` is to be called if the trace fails.
         """

@@ -14,6 +14,7 @@ from typing import Any
 from bmgrad._array import Array
 from bmgrad._transforms._arguments import Arguments
 from bmgrad._transforms._held_reference import never
+from bmgrad._transforms._made import MadeBefore
 from bmgrad._transforms._skeleton import skeleton
 from bmgrad._transforms._trace import TracedFunction, trace_function
 from bmgrad._transforms._transform import Transform
@@ -29,23 +30,30 @@ def staged(transform: Transform, arguments: Arguments, call: Callable[..., Any])
       TypeError: it takes, returns or keeps what a program without Python cannot.
     """
     arguments.static.check_hashable()
+    before = MadeBefore()
 
     def trace() -> TracedFunction:
         return trace_function(
-            call, arguments, name=transform.name, owner=transform.owner, held=never
+            call,
+            arguments,
+            name=transform.name,
+            owner=transform.owner,
+            held=never,
+            made_before=before,
         )
 
     if (traced := trace()).made:
         # One that looks at what it has made before is another function from then on. Nothing
         # here is to keep that alive.
         labels = ", ".join(variable._label() for variable in traced.made)
-        made, undo = list(map(weakref.ref, traced.made)), traced.undo
+        made, first = list(map(weakref.ref, traced.made)), traced.made_at_all
         del traced
         traced = trace()
         is_read = any(ref() is array for ref in made for array in traced.reads)
         if is_read or traced.made:
             traced.undo()
-            undo()
+            if first is not None:
+                first.undo()
             raise TypeError(
                 f"{transform.name} makes and keeps {labels}, as "
                 "a function compiled ahead of time cannot; call it once before, or make the "

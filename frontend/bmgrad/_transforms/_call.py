@@ -11,6 +11,7 @@ Next: ``runtime`` (the primitive that the body binds).
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -18,7 +19,7 @@ import inspect
 import threading
 import types
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -48,6 +49,7 @@ from bmgrad._transforms._inputs import (
     KeyAndTraced,
     MissingInputs,
 )
+from bmgrad._transforms._made import MadeBefore
 from bmgrad._transforms._trace import (
     TracedFunction,
     knows_values,
@@ -97,6 +99,7 @@ class State:
             is_made_anew or is_often_made(transform.function)
         )
         self._calls_outside_jit = 0
+        self._made_before: dict[Hashable, MadeBefore] = {}
         self._resets_inside = 0
         self._thread = InThread()
         self._lock = threading.RLock()
@@ -184,14 +187,21 @@ class State:
         if traced and not isinstance(context, Inputs) and self._is_more_known(traced.program):
             traced = None
         if traced is None:
-            with self.watched.tracing(is_kept=isinstance(context, Inputs)):
+            keyed = key_of_call if static.is_hashable else None
+            with self._making(keyed, context) as keywords["made_before"]:
                 traced = self._traced_before(key_of_call) if context is None else None
                 traced = traced or self._tracer(context)(function, arguments, **keywords)
+            is_of_call = context is None or isinstance(context, Inputs)
+            if is_of_call and traced.made_at_all is not None:
+                self._thread.undo.append(traced.made_at_all.undo)
             is_for_once = traced.is_at_values or bool(traced.made)
-            # Others see at their next call what the function has kept.
-            is_for_once |= traced.keeps_constants and not self.transform.sees_changes
+            # Others see at their next call what the function has kept: those that nobody asks
+            # before it do not.
+            sees_kept = self.transform.sees_changes and self._thread.given is not None
+            is_for_once |= traced.keeps_constants and not sees_kept
             if is_for_once and isinstance(context, Inputs):
-                raise IsAtValues((key_of_call, traced))
+                self._thread.at_values = key_of_call, traced
+                raise IsAtValues
             closed_over = (*traced.consts, *traced.references.values())
             closes_over_trace = any(isinstance(x, jax.core.Tracer) for x in closed_over)
             closes_over_trace |= len(traced.arrays) < len(traced.reads)
@@ -213,6 +223,18 @@ class State:
             written = set(map(id, traced.writes)).difference(map(id, traced.made))
             self._thread.before += [(a, a._value) for a in arrays if id(a) in written]
         return traced
+
+    @contextlib.contextmanager
+    def _making(self, key: Hashable, context: TraceContext | None) -> Iterator[MadeBefore | None]:
+        """A scope for the function to be traced in, and what it made when it was traced last."""
+        is_compiled = context is not None or not (self._is_made_anew or self._at_values)
+        before = self._made_before.get(key) if is_compiled else None
+        if is_compiled and (before is None or not self.watched.is_as_left()):
+            before = MadeBefore()
+        with self.watched.tracing(is_kept=isinstance(context, Inputs)):
+            yield before
+        if before and key is not None:
+            self._made_before[key] = before
 
     def _is_more_known(self, program: Program) -> bool:
         """Whether another trace around may know bounds of loops, or what is around it."""
@@ -257,6 +279,24 @@ class State:
         return is_inside_transform() and self.watched.differs_from_traces()
 
     def call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Where the shortcut led to a trace that it cannot use, this goes on with it.
+        traced, self._thread.at_values = self._thread.at_values, None
+        try:
+            if traced is not None:
+                self._long_calls += 1
+                return self._call_outside_jit(args, kwargs, traced)
+            return self._call(args, kwargs)
+        except BaseException:
+            self._take_back()
+            raise
+        finally:
+            self._thread.undo = []
+
+    def _take_back(self) -> None:
+        if self._thread.take_back():
+            self._reset()
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._epoch != _dispatch.epoch():
             self._reset()
         self._long_calls += 1
@@ -319,11 +359,11 @@ class State:
                 if self._differences.are_here():
                     break
                 self._thread.is_second_try = True
-            except IsAtValues as found:
-                # Not the exception: this frame is in its traceback, and would keep itself.
-                traced = found.traced
+            except IsAtValues:
+                traced, self._thread.at_values = self._thread.at_values, None
                 break
             except Exception as error:
+                self._take_back()
                 self._check_held(error, known.arrays)
                 if self.transform.may_ask_values and asks_for_values(error):
                     self._at_values = True
@@ -372,6 +412,7 @@ class State:
                 self._at_values |= self._thread.is_at_values
                 return result
             except Exception as error:
+                self._take_back()
                 for array, value in reversed(self._thread.before):
                     array._value = value
                 self._check_held(error, self._thread.reads)

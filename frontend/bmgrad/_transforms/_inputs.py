@@ -33,9 +33,6 @@ class MissingInputs(Exception):
 class IsAtValues(Exception):
     """The body of a jit has traced its function, which holds for the values of this call only."""
 
-    def __init__(self, traced: KeyAndTraced) -> None:
-        self.traced = traced
-
 
 class IsDisabled(Exception):
     """Nothing is to be compiled now."""
@@ -83,10 +80,10 @@ class Inputs:
             return self._given.get(id(value._value))
         return None if self._index.get(id(value)) in self._written else value._value
 
-    def own(self, array: Array) -> None:
-        self._owned[id(array)] = array
+    def own(self, made: Any, undo: Callable[[], None] | None = None) -> None:
+        self._owned[id(made)] = made
 
-    def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
+    def bound(self, value: object, node: object, old: object, undo: Callable[[], None]) -> None:
         pass  # The functions of users have traces of their own.
 
     def require(self, arrays: Sequence[Array]) -> None:
@@ -109,6 +106,8 @@ class InThread(threading.local):
         # What a call outside jit reads, and what it assigns, as it was before.
         self.reads: list[Array] = []
         self.before: list[tuple[Array, Any]] = []
+        # What takes back that functions, which the call has traced, keep what they make.
+        self.undo: list[Callable[[], None]] = []
         # Whether the call of a jit goes on after all that there is to know was noted.
         self.is_second_try = False
         # What a jit is called with, while what it makes may depend on it.
@@ -118,6 +117,13 @@ class InThread(threading.local):
         # What was traced at the values of this call, by its jit, and whether anything was.
         self.at_values: KeyAndTraced | None = None
         self.is_at_values = False
+
+    def take_back(self) -> bool:
+        """Makes it as if nothing had been traced; whether anything was kept."""
+        was_kept = bool(self.undo)
+        while self.undo:
+            self.undo.pop()()
+        return was_kept
 
     def given_by_id(self, tracers: Any) -> dict[int, Any] | None:
         """What the jit is called with, by the ids of the tracers in its place; None if unknown."""

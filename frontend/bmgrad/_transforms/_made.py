@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import collections
 import gc
-import threading
 import weakref
-from collections.abc import Callable, Hashable, MutableMapping
+from collections.abc import Callable, Collection, Hashable, MutableMapping, Sequence
 from typing import Any, Self
 
 from bmgrad._array import Array
+from bmgrad._array_checks import note_left_behind
+from bmgrad._tracing_state import holds_lifted, note_rebind
 from bmgrad._variable import Variable
 
 # Why a variable that was made has no value afterwards, for messages: a reason, and how to mend it.
@@ -27,15 +28,18 @@ OF_ELEMENTS = (
     "it was made in a function under bm.vmap, where each element of the batch has a value of its "
     "own. Return its value"
 )
-_OF_EACH_CALL = (
-    "it was made by a function that makes one anew at each call, without a look at the last, and "
-    "is compiled. Return its value, or make it once and assign it"
+OF_EACH_CALL = (
+    "it was made in the place of the last one, without a look at that, by a function that does so "
+    "again at each call and is compiled. Return its value, or make it once and assign it"
 )
 _OF_ABANDONED = (
     "it was made by a function that failed, or had to be traced once more, and is in a list, a "
     "dict, a closure or an object that is no bp.Base, which cannot be told to let it go. Make it "
     "before the first call, or keep it in an attribute of a bp.Base"
 )
+
+# The ids of what a trace has read.
+Reads = Collection[int]
 
 
 class _Collector:
@@ -53,10 +57,10 @@ _collector = _Collector()
 
 
 class _Known(weakref.ref[Variable]):
-    """A variable that a trace has made, and that something other than an attribute of a node keeps.
+    """A variable that a trace has made.
 
     Attributes:
-      kind: those that are made anew in its place are of the same kind.
+      kind: one that is made anew in its place is of the same kind.
       was_dropped: whether it has gone because somebody let it go just then. One that is garbage
         for the collector may have been let go of at any time before.
     """
@@ -74,45 +78,127 @@ class _Known(weakref.ref[Variable]):
 
 def _note_gone(known: _Known) -> None:
     known.was_dropped = not _collector.is_at_work
-    _of_thread.known.pop(id(known), None)
 
 
-class _OfThread(threading.local):
-    """What traces of this thread have made, by the ids of the references."""
+class MadeBefore:
+    """What the last trace of a function for equal arguments made, and no attribute of a node has.
+
+    Of use to functions that are compiled: the next trace tells by it what is made anew at each
+    call, and is no state that the function finds again.
+    """
 
     def __init__(self) -> None:
-        self.known: dict[int, _Known] = {}
+        self._known: list[_Known] = []
+        self._is_first = True
+        self._collects_in_vain = False
+        self._is_left_out = False
+        # Whether what it makes takes the place of what other functions read.
+        self.replaces_states = False
 
+    def begin(self) -> None:
+        """A trace begins. What has gone already was not in the way of what it will make."""
+        self._is_left_out = any(known() is None for known in self._known)
 
-_of_thread = _OfThread()
+    def is_replaced_by(self, variables: Sequence[Variable]) -> bool:
+        """Whether the function has dropped it all for these, without a look at it.
+
+        What it reads it does not drop. Where it drops some, or others, it may be that these are
+        what it will find, and those were in the way.
+        """
+        if not self._known or self._is_left_out:
+            return False
+        kinds = collections.Counter(known.kind for known in self._known)
+        are_dropped = all(known.was_dropped for known in self._known)
+        return are_dropped and kinds == collections.Counter(map(_kind, variables))
+
+    def collect(self) -> bool:
+        """Frees what circles of references keep, if that may be why something is kept again."""
+        if self._is_first or self._collects_in_vain:
+            return False
+        gc.collect()
+        return True
+
+    def end(
+        self,
+        variables: Sequence[Variable],
+        *,
+        is_kept: bool,
+        read: Reads,
+        collected_in_vain: bool,
+    ) -> None:
+        """The trace has ended: what it made, whether it keeps any, the ids of what it read."""
+        for known in self._known if is_kept else ():
+            # Others may go on reading what the function has put these in the place of.
+            if id(variable := known()) not in read and holds_lifted(variable):
+                note_rebind(variable)
+                self.replaces_states = True
+        self._known = list(map(_Known, variables))
+        self._is_first = not is_kept
+        self._collects_in_vain |= collected_in_vain
+
+    def forget(self) -> None:
+        """Says that the trace counts for nothing."""
+        self._known, self._is_first = [], True
+
+    def __bool__(self) -> bool:
+        return bool(self._known) or not self._is_first
 
 
 class Made:
-    """The arrays that a function makes while it is traced."""
+    """The arrays and nodes that a function makes while it is traced."""
 
-    def __init__(self) -> None:
-        self._before = list(_of_thread.known.values())
-        self._arrays: MutableMapping[int, Array] = {}
+    def __init__(self, before: MadeBefore | None) -> None:
+        self._before = before
+        if before is not None:
+            before.begin()
+        self._objects: MutableMapping[int, Any] = {}
         self._first_values: dict[int, Any] = {}
         # Of those in attributes of nodes, by id, whether the function may look at them later.
         self._in_attributes: dict[int, bool] = {}
+        # By id those that attributes hold no more after `undo`.
+        self._undone: set[int] = set()
         self._undo: list[Callable[[], None]] = []
 
-    def __contains__(self, array: Array) -> bool:
-        return id(array) in self._arrays
+    def __contains__(self, value: object) -> bool:
+        return id(value) in self._objects
 
-    def add(self, array: Array) -> None:
-        self._arrays[id(array)] = array
+    def add(self, value: object, undo: Callable[[], None] | None = None) -> None:
+        self._objects[id(value)] = value
+        if undo is not None:
+            self._take_back(value, undo)
 
     def assign(self, array: Array, value: Any) -> None:
         if isinstance(array, Variable):
             self._first_values.setdefault(id(array), array._value)
         array._value = value
 
-    def bound(self, array: Array, *, is_looked_at: bool, undo: Callable[[], None]) -> None:
-        """An attribute has come to hold an array, until ``undo`` is called."""
+    def bound(
+        self, value: object, node: object, old: object, undo: Callable[[], None], read: Reads
+    ) -> None:
+        """An attribute of ``node`` has come to hold ``value`` in the place of ``old``.
+
+        Until ``undo`` is called. The trace has ``read`` what has these ids.
+        """
+        is_looked_at = not isinstance(old, Array) or id(old) in read
+        if isinstance(old, Array) and old._lifted:
+            is_looked_at = True
+            if self._before is not None:
+                self._before.replaces_states = True
+        self._in_attributes[id(value)] = is_looked_at or self._in_attributes.get(id(value), False)
+        # What goes itself may keep what it has.
+        if node not in self:
+            self._take_back(value, undo)
+
+    def _take_back(self, value: object, undo: Callable[[], None]) -> None:
         self._undo.append(undo)
-        self._in_attributes[id(array)] = is_looked_at or self._in_attributes.get(id(array), False)
+        self._undone.add(id(value))
+
+    def is_in_attribute(self, value: object) -> bool:
+        return id(value) in self._in_attributes
+
+    def is_anew(self, value: object) -> bool:
+        """Whether an attribute holds it in the place of another, at which nobody has looked."""
+        return not self._in_attributes.get(id(value), True)
 
     def undo(self) -> None:
         """Takes back that attributes hold what the function has made.
@@ -121,47 +207,53 @@ class Made:
         """
         while self._undo:
             self._undo.pop()()
-        for variable in self._elsewhere():
-            variable._value = self._first_values.get(id(variable), variable._value)
-            if not hasattr(variable, "_why_left_behind"):
-                variable._why_left_behind = _OF_ABANDONED
+        for variable in self._variables():
+            if id(variable) not in self._undone:
+                variable._value = self._first_values.get(id(variable), variable._value)
+                note_left_behind(variable, _OF_ABANDONED)
+        if self._before is not None:
+            self._before.forget()
 
-    def kept(self) -> list[Variable]:
-        """The variables that something keeps when the function has ended, and may look at later."""
+    def kept(self, read: Reads) -> tuple[list[Variable], list[Variable]]:
+        """What something keeps when the function has ended, which has read those with these ids.
+
+        First the variables at which it may look at its next call, then those that it makes anew.
+        """
         # Weak from now on: programs keep rules, and these their trace, for long.
-        self._arrays = weakref.WeakValueDictionary(self._arrays)
-        anew = self._anew()
-        if len(anew) < len(self._elsewhere()):
-            gc.collect()  # Others may be in circles of references only.
-            anew = self._anew()
-        for variable in self._elsewhere():
-            known = _Known(variable)
-            _of_thread.known[id(known)] = known
-        anew += [x for x in self._variables() if self._in_attributes.get(id(x)) is False]
+        self._objects = weakref.WeakValueDictionary(self._objects)
+        count, collected = self._count_kept(), False
+        if self._before is not None:
+            collected = count > 0 and self._before.collect()
+        kept, anew = self._told_apart()
+        if self._before is not None:
+            in_vain = collected and len(kept) == count
+            self._before.end(
+                self._elsewhere(), is_kept=bool(kept), read=read, collected_in_vain=in_vain
+            )
         for variable in anew:
-            variable._why_left_behind = _OF_EACH_CALL
-        is_anew = set(map(id, anew))
-        return [variable for variable in self._variables() if id(variable) not in is_anew]
+            note_left_behind(variable, OF_EACH_CALL)
+        return kept, anew
+
+    def _count_kept(self) -> int:
+        return len(self._told_apart()[0])
+
+    def _told_apart(self) -> tuple[list[Variable], list[Variable]]:
+        elsewhere = self._elsewhere()
+        told: tuple[list[Variable], list[Variable]] = [], []
+        # What is traced at each call needs not be told apart, and a state may be read at any time.
+        may_be_anew = self._before is not None and not self._before.replaces_states
+        are_anew = self._before is not None and self._before.is_replaced_by(elsewhere)
+        for variable in self._variables():
+            is_anew = self.is_anew(variable) if self.is_in_attribute(variable) else are_anew
+            told[may_be_anew and is_anew].append(variable)
+        return told
 
     def _variables(self) -> list[Variable]:
-        return [array for array in self._arrays.values() if isinstance(array, Variable)]
+        return [value for value in self._objects.values() if isinstance(value, Variable)]
 
     def _elsewhere(self) -> list[Variable]:
         """Those that are in no attribute of a node."""
         return [x for x in self._variables() if id(x) not in self._in_attributes]
-
-    def _anew(self) -> list[Variable]:
-        """Those of them in whose place the function has dropped one of an earlier call.
-
-        It has not looked at that: what it reads is not gone.
-        """
-        dropped = collections.Counter(known.kind for known in self._before if known.was_dropped)
-        anew = list[Variable]()
-        for variable in self._elsewhere():
-            if dropped[_kind(variable)] > 0:
-                dropped[_kind(variable)] -= 1
-                anew.append(variable)
-        return anew
 
 
 def _kind(variable: Variable) -> Hashable:

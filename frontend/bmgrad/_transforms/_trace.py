@@ -19,13 +19,13 @@ import jax
 import numpy as np
 
 from bmgrad._array import Array
-from bmgrad._array_checks import left_behind
+from bmgrad._array_checks import left_behind, note_left_behind
 from bmgrad._base import Base
 from bmgrad._import import ValuesAsked, asks_for_values, import_program
 from bmgrad._tracing_state import TraceContext, current, tracing
 from bmgrad._transforms._arguments import Arguments, aval_of
 from bmgrad._transforms._held_reference import HeldReference, import_holding, is_of_trace
-from bmgrad._transforms._made import OF_ELEMENTS, OF_INNER, Made
+from bmgrad._transforms._made import OF_EACH_CALL, OF_ELEMENTS, OF_INNER, Made, MadeBefore
 from bmgrad._variable import Variable
 from bmgrad.runtime import Program, bind
 from bmgrad.runtime import _jax_internals as internals
@@ -41,6 +41,7 @@ class FunctionTrace:
         names: dict[int, str],
         as_given: bool,
         moving: Sequence[Array],
+        made_before: MadeBefore | None,
     ) -> None:
         self._opened = opened
         self._names = names
@@ -48,9 +49,7 @@ class FunctionTrace:
         self._moving = set(map(id, moving))
         self._outer = current()
         self._values: dict[int, Any] = {}
-        self._made = Made()
-        # Takes back what the function keeps.
-        self.undo = self._made.undo
+        self.made = Made(made_before)
         self.reads: list[Array] = []
         self.writes: dict[int, Array] = {}
 
@@ -60,9 +59,9 @@ class FunctionTrace:
         return self._opened.knows_values
 
     def read(self, array: Array) -> Any:
-        if array in self._made:
+        if array in self.made:
             if isinstance(array, Variable) and internals.is_dead(array._value):
-                array._why_left_behind = OF_INNER
+                note_left_behind(array, OF_INNER)
                 raise left_behind("what runs here", array)
             return array._value
         self._opened.on_read()
@@ -72,39 +71,40 @@ class FunctionTrace:
 
     def write(self, array: Array, value: Any) -> None:
         self._opened.on_write()
-        if array in self._made:
-            self._made.assign(array, value)
+        if array in self.made:
+            self.made.assign(array, value)
             return
         if id(array) not in self._values:
             self._lift(array)
         self._values[id(array)] = value
         self.writes[id(array)] = array
 
-    def own(self, array: Array) -> None:
-        self._made.add(array)
+    def own(self, made: object, undo: Callable[[], None] | None = None) -> None:
+        self.made.add(made, undo)
 
-    def bound(self, array: Array, old: object, undo: Callable[[], None]) -> None:
-        if array in self._made:
-            # Who makes one anew without a look at the last makes the same at each call.
-            is_looked_at = not isinstance(old, Array) or id(old) in self._values
-            self._made.bound(array, is_looked_at=is_looked_at, undo=undo)
+    def bound(self, value: object, node: object, old: object, undo: Callable[[], None]) -> None:
+        # Who makes one anew without a look at the last makes the same at each call; it is a state
+        # if others look at it.
+        if value in self.made:
+            self.made.bound(value, node, old, undo, self._values.keys())
 
-    def kept(self) -> tuple[list[Variable], list[Variable]]:
+    def kept(self) -> tuple[list[Variable], list[Variable], list[Variable]]:
         """The variables that the function has made and keeps, as parameters at its first call.
 
-        First those that are made of inputs, then those that are made of constants. To be called
-        when nothing but what keeps them has them.
+        First those that are made of inputs, then those that are made of constants; last those of
+        constants that it makes anew at each call. To be called when nothing but what keeps them
+        has them.
         """
         made, constants = list[Variable](), list[Variable]()
-        for variable in self._made.kept():
-            if internals.depends_on_inputs(variable._value):
-                if self._opened.owns(variable._value):
-                    made.append(variable)
-                else:
-                    variable._why_left_behind = OF_INNER
-            else:
+        kept, anew = self.made.kept(self._values.keys())
+        for variable in kept:
+            if not internals.depends_on_inputs(variable._value):
                 constants.append(variable)
-        return made, constants
+            elif self._opened.owns(variable._value):
+                made.append(variable)
+            else:
+                note_left_behind(variable, OF_INNER)
+        return made, constants, [x for x in anew if not internals.depends_on_inputs(x._value)]
 
     def at_hand(self, value: Any) -> Any:
         if isinstance(value, Array):
@@ -148,7 +148,7 @@ def _undoing(context: FunctionTrace) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        context.undo()
+        context.made.undo()
         raise
 
 
@@ -183,8 +183,13 @@ class TracedFunction:
     logs: dict[Any, Any]
     no_logs_because: str
     is_at_values: bool
-    # Takes back that attributes hold what is made, for the function to be traced again.
-    undo: Callable[[], None]
+    # All that it has made, if anything that it keeps.
+    made_at_all: Made | None
+
+    def undo(self) -> None:
+        """Takes back that it keeps anything, for the function to be traced again."""
+        if self.made_at_all is not None:
+            self.made_at_all.undo()
 
     @property
     def arrays(self) -> list[Array]:
@@ -253,25 +258,25 @@ class TracedFunction:
             if i not in made:
                 array.value = outputs[i]
             elif i in lost:
-                made[i]._why_left_behind = OF_ELEMENTS
+                note_left_behind(made[i], OF_ELEMENTS)
             else:
-                _give(made[i], outputs[i], self.undo)
+                _give(made[i], outputs[i], self.made_at_all)
         results = list(outputs[: self.num_results])
         for position, shape in self.float0.items():
             results.insert(position, np.zeros(shape, jax.dtypes.float0))
         return results
 
 
-def _give(array: Array, value: Any, undo: Callable[[], None]) -> None:
+def _give(array: Array, value: Any, made: Made | None) -> None:
     """Gives an array that was made in a trace its value in the one around."""
-    if (context := current()) is not None:
-        context.own(array)
-        context.bound(array, None, undo)
+    if made is not None and (context := current()) is not None:
+        if made.is_in_attribute(array):
+            context.own(array)
+            replaced = array if made.is_anew(array) else None
+            context.bound(array, None, replaced, made.undo)
+        else:
+            context.own(array, made.undo)
     array._value = value
-
-
-def _nothing() -> None:
-    pass
 
 
 def _placed(output: Any, aval: Any) -> Any:
@@ -300,7 +305,7 @@ class _Run:
     Attributes:
       context: says which arrays it reads.
       written: the arrays that it assigned, and those of `made`.
-      made, constants: the variables that it made and keeps, as `FunctionTrace.kept` says.
+      made, constants, anew: variables that it made, as `FunctionTrace.kept` says.
       out_tree, float0: see `TracedFunction`.
     """
 
@@ -312,24 +317,28 @@ class _Run:
     wrt: Collection[int]
     as_given: bool
     flags_as_given: bool
+    made_before: MadeBefore | None
     context: FunctionTrace = dataclasses.field(init=False)
     written: tuple[Array, ...] = dataclasses.field(init=False)
     made: list[Variable] = dataclasses.field(init=False)
     constants: list[Variable] = dataclasses.field(init=False)
+    anew: list[Variable] = dataclasses.field(init=False)
     out_tree: Any = dataclasses.field(init=False)
     float0: dict[int, tuple[int, ...]] = dataclasses.field(init=False)
 
     def __call__(self, opened: internals.OpenTrace, *tracers: Any) -> list[Any]:
         """The flat results, then the new values of what it wrote and made."""
         names = array_names(self.owner)
-        self.context = context = FunctionTrace(opened, names, self.as_given, self.lifted)
+        self.context = context = FunctionTrace(
+            opened, names, self.as_given, self.lifted, self.made_before
+        )
         with tracing(context), _undoing(context):
             for array in self.lifted:
                 context.read(array)
             results, self.out_tree = self._results(tracers)
-            self.made, self.constants = context.kept()
+            check_results(results, self.name)
+            self.made, self.constants, self.anew = context.kept()
             values = [*context.written_values(), *(array._value for array in self.made)]
-        check_results(results, self.name)
         self.written = (*context.writes.values(), *self.made)
         self.float0 = {i: x.shape for i, x in enumerate(results) if _is_float0(x)}
         return [*(x for i, x in enumerate(results) if i not in self.float0), *values]
@@ -363,6 +372,7 @@ def trace_function(
     flags_as_given: bool = False,
     held: Callable[[Any], bool] = is_of_trace,
     with_logs: bool = False,
+    made_before: MadeBefore | None = None,
 ) -> TracedFunction:
     """Trace ``function(*args, **kwargs)``.
 
@@ -383,8 +393,9 @@ def trace_function(
       held: which references, of those that it closes over or is given, become inputs like
         the arrays that it reads, if they can.
       with_logs: whether what backward rules log is wanted.
+      made_before: what the last trace made, where this one is compiled for further calls.
     """
-    run = _Run(function, arguments, name, owner, lifted, wrt, as_given, flags_as_given)
+    run = _Run(function, arguments, name, owner, lifted, wrt, as_given, flags_as_given, made_before)
     avals = [internals.aval_on_mesh(_with_values(leaf)) for leaf in arguments.leaves]
     traced = internals.trace(
         run,
@@ -398,7 +409,7 @@ def trace_function(
     context = run.context
     if at_need and traced.was_asked():
         traced.end()
-        context.undo()
+        context.made.undo()
         raise ValuesAsked(name)
     is_lifted = set(map(id, lifted))
     differentiated = [i in wrt for i in range(len(avals))]
@@ -419,7 +430,10 @@ def trace_function(
     finally:
         traced.end()
         for array in run.constants:
-            _give(array, internals.revived(array._value), context.undo)
+            _give(array, internals.revived(array._value), context.made)
+        for array in run.anew:
+            array._value = internals.value_left_behind(array._value.aval)
+            note_left_behind(array, OF_EACH_CALL)
     given = {id(reference): i for i, reference in enumerate(arguments.references)}
     return TracedFunction(
         program=imported.program,
@@ -440,7 +454,7 @@ def trace_function(
         no_logs_because=imported.no_logs_because,
         is_at_values=at_values or traced.has_answered,
         # Of others nothing of the trace is to be kept.
-        undo=context.undo if run.made or run.constants else _nothing,
+        made_at_all=context.made if run.made or run.constants else None,
     )
 
 

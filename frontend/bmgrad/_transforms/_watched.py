@@ -24,6 +24,7 @@ class Watched:
         self._transform = transform
         self._when_made = self._now()
         self._when_traced: list[Surroundings | None] = []
+        self._left: Surroundings | None = None
         self.traces_that_keep = 0
 
     def _now(self) -> Surroundings | None:
@@ -37,6 +38,10 @@ class Watched:
         """Whether it finds others than when it was traced, what is known of which is kept."""
         now = self._now() if self._when_traced else None
         return any(before != now for before in self._when_traced)
+
+    def is_as_left(self) -> bool:
+        """Whether nobody has changed what is around it since it was traced last."""
+        return self._left == self._now()
 
     def forget_traces(self) -> None:
         """Says that nothing is kept any more."""
@@ -56,7 +61,7 @@ class Watched:
             new = [has_outlived_trace(x) for x in before.new(function)] if before else []
             self.traces_that_keep = self.traces_that_keep + 1 if any(new) else 0
         finally:
-            now = self._now() if found else None
+            self._left = now = self._now() if found else None
             if found == self._when_made:
                 self._when_made = now
             self._when_traced = [now if found == x else x for x in self._when_traced]

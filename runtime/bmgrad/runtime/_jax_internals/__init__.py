@@ -128,6 +128,7 @@ from bmgrad.runtime._jax_internals._tracing import (
     trace,
     trace_rule,
     trace_state,
+    value_left_behind,
     variable_of,
     without_literal,
 )
@@ -243,6 +244,7 @@ __all__ = [
     "trace_state",
     "user_location",
     "users_stack",
+    "value_left_behind",
     "variable_of",
     "with_axes",
     "without_axis",

@@ -290,6 +290,13 @@ def is_left_behind(value: Any) -> bool:
     return isinstance(value, core.Tracer) and not is_inside_transform()
 
 
+def value_left_behind(aval: ShapedArray) -> Any:
+    """A tracer of a trace that is over."""
+    left = list[Any]()
+    jax.eval_shape(lambda x: left.append(x), jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+    return left[0]
+
+
 def may_be_differentiated() -> bool:
     """Whether a derivative may be taken of what is called now, by a transform around it."""
     trace = core.trace_ctx.trace
