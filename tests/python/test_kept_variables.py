@@ -749,3 +749,20 @@ def test_local_nodes_that_assign_and_refer_to_each_other():
     for _ in range(5):
         np.testing.assert_allclose(f(X), 3 * X.sum(), rtol=1e-6)
     assert len(traces) <= 2
+
+
+def test_what_one_call_makes_is_seen_for_other_arguments():
+    states = {}
+
+    @bm.jit
+    def step(x, flag):
+        if flag is not None and "flags" not in states:
+            states["flags"] = bm.Variable(jnp.zeros(3))
+        if flag is not None:
+            states["flags"] += flag
+        return (x + states["flags"]).sum() if "flags" in states else x.sum()
+
+    flags = [None, None, None, X, X, None, X, None]
+    counts = [0, 0, 0, 1, 2, 2, 3, 3]
+    for flag, count in zip(flags, counts, strict=True):
+        np.testing.assert_allclose(step(X, flag), (1 + count) * X.sum(), rtol=1e-6)

@@ -15,10 +15,8 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import inspect
 import threading
 import types
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
@@ -47,7 +45,9 @@ from bmgrad._transforms._inputs import (
     IsAtValues,
     IsDisabled,
     KeyAndTraced,
+    Known,
     MissingInputs,
+    named,
 )
 from bmgrad._transforms._made import MadeBefore
 from bmgrad._transforms._trace import (
@@ -71,13 +71,6 @@ from bmgrad.runtime._stages import Lowered, Traced
 _CALLS_WITHOUT_JIT = 20
 # How often a function is compiled anew as other things are around it inside transforms of JAX.
 _MOST_RESETS_INSIDE = 4
-
-
-class _Known:
-    """The arrays that functions of one epoch are known to read; each list is only ever replaced."""
-
-    def __init__(self) -> None:
-        self.arrays: list[Array] = []
 
 
 class State:
@@ -109,7 +102,7 @@ class State:
         self.shortcut.close()
         self._epoch = _dispatch.epoch()
         # Calls in other threads may go on with what was known before.
-        known = self._known = _Known()
+        known = self._known = Known()
         self._traced: dict[Hashable, TracedFunction] = {}
         self._differences = Differences()
         self._takes_static = False
@@ -117,27 +110,27 @@ class State:
         self.watched.forget_traces()
         name = self.transform.name
         # A function without array inputs, the cheapest call: nothing is nested in it.
-        self._plain = jax.jit(_named(self._run_plain, known, name))
-        self._dynamic = jax.jit(_named(self._run_dynamic, known, name))
+        self._plain = jax.jit(named(self._run_plain, known, name))
+        self._dynamic = jax.jit(named(self._run_dynamic, known, name))
         # `Static` has no arrays in it, so JAX can key its cache by it.
-        self._static = jax.jit(_named(self._run_static, known, name), static_argnums=(2,))
+        self._static = jax.jit(named(self._run_static, known, name), static_argnums=(2,))
 
     # -- Under jit ---------------------------------------------------------------------------
 
     # JAX reads these names, so they must not be those of a user's arguments.
-    def _run_plain(self, known: _Known, /, *_args_: Any, **_kwargs_: Any) -> Any:
+    def _run_plain(self, known: Known, /, *_args_: Any, **_kwargs_: Any) -> Any:
         result, _ = self._run(known, [], _args_, _kwargs_, (_args_, _kwargs_))
         return result
 
-    def _run_dynamic(self, known: _Known, values: list[Any], args: Any, kwargs: Any) -> Any:
+    def _run_dynamic(self, known: Known, values: list[Any], args: Any, kwargs: Any) -> Any:
         return self._run(known, values, args, kwargs, (args, kwargs))
 
-    def _run_static(self, known: _Known, values: list[Any], given: Any, static: Static) -> Any:
+    def _run_static(self, known: Known, values: list[Any], given: Any, static: Static) -> Any:
         args, kwargs = static.rebuild(*given)
         return self._run(known, values, args, kwargs, given)
 
     def _run(
-        self, known: _Known, values: list[Any], args: Any, kwargs: Any, tracers: Any
+        self, known: Known, values: list[Any], args: Any, kwargs: Any, tracers: Any
     ) -> tuple[Any, dict[int, Any]]:
         if self.transform.is_disabled():
             raise IsDisabled
@@ -282,10 +275,14 @@ class State:
         # Where the shortcut led to a trace that it cannot use, this goes on with it.
         traced, self._thread.at_values = self._thread.at_values, None
         try:
-            if traced is not None:
+            if traced is None:
+                result = self._call(args, kwargs)
+            else:
                 self._long_calls += 1
-                return self._call_outside_jit(args, kwargs, traced)
-            return self._call(args, kwargs)
+                result = self._call_outside_jit(args, kwargs, traced)
+            if self._thread.undo:
+                self._reset()  # For other arguments too it may find what it has made now.
+            return result
         except BaseException:
             self._take_back()
             raise
@@ -423,7 +420,7 @@ class State:
                     raise
                 self._at_values, self._as_given = True, self._at_values
 
-    def _add(self, known: _Known, arrays: Sequence[Array]) -> None:
+    def _add(self, known: Known, arrays: Sequence[Array]) -> None:
         with self._lock:
             identities = {id(array) for array in known.arrays}
             # A new list: a call in another thread may be reading the old one.
@@ -464,26 +461,6 @@ class State:
         calls = self._long_calls + self.shortcut.hits
         misses = len(self.keys) + self._calls_outside_jit
         return CacheInfo(max(calls - misses, 0), misses, len(self.keys), tuple(self.keys))
-
-
-def _named(method: Callable[..., Any], known: _Known, name: str) -> Callable[..., Any]:
-    """The method of what is known, by the user's name for it. It does not keep its object.
-
-    That holds a jit of it, and what the user's function closes over, which is to go with the last
-    reference: an array on a device is no burden that Python's garbage collector sees.
-    """
-    weak = weakref.WeakMethod(method)
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        bound = weak()
-        assert bound is not None, "only the object itself calls it"
-        return bound(known, *args, **kwargs)
-
-    run.__name__ = run.__qualname__ = name
-    run.__signature__ = inspect.signature(  # type: ignore[attr-defined]
-        functools.partial(method, known)
-    )
-    return run
 
 
 # -- What users hold -----------------------------------------------------------------------------

@@ -7,7 +7,10 @@ context of the body, and what it raises where the call is to be made in another 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
@@ -41,6 +44,13 @@ class IsDisabled(Exception):
 # What a call raises that is to be made in another way: with inputs, static arguments, at values,
 # or as it is.
 OTHER_WAYS = (MissingInputs, IsAtValues, IsDisabled, Differs, *MAY_ASK_FOR_VALUES)
+
+
+class Known:
+    """The arrays that functions of one epoch are known to read; each list is only ever replaced."""
+
+    def __init__(self) -> None:
+        self.arrays: list[Array] = []
 
 
 class Inputs:
@@ -131,3 +141,23 @@ class InThread(threading.local):
         if self.given is None or len(tracers) != len(given):
             return None
         return dict(zip(map(id, tracers), given, strict=True))
+
+
+def named(method: Callable[..., Any], known: Known, name: str) -> Callable[..., Any]:
+    """The method of what is known, by the user's name for it. It does not keep its object.
+
+    That holds a jit of it, and what the user's function closes over, which is to go with the last
+    reference: an array on a device is no burden that Python's garbage collector sees.
+    """
+    weak = weakref.WeakMethod(method)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        bound = weak()
+        assert bound is not None, "only the object itself calls it"
+        return bound(known, *args, **kwargs)
+
+    run.__name__ = run.__qualname__ = name
+    run.__signature__ = inspect.signature(  # type: ignore[attr-defined]
+        functools.partial(method, known)
+    )
+    return run
