@@ -285,6 +285,22 @@ def test_states_that_are_made_anew_at_each_call_are_compiled(name):
     assert is_anew or node.traces <= 3
 
 
+def test_variables_that_are_made_twice_in_a_call():
+    class Node(bp.Base):
+        w = None
+
+        def loss(self, x):
+            if self.w is None:
+                self.w = bm.TrainVar(x * 2)
+                self.w = bm.TrainVar(x * 3)
+            return (self.w * x).sum()
+
+    node = Node()
+    for _ in range(3):
+        np.testing.assert_allclose(bm.jit(node.loss)(X), 3 * X @ X, rtol=1e-6)
+        assert_equal(node.w.value, X * 3)
+
+
 def test_variables_made_ahead_of_time():
     node = LazyNode(MADE_OF["random numbers"])
     with pytest.raises(TypeError, match=r"makes and keeps TrainVar 'LazyNode\d+.w'.*call it once"):

@@ -177,10 +177,12 @@ class Made:
     ) -> None:
         """An attribute of ``node`` has come to hold ``value`` in the place of ``old``.
 
-        Until ``undo`` is called. The trace has ``read`` what has these ids.
+        ``undo`` takes that back. ``read`` are the ids of what the trace has read so far.
         """
         is_looked_at = not isinstance(old, Array) or id(old) in read
-        if isinstance(old, Array) and old._lifted:
+        if old in self:
+            is_looked_at = not self.is_anew(old)
+        elif isinstance(old, Array) and old._lifted:
             is_looked_at = True
             if self._before is not None:
                 self._before.replaces_states = True
