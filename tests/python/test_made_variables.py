@@ -301,6 +301,24 @@ def test_variables_that_are_made_twice_in_a_call():
         assert_equal(node.w.value, X * 3)
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        lambda f, x: bm.vjp(f, x)[1](np.float32(1))[0],
+        lambda f, x: bm.grad(f)(x),
+        lambda f, x: bm.grad(lambda y: f(y))(x),
+    ],
+    ids=["vjp", "grad", "grad of a function made there"],
+)
+def test_states_that_are_made_anew_inside_a_compiled_function(inside):
+    node = Resetting()
+    step = bm.jit(lambda x: inside(node.loss, x))
+    want = jax.grad(Resetting().loss)(X)
+    for _ in range(5):
+        assert_equal(step(X), want)
+    assert node.traces <= 3
+
+
 def test_variables_made_ahead_of_time():
     node = LazyNode(MADE_OF["random numbers"])
     with pytest.raises(TypeError, match=r"makes and keeps TrainVar 'LazyNode\d+.w'.*call it once"):

@@ -177,10 +177,13 @@ class Made:
     ) -> None:
         """An attribute of ``node`` has come to hold ``value`` in the place of ``old``.
 
-        ``undo`` takes that back. ``read`` are the ids of what the trace has read so far.
+        That is ``value`` itself where a trace inside has told that nobody looks at the old one.
+        ``undo`` takes it back. ``read`` are the ids of what the trace has read so far.
         """
         is_looked_at = not isinstance(old, Array) or id(old) in read
-        if old in self:
+        if old is value:
+            is_looked_at = False
+        elif old in self:
             is_looked_at = not self.is_anew(old)
         elif isinstance(old, Array) and old._lifted:
             is_looked_at = True
