@@ -224,16 +224,21 @@ class Made:
 
         First the variables at which it may look at its next call, then those that it makes anew.
         """
-        # Weak from now on: programs keep rules, and these their trace, for long.
-        self._objects = weakref.WeakValueDictionary(self._objects)
-        count, collected = self._count_kept(), False
+        kept, anew, collected_in_vain = list[Variable](), list[Variable](), False
+        if self._variables():
+            # Weak from now on: programs keep rules, and these their trace, for long.
+            self._objects = weakref.WeakValueDictionary(self._objects)
+            count, collected = self._count_kept(), False
+            if self._before is not None:
+                collected = count > 0 and self._before.collect()
+            kept, anew = self._told_apart()
+            collected_in_vain = collected and len(kept) == count
         if self._before is not None:
-            collected = count > 0 and self._before.collect()
-        kept, anew = self._told_apart()
-        if self._before is not None:
-            in_vain = collected and len(kept) == count
             self._before.end(
-                self._elsewhere(), is_kept=bool(kept), read=read, collected_in_vain=in_vain
+                self._elsewhere(),
+                is_kept=bool(kept),
+                read=read,
+                collected_in_vain=collected_in_vain,
             )
         for variable in anew:
             note_left_behind(variable, OF_EACH_CALL)
