@@ -228,7 +228,8 @@ class Made:
         if self._variables():
             # Weak from now on: programs keep rules, and these their trace, for long.
             self._objects = weakref.WeakValueDictionary(self._objects)
-            count, collected = self._count_kept(), False
+            # No list of them, which would keep them where they are collected.
+            count, collected = len(self._told_apart()[0]), False
             if self._before is not None:
                 collected = count > 0 and self._before.collect()
             kept, anew = self._told_apart()
@@ -243,9 +244,6 @@ class Made:
         for variable in anew:
             note_left_behind(variable, OF_EACH_CALL)
         return kept, anew
-
-    def _count_kept(self) -> int:
-        return len(self._told_apart()[0])
 
     def _told_apart(self) -> tuple[list[Variable], list[Variable]]:
         elsewhere = self._elsewhere()
