@@ -135,6 +135,12 @@ def test_a_cache_of_one_that_settings_choose():
         model.mode = mode
         bm.grad(model.loss)(X)
         assert model.held[mode].tolist() == [count] * 3
+    model = Model()
+    gradient = bm.grad(model.loss)
+    for mode, count in ((0, 1), (1, 1), (1, 2), (1, 3)):
+        model.mode = mode
+        gradient(X)
+        assert model.held[mode].tolist() == [count] * 3
 
 
 @pytest.mark.parametrize("node", [bp.Base, Plain], ids=["node", "plain"])
