@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from test_made_variables import FOR_VARIABLES, MADE_OF, OF_JAX, X, assert_equal
+from test_made_variables import FOR_VARIABLES, INNER, MADE_OF, OF_JAX, X, assert_equal
 from variable_keepers import (
     ZEROS_OF,
     Attribute,
@@ -176,17 +176,7 @@ def test_under_transforms_of_jax(name, made_of):
 
 @pytest.mark.parametrize("keeper", [List, Attribute], ids=["list", "attribute"])
 @pytest.mark.parametrize("transform", [bm.jit, bm.grad], ids=["jit", "grad"])
-@pytest.mark.parametrize(
-    "inner",
-    [
-        lambda f, x: lax.scan(lambda c, _: (f(c), None), x, None, 2)[0],
-        lambda f, x: lax.fori_loop(0, 2, lambda _, c: f(c), x),
-        lambda f, x: lax.cond(x[0] > 0, f, lambda y: y, x),
-        lambda f, x: jax.checkpoint(f)(x),
-        lambda f, x: jax.vmap(f)(x[None])[0],
-    ],
-    ids=["scan", "fori_loop", "cond", "checkpoint", "vmap"],
-)
+@pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
 def test_what_is_made_in_a_loop_says_so(keeper, transform, inner):
     keeper = keeper()
 
@@ -196,7 +186,7 @@ def test_what_is_made_in_a_loop_says_so(keeper, transform, inner):
         return jnp.sin(x) * keeper.get()
 
     def loss(x):
-        return jnp.sum(inner(part, x) * keeper.get())
+        return jnp.sum(inner(part)(x) * keeper.get())
 
     transformed = transform(with_own_code(loss))
     for _ in range(2):

@@ -174,17 +174,18 @@ def test_variables_of_functions_with_loops_whose_bounds_are_asked_for():
         assert_equal(derive(node.loss), first)
 
 
+INNER = {
+    "vmap": lambda f: lambda x: jax.vmap(f)(x[None])[0],
+    "jvp": lambda f: lambda x: jax.jvp(f, (x,), (x,))[1],
+    "scan": lambda f: lambda x: lax.scan(lambda c, _: (f(c), None), x, None, 2)[0],
+    "fori_loop": lambda f: lambda x: lax.fori_loop(0, 2, lambda _, c: f(c), x),
+    "cond": lambda f: lambda x: lax.cond(x[0] > 0, f, lambda y: y, x),
+    "checkpoint": jax.checkpoint,
+}
+
+
 @pytest.mark.parametrize("transform", [bm.grad, bm.jit], ids=["grad", "jit"])
-@pytest.mark.parametrize(
-    "inner",
-    [
-        lambda f: lambda x: jax.vmap(f)(x[None]),
-        lambda f: lambda x: jax.jvp(f, (x,), (x,))[1],
-        lambda f: lambda x: lax.scan(lambda c, _: (f(c), None), x, None, 2)[0],
-        jax.checkpoint,
-    ],
-    ids=["vmap", "jvp", "scan", "checkpoint"],
-)
+@pytest.mark.parametrize("inner", INNER.values(), ids=INNER)
 @pytest.mark.parametrize("constant", [True, False])
 def test_variables_of_inner_traces_do_not_come_out(transform, inner, constant):
     class Node(bp.Base):
